@@ -1,0 +1,1 @@
+"""User accounts: registration, login, passwords and access tokens."""

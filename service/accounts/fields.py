@@ -1,0 +1,101 @@
+"""The fields of a user: what is accepted, and the key by which two values count as one."""
+
+import unicodedata
+from urllib.parse import urlsplit
+
+import voluptuous as vol
+from email_validator import EmailNotValidError, validate_email
+
+from service.accounts.passwords import LONGEST_PASSWORD
+from service.http.validation import NOT_ALLOWED, text, text_or_null
+
+LONGEST_EMAIL = 254  # RFC 5321, section 4.5.3.1.3, less the angle brackets.
+LONGEST_LOCAL_PART = 64  # RFC 5321, section 4.5.3.1.1, in bytes.
+
+# Zero-width joiners belong into Persian and Indic names; every other format character hides
+# something (bidirectional overrides, zero-width spaces).
+_JOINERS = "\u200c\u200d"
+_UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+def key_of(value: str) -> str:
+    """What uniqueness regards: not case, not the Unicode form, not invisible joiners.
+
+    RFC 8265 (PRECIS), section 3.3, in spirit: compatibility forms and case are folded.
+    """
+    visible = value.translate(dict.fromkeys(map(ord, _JOINERS)))
+    folded = unicodedata.normalize("NFKC", visible).casefold()
+    return unicodedata.normalize("NFKC", folded)
+
+
+def _printable(value: str) -> str:
+    for character in value:
+        if unicodedata.category(character) in _UNSEEN and character not in _JOINERS:
+            raise vol.Invalid(NOT_ALLOWED)
+    return value
+
+
+def _trimmed(value: str) -> str:
+    if value != value.strip():
+        raise vol.Invalid("can't start or end with a space")
+    return value
+
+
+def _username_length(value: str) -> str:
+    composed = unicodedata.normalize("NFC", value)
+    if len(composed) < 3:
+        raise vol.Invalid("is too short (minimum is 3 characters)")
+    if len(composed) > 50:
+        raise vol.Invalid("is too long (maximum is 50 characters)")
+    return composed
+
+
+def _email(value: str) -> str:
+    """The address in its normal form. Test, intranet and quoted addresses are addresses too."""
+    try:
+        parsed = validate_email(
+            value,
+            check_deliverability=False,
+            allow_smtputf8=True,
+            allow_quoted_local=True,
+            test_environment=True,
+            globally_deliverable=False,
+        )
+    except EmailNotValidError:
+        raise vol.Invalid("is not a valid email address") from None
+    if len(parsed.local_part.encode()) > LONGEST_LOCAL_PART:
+        raise vol.Invalid("is not a valid email address")
+    return parsed.normalized
+
+
+def email_key(given: str) -> str:
+    """The key to look an address up by; also of one that nobody could have registered."""
+    try:
+        return key_of(_email(given))
+    except vol.Invalid:
+        return key_of(given)
+
+
+def _password(value: str) -> str:
+    if len(value.encode()) > LONGEST_PASSWORD:
+        raise vol.Invalid(f"is too long (maximum is {LONGEST_PASSWORD} bytes)")
+    return value
+
+
+def _web_address(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        whole = False
+    if not whole or any(character.isspace() for character in value):
+        raise vol.Invalid("is not a valid http(s) URL")
+    return _printable(value)
+
+
+username = text(_printable, _trimmed, _username_length)
+email = text(_email, longest=LONGEST_EMAIL)
+new_password = text(_password, shortest=8)
+given_text = text()
+bio = text_or_null(longest=500)
+image = text_or_null(_web_address, longest=2048)

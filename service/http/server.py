@@ -1,0 +1,98 @@
+"""The server below the application: answers what aiohttp refuses itself in the contract's shape."""
+
+import asyncio
+import socket
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+
+from service.http.errors import fault, refusal
+from service.http.request_log import HEADER, REQUEST_LOG, RequestLog, request_id_of
+from service.http.responses import json_response
+
+KEEPALIVE_SECONDS = 75.0  # Above the idle time of common proxies, so that they close first.
+BACKLOG = 1024
+
+
+class RequestProtocol(web.RequestHandler):
+    """aiohttp's protocol, with its plain-text refusals put into the one error shape."""
+
+    __slots__ = ("_request_log",)
+
+    def __init__(self, server: web.Server, request_log: RequestLog, **options: Any) -> None:
+        super().__init__(server, **options)
+        self._request_log = request_log
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to bytes that are not HTTP, or to a fault outside the middlewares."""
+        if status >= 500:
+            self.log_exception("unhandled error", exc_info=exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun: it can only break off")
+        if status >= 500:
+            response = fault()
+        elif isinstance(exc, LineTooLong):
+            errors = {"request": ["has a line or a header that is too long"]}
+            response = json_response({"errors": errors, "code": "bad_request"}, status=status)
+        else:
+            errors = {"request": ["is not valid HTTP"]}
+            response = json_response({"errors": errors, "code": "bad_request"}, status=status)
+        self._note(request, response)
+        response.force_close()
+        return response
+
+    def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> Any:
+        """Send ``resp``; a refusal from before the middlewares (``Expect``) is rendered here."""
+        if isinstance(resp, web.HTTPException):
+            resp = refusal(resp.status, resp.headers)
+            self._note(request, resp)
+        return super().finish_response(request, resp, start_time)
+
+    def _note(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        request_id = request_id_of(request)
+        response.headers[HEADER] = request_id
+        self._request_log.write(request_id, request.method, None, response.status, 0.0, None)
+
+
+class Server:
+    """``app`` listening on ``sock``."""
+
+    def __init__(self, app: web.Application, sock: socket.socket, shutdown_timeout: float) -> None:
+        """``shutdown_timeout`` is how many seconds running requests get at the end."""
+        self._app = app
+        self._sock = sock
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=shutdown_timeout)
+        self._listening: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Start the application, then listen."""
+        await self._runner.setup()
+        loop = asyncio.get_running_loop()
+
+        def protocol() -> RequestProtocol:
+            server = self._runner.server
+            assert server is not None
+            return RequestProtocol(
+                server,
+                self._app[REQUEST_LOG],
+                loop=loop,
+                keepalive_timeout=KEEPALIVE_SECONDS,
+                access_log=None,
+            )
+
+        self._listening = await loop.create_server(protocol, sock=self._sock, backlog=BACKLOG)
+
+    async def stop(self) -> None:
+        """Listen no more, let running requests finish, then close the application."""
+        if self._listening is not None:
+            self._listening.close()
+        await self._runner.cleanup()

@@ -1,0 +1,142 @@
+"""Request bodies: bounded reading, strict JSON, voluptuous schemas with the contract's words."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import voluptuous as vol
+from aiohttp import web
+
+from service.http.errors import BLANK, InvalidInput
+
+BODY_TIMEOUT = 30.0  # Seconds: a body that dribbles in for longer is refused with 408.
+
+NOT_ALLOWED = "has a character that is not allowed"
+
+
+def wrapped(
+    wrapper: str, fields: dict[Any, Any], *checks: Callable[[dict[str, Any]], dict[str, Any]]
+) -> vol.Schema:
+    """A schema for ``{"<wrapper>": {<fields>}}``. Fields that it doesn't name are ignored.
+
+    ``checks`` look at the fields together once each has passed, and return what is kept.
+    """
+    inner = vol.Schema(fields, extra=vol.REMOVE_EXTRA)
+
+    def is_object(value: Any) -> Any:
+        if value is None:
+            raise vol.Invalid(BLANK)
+        if not isinstance(value, dict):
+            raise vol.Invalid("must be an object")
+        return value
+
+    return vol.Schema(
+        {vol.Required(wrapper, msg=BLANK): vol.All(is_object, inner, *checks)},
+        extra=vol.REMOVE_EXTRA,
+    )
+
+
+def required(name: str) -> vol.Required:
+    """The key of a field that must be given."""
+    return vol.Required(name, msg=BLANK)
+
+
+def text(
+    *checks: Callable[[str], str], longest: int | None = None, shortest: int = 0
+) -> Callable[[Any], str]:
+    """A validator for a string that is not blank, of ``shortest`` to ``longest`` characters.
+
+    ``checks`` run after that, in order, and return the value that is kept.
+    """
+
+    def validate(value: Any) -> str:
+        if value is None:
+            raise vol.Invalid(BLANK)
+        if not isinstance(value, str):
+            raise vol.Invalid("must be a string")
+        if not value.strip():
+            raise vol.Invalid(BLANK)
+        if len(value) < shortest:
+            raise vol.Invalid(f"is too short (minimum is {shortest} characters)")
+        if longest is not None and len(value) > longest:
+            raise vol.Invalid(f"is too long (maximum is {longest} characters)")
+        for check in checks:
+            value = check(value)
+        return str(value)
+
+    return validate
+
+
+def text_or_null(*checks: Callable[[str], str], longest: int) -> Callable[[Any], str | None]:
+    """A validator for a string of up to ``longest`` characters or null; ``""`` means null."""
+    validate = text(*checks, longest=longest)
+    return lambda value: None if value is None or value == "" else validate(value)
+
+
+async def read_body(request: web.Request, schema: vol.Schema) -> Any:
+    """The request's JSON body, checked by ``schema``.
+
+    Raises ``InvalidInput`` with every faulty field, and aiohttp's 408 and 413.
+    """
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            raw = await request.read()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
+    except web.RequestPayloadError:
+        # A body that breaks off, or whose Content-Encoding is not what it says.
+        raise InvalidInput({"body": ["cannot be read"]}) from None
+    return check(parse_json(raw), schema)
+
+
+def parse_json(raw: bytes) -> dict[str, Any]:
+    """The object in ``raw``. Raises ``InvalidInput`` on anything but a clean JSON object.
+
+    orjson refuses NaN, lone surrogates, broken UTF-8 and more than a thousand levels of nesting;
+    NUL is left to us, since PostgreSQL's text cannot hold it.
+    """
+    try:
+        data = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        raise InvalidInput({"body": ["is not valid JSON"]}) from None
+    if not isinstance(data, dict):
+        raise InvalidInput({"body": ["must be a JSON object"]})
+    if b"\\u0000" in raw and (place := _find_nul(data)) is not None:
+        raise InvalidInput({place: [NOT_ALLOWED]})
+    return data
+
+
+def check(data: Any, schema: vol.Schema) -> Any:
+    """``data`` as ``schema`` makes it. Raises ``InvalidInput`` with every faulty field."""
+    try:
+        return schema(data)
+    except vol.MultipleInvalid as invalid:
+        errors: dict[str, list[str]] = {}
+        for error in invalid.errors:
+            messages = errors.setdefault(_field(error.path), [])
+            if error.msg not in messages:
+                messages.append(error.msg)
+        raise InvalidInput(dict(sorted(errors.items()))) from None
+
+
+def _field(path: list[Any]) -> str:
+    """The field that an error is about: below the wrapper, above the places of a list."""
+    names = [str(part) for part in path if isinstance(part, str)]
+    return names[1] if len(names) > 1 else names[0]
+
+
+def _find_nul(data: dict[str, Any]) -> str | None:
+    """The name of the field below which a NUL stands, or ``None``."""
+    waiting: list[tuple[str, Any]] = [("body", data)]
+    while waiting:
+        place, value = waiting.pop()
+        if isinstance(value, str) and "\0" in value:
+            return place
+        if isinstance(value, dict):
+            if any("\0" in key for key in value):
+                return place
+            waiting.extend(value.items())
+        elif isinstance(value, list):
+            waiting.extend((place, item) for item in value)
+    return None

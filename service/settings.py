@@ -1,0 +1,252 @@
+"""The settings: read once from the environment and ``.env``, checked together, then frozen.
+
+This is the one file that reads the environment. Every name may also be given as ``NAME_FILE``, the
+path of a file that holds the value, as secret stores mount them.
+"""
+
+import os
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+
+MINIMUM_SECRET_BYTES = 32  # RFC 7518, section 3.2: an HS256 key is at least as long as the hash.
+DATA_DIR = Path(".data")
+LOWEST_PRODUCTION_COST = 10  # OWASP Password Storage Cheat Sheet: bcrypt with a cost of 10 or more.
+
+# Long enough to pass the length check, printed in tutorials and documentation all the same.
+WELL_KNOWN_SECRETS = frozenset(
+    {
+        "your-256-bit-secret-your-256-bit-secret",
+        "a-string-secret-at-least-256-bits-long",
+        "your-super-secret-jwt-token-with-at-least-32-characters-long",
+        "super-secret-jwt-token-with-at-least-32-characters-long",
+        "change-me-change-me-change-me-change-me",
+        "changeme-changeme-changeme-changeme",
+        "this-is-a-secret-key-for-jwt-signing",
+        "replace-this-with-a-long-random-secret",
+        "0123456789abcdef0123456789abcdef",
+        "abcdefghijklmnopqrstuvwxyz123456",
+    }
+)
+
+
+class SettingsError(Exception):
+    """What is wrong with the settings.
+
+    ``sentences`` holds one sentence for each faulty setting: all of them, so that one start shows
+    everything there is to mend.
+    """
+
+    def __init__(self, sentences: list[str]) -> None:
+        super().__init__("\n".join(sentences))
+        self.sentences = sentences
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _path(value: str) -> Path:
+    return Path(value).expanduser()
+
+
+def _whole_number(lowest: int, highest: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"-?[0-9]{1,18}", value) or not lowest <= int(value) <= highest:
+            raise ValueError(f"must be a whole number from {lowest} to {highest}")
+        return int(value)
+
+    return parse
+
+
+def _flag(value: str) -> bool:
+    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    try:
+        return known[value.lower()]
+    except KeyError:
+        raise ValueError("must be true or false") from None
+
+
+def _secret(value: str) -> str:
+    advice = "python -c 'import secrets; print(secrets.token_urlsafe(48))' makes one"
+    if len(value.encode("utf-8", "surrogateescape")) < MINIMUM_SECRET_BYTES:
+        raise ValueError(f"must be at least {MINIMUM_SECRET_BYTES} bytes long; {advice}")
+    repeats = value in (value + value)[1:-1]
+    if value.lower() in WELL_KNOWN_SECRETS or repeats or len(set(value)) < 8:
+        raise ValueError(f"is well known or too easily guessed; {advice}")
+    return value
+
+
+def _list_of(parse: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
+    def parse_all(value: str) -> tuple[str, ...]:
+        return tuple(parse(part.strip()) for part in value.split(",") if part.strip())
+
+    return parse_all
+
+
+def _database_url(value: str) -> str:
+    reason = "must look like postgresql://user:password@host:5432/database"
+    try:
+        parts = urlsplit(value)
+        hosts = parts.netloc.rpartition("@")[2].split(",")
+        ports = [host.rpartition(":")[2] for host in hosts if re.search(r":[^\]]*$", host)]
+    except ValueError:
+        raise ValueError(reason) from None
+    if parts.scheme not in ("postgres", "postgresql"):
+        raise ValueError(reason)
+    if any(not port.isdigit() or not 0 < int(port) < 65536 for port in ports):
+        raise ValueError(reason + ", with a port from 1 to 65535")
+    return value
+
+
+def _setting(parse: Callable[[str], Any], default: Any) -> Any:
+    return field(default=default, metadata={"parse": parse})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything an operator can set; the attribute's name in capitals is the variable's.
+
+    ``Settings.load`` reads and checks them. Tests build the class directly.
+    """
+
+    host: str = _setting(_text, "0.0.0.0")  # noqa: S104
+    """Address to listen on."""
+
+    port: int = _setting(_whole_number(1, 65535), 3000)
+    """TCP port to listen on."""
+
+    web_concurrency: int = _setting(_whole_number(1, 256), 1)
+    """How many processes serve requests."""
+
+    shutdown_timeout: int = _setting(_whole_number(0, 3600), 20)
+    """Seconds that running requests may take to finish after SIGTERM."""
+
+    database_url: str | None = _setting(_database_url, None)
+    """The PostgreSQL (15 or newer) to use; ``None`` starts the embedded server."""
+
+    database_pool_size: int = _setting(_whole_number(1, 1000), 16)
+    """Most connections to PostgreSQL that one process holds."""
+
+    data_dir: Path = _setting(_path, DATA_DIR)
+    """Folder of the embedded server and of the secrets made for it."""
+
+    jwt_secret: str = _setting(_secret, "")
+    """Signs access tokens; at least 32 bytes. Made by itself only for the embedded server."""
+
+    jwt_previous_secrets: tuple[str, ...] = _setting(_list_of(_secret), ())
+    """Secrets that no longer sign but are still believed, so that a change signs nobody out."""
+
+    access_token_ttl: int = _setting(_whole_number(1, 31_536_000), 86_400)
+    """Seconds that an access token is valid."""
+
+    bcrypt_cost: int = _setting(_whole_number(4, 16), 12)
+    """Work factor of new password hashes: each step doubles the time of a hash."""
+
+    password_queue_size: int = _setting(_whole_number(0, 100_000), 128)
+    """Password hashes that may wait for a worker in one process; past it, 503."""
+
+    max_body_size: int = _setting(_whole_number(1024, 1_073_741_824), 1_048_576)
+    """Largest request body in bytes; past it, 413."""
+
+    realworld_strict: bool = _setting(_flag, False)
+    """Answer exactly as RealWorld 2.0.0: 422 for invalid input, 201 for a registration."""
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the service runs on a PostgreSQL of its own."""
+        return self.database_url is None
+
+    @classmethod
+    def load(
+        cls, environment: Mapping[str, str] | None = None, env_file: Path | None = Path(".env")
+    ) -> "Settings":
+        """Read the settings from ``environment`` (default: the process's own) over ``env_file``.
+
+        Raises ``SettingsError`` with one sentence for every faulty setting.
+        """
+        sentences: list[str] = []
+        given = _read(environment if environment is not None else os.environ, env_file, sentences)
+        values: dict[str, Any] = {}
+        for setting in fields(cls):
+            name = setting.name.upper()
+            if name not in given:
+                continue
+            try:
+                values[setting.name] = setting.metadata["parse"](given[name])
+            except ValueError as error:
+                sentences.append(f"{name} {error}.")
+        faulty = {sentence.partition(" ")[0] for sentence in sentences}
+        on_a_server = "DATABASE_URL" in given
+        if on_a_server and "JWT_SECRET" not in given and "JWT_SECRET" not in faulty:
+            sentences.append(
+                "JWT_SECRET is missing: set it to at least 32 random bytes; "
+                "python -c 'import secrets; print(secrets.token_urlsafe(48))' makes one."
+            )
+        if on_a_server and values.get("bcrypt_cost", 12) < LOWEST_PRODUCTION_COST:
+            sentences.append(
+                f"BCRYPT_COST must be at least {LOWEST_PRODUCTION_COST}; "
+                "less is only for the embedded database."
+            )
+        if sentences:
+            raise SettingsError(sentences)
+        if "jwt_secret" not in values:
+            values["jwt_secret"] = _kept_secret(values.get("data_dir", DATA_DIR))
+        return cls(**values)
+
+
+def _read(
+    environment: Mapping[str, str], env_file: Path | None, sentences: list[str]
+) -> dict[str, str]:
+    """The settings given, by variable name. An empty value counts as not given."""
+    merged: dict[str, str] = {}
+    if env_file is not None and env_file.is_file():
+        try:
+            read = dotenv_values(env_file, interpolate=False, encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError([f"{env_file} cannot be read: {error}."]) from error
+        merged = {name: value for name, value in read.items() if value is not None}
+    merged.update(environment)
+    given = {}
+    for setting in fields(Settings):
+        name = setting.name.upper()
+        if path := merged.get(f"{name}_FILE"):
+            try:
+                given[name] = Path(path).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+                sentences.append(f"{name}_FILE names {path}, which cannot be read: {reason}.")
+        elif value := merged.get(name, "").strip():
+            given[name] = value
+    return given
+
+
+def _kept_secret(data_dir: Path) -> str:
+    """The secret kept beside the embedded data, made at the first start, readable by its owner."""
+    path = data_dir / "jwt_secret"
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        # Written whole under another name and linked: a crash leaves no half secret, and of two
+        # processes that start together both read the one that was first.
+        draft = data_dir / f".jwt_secret.{secrets.token_hex(8)}"
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(48))
+        try:
+            path.hardlink_to(draft)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+        return _secret(path.read_text(encoding="utf-8").strip())
+    except OSError as error:
+        sentence = f"DATA_DIR {data_dir} cannot be used: {error.strerror}."
+        raise SettingsError([sentence]) from error
+    except ValueError as error:
+        raise SettingsError([f"The secret in {path} {error}."]) from error

@@ -1,0 +1,253 @@
+"""The parent process: owns the port and the embedded server, forks the workers, keeps all alive.
+
+It runs no event loop and no thread. It waits for signals, and every change of its children is one.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import errno
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+
+import uvloop
+
+from service import logs
+from service.app import create_app
+from service.database.embedded import EmbeddedServer
+from service.database.migrate import migrate
+from service.http.server import Server
+from service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+WATCHED = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
+PORT_WAIT = 2.0  # Seconds that a port may still be held by a service that is just ending.
+QUICK_DEATH = 1.0  # Seconds: a worker that lives shorter is not started again at once.
+KILL_AFTER = 5.0  # Seconds beyond the drain that a worker is given to end by itself.
+PR_SET_PDEATHSIG = 1
+
+
+class StartError(Exception):
+    """The service cannot start; the message is one sentence."""
+
+
+class Supervisor:
+    """Runs the service until it is told to stop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._embedded: EmbeddedServer | None = None
+        self._database_url = settings.database_url or ""
+        self._sockets: list[socket.socket] = []
+        self._workers: dict[int, tuple[int, float]] = {}  # pid -> (place, started at)
+
+    def run(self) -> int:
+        """Start everything, serve until SIGTERM, SIGINT or SIGHUP, stop; return the exit status.
+
+        Raises ``StartError``, ``EmbeddedError`` and ``MigrationError`` when it cannot start.
+        """
+        settings = self._settings
+        # Blocked from here on, so that a signal during the start is dealt with after it, and none
+        # is lost between two looks. The workers unblock them.
+        signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+        try:
+            self._sockets = _bind(settings.host, settings.port, settings.web_concurrency)
+            if settings.embedded:
+                self._embedded = EmbeddedServer(settings.data_dir, logger.info)
+                self._database_url = self._embedded.start()
+            migrate(self._database_url, logger.info)
+            with _ready_pipe() as (ready, tell):
+                for place in range(settings.web_concurrency):
+                    self._start_worker(place, tell)
+                os.close(tell)
+                if _wait_until_ready(ready, settings.web_concurrency):
+                    self._announce()
+            return self._watch()
+        finally:
+            self._stop()
+
+    def _announce(self) -> None:
+        host = self._settings.host
+        shown = "localhost" if host in ("0.0.0.0", "::", "") else host  # noqa: S104
+        app = create_app(self._settings, self._database_url)
+        endpoints = [
+            f"  {route.method:<7} {route.resource.canonical}"
+            for route in app.router.routes()
+            if route.resource is not None and route.method != "HEAD"
+        ]
+        logger.info(
+            "Listening on http://%s:%s\n%s", shown, self._settings.port, "\n".join(endpoints)
+        )
+
+    def _start_worker(self, place: int, tell: int | None = None) -> None:
+        parent = os.getpid()
+        sys.stdout.flush()
+        pid = os.fork()
+        if pid:
+            self._workers[pid] = (place, time.monotonic())
+            return
+        status = 1
+        try:
+            _die_with(parent)
+            if self._embedded is not None:
+                self._embedded.disown()
+            for other, sock in enumerate(self._sockets):
+                if other != place:
+                    sock.close()
+            status = _work(self._settings, self._database_url, self._sockets[place], tell)
+        except BaseException:
+            logger.exception("a worker could not start")
+        finally:
+            sys.stdout.flush()
+            os._exit(status)
+
+    def _watch(self) -> int:
+        """Deal with what happens until it is time to stop."""
+        while True:
+            received = signal.sigwait(WATCHED)
+            if received != signal.SIGCHLD:
+                logger.info("Stopping")
+                return 0
+            for pid in _reap():
+                if pid in self._workers:
+                    self._replace(pid)
+                elif self._embedded is not None and pid == self._embedded.pid:
+                    logger.error("The embedded database ended; starting it again")
+                    self._embedded.restart()
+
+    def _replace(self, pid: int) -> None:
+        place, started = self._workers.pop(pid)
+        logger.error("A worker (process %s) ended; starting another", pid)
+        # A worker that cannot live must not become a storm of forks.
+        if time.monotonic() - started < QUICK_DEATH:
+            time.sleep(QUICK_DEATH)
+        self._start_worker(place)
+
+    def _stop(self) -> None:
+        """End the workers, killing those that don't, then the embedded server."""
+        for pid in self._workers:
+            _signal(pid, signal.SIGTERM)
+        deadline = time.monotonic() + self._settings.shutdown_timeout + KILL_AFTER
+        while self._workers and (left := deadline - time.monotonic()) > 0:
+            for pid in _reap():
+                self._workers.pop(pid, None)
+            if self._workers:
+                signal.sigtimedwait({signal.SIGCHLD}, min(left, 0.5))
+        for pid in self._workers:
+            _signal(pid, signal.SIGKILL)
+        if self._embedded is not None:
+            self._embedded.stop()
+
+
+def _work(settings: Settings, database_url: str, sock: socket.socket, tell: int | None) -> int:
+    """A worker's life."""
+    # The terminal sends Ctrl-C to everyone; the parent passes it on, so it counts once.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
+    logs.configure()
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, stop.set)
+        server = Server(create_app(settings, database_url), sock, settings.shutdown_timeout)
+        await server.start()
+        # What lives as long as the process is kept out of every later collection.
+        gc.collect()
+        gc.freeze()
+        if tell is not None:
+            os.write(tell, b".")
+            os.close(tell)
+        await stop.wait()
+        await server.stop()
+
+    uvloop.run(serve())
+    return 0
+
+
+def _bind(host: str, port: int, count: int) -> list[socket.socket]:
+    """One socket for each worker, all on one port: the kernel spreads the connections."""
+    deadline = time.monotonic() + PORT_WAIT
+    while True:
+        try:
+            # The first try is without SO_REUSEPORT, which would share the port with a stranger.
+            _socket(host, port, shared=False).close()
+            return [_socket(host, port, shared=count > 1) for _ in range(count)]
+        except socket.gaierror:
+            raise StartError(f"HOST {host} is not an address of this machine.") from None
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE and time.monotonic() < deadline:
+                time.sleep(0.1)
+                continue
+            reasons = {
+                errno.EADDRINUSE: f"Port {port} is taken: stop what listens there, or set PORT.",
+                errno.EACCES: f"Port {port} needs more rights than this user has; set PORT.",
+                errno.EADDRNOTAVAIL: f"HOST {host} is not an address of this machine.",
+            }
+            sentence = reasons.get(error.errno or 0, f"Cannot listen: {error.strerror}.")
+            raise StartError(sentence) from error
+
+
+def _socket(host: str, port: int, *, shared: bool) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(address)
+        # Without listening, a port bound with SO_REUSEADDR could still be bound by another.
+        sock.listen()
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+@contextlib.contextmanager
+def _ready_pipe() -> Iterator[tuple[int, int]]:
+    ready, tell = os.pipe()
+    try:
+        yield ready, tell
+    finally:
+        os.close(ready)
+
+
+def _wait_until_ready(ready: int, count: int) -> bool:
+    """Whether every worker said that it serves; not, when one ended before."""
+    return all(os.read(ready, 1) for _ in range(count))
+
+
+def _reap() -> Iterator[int]:
+    """The ids of the children that ended."""
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        yield pid
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel end this worker when its parent is killed (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # It died before we asked.
+            os._exit(1)

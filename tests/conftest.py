@@ -1,0 +1,199 @@
+"""A real PostgreSQL, migrated once; the application over it; rows removed after each test.
+
+``TEST_DATABASE_URL`` names a server to use (any version from 15 on); without it the tests start the
+embedded one. A database of its own is made there, and dropped at the end.
+"""
+
+import io
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import psycopg
+import pytest
+from aiohttp import ClientResponse
+from aiohttp.test_utils import TestClient
+
+from service.app import create_app
+from service.database.embedded import EmbeddedServer
+from service.database.migrate import migrate
+from service.http.request_log import RequestLog
+from service.settings import Settings
+
+SECRET = "tests sign with this, 32 bytes and more"
+SETTINGS = {"jwt_secret": SECRET, "bcrypt_cost": 4, "database_pool_size": 20}
+
+
+@pytest.fixture(scope="session")
+def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The PostgreSQL server of this run."""
+    if given := os.environ.get("TEST_DATABASE_URL"):
+        yield given
+        return
+    server = EmbeddedServer(tmp_path_factory.mktemp("embedded"), lambda _: None, durable=False)
+    yield server.start()
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def new_database(server_url: str) -> Iterator[Callable[[], str]]:
+    """Makes an empty database and returns its URL."""
+    made: list[str] = []
+
+    def create() -> str:
+        name = f"test_{os.getpid()}_{len(made)}"
+        with psycopg.connect(server_url, autocommit=True) as connection:
+            connection.execute(f"create database {name}")
+        made.append(name)
+        return url_of(server_url, name)
+
+    yield create
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        for name in made:
+            connection.execute(f"drop database {name} with (force)")
+
+
+def url_of(server_url: str, database: str) -> str:
+    """The URL of another database on the same server."""
+    head, _, query = server_url.partition("?")
+    base = head.rpartition("/")[0]
+    return f"{base}/{database}" + (f"?{query}" if query else "")
+
+
+@pytest.fixture(scope="session")
+def database_url(new_database: Callable[[], str]) -> str:
+    """The migrated database that the tests share."""
+    url = new_database()
+    migrate(url, lambda _: None)
+    return url
+
+
+@pytest.fixture
+async def db(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to look behind the service; every row is removed after the test."""
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.execute("truncate users cascade")
+    await connection.close()
+
+
+@dataclass
+class Answer:
+    """What came back, read whole."""
+
+    status: int
+    body: Any
+    headers: Any
+
+
+class Client:
+    """Talks to one instance of the service; paths and JSON in, ``Answer`` out."""
+
+    def __init__(self, client: TestClient[Any, Any], settings: Settings, log: io.StringIO) -> None:
+        self.http = client
+        self.settings = settings
+        self.log = log
+
+    async def send(
+        self, method: str, path: str, json: Any = None, *, token: str | None = None, **options: Any
+    ) -> Answer:
+        headers = dict(options.pop("headers", None) or {})
+        if token is not None:
+            headers["Authorization"] = f"Token {token}"
+        if json is not None:
+            options["json"] = json
+        async with self.http.request(method, path, headers=headers, **options) as response:
+            return Answer(response.status, await read(response), response.headers)
+
+    async def get(self, path: str, **options: Any) -> Answer:
+        return await self.send("GET", path, **options)
+
+    async def post(self, path: str, json: Any = None, **options: Any) -> Answer:
+        return await self.send("POST", path, json, **options)
+
+    async def put(self, path: str, json: Any = None, **options: Any) -> Answer:
+        return await self.send("PUT", path, json, **options)
+
+    async def delete(self, path: str, json: Any = None, **options: Any) -> Answer:
+        return await self.send("DELETE", path, json, **options)
+
+    async def register(self, name: str, **changes: Any) -> str:
+        """Open an account called ``name`` and return its access token."""
+        user = {"username": name, "email": f"{name}@example.test", "password": f"{name}-secret"}
+        answer = await self.post("/api/users", {"user": {**user, **changes}})
+        assert answer.status in (200, 201), answer
+        return str(answer.body["user"]["token"])
+
+
+async def read(response: ClientResponse) -> Any:
+    """The body: JSON as data, anything else as text, nothing as ``None``."""
+    if response.content_type == "application/json":
+        return await response.json()
+    return await response.text() or None
+
+
+MakeClient = Callable[..., Awaitable[Client]]
+
+
+@pytest.fixture
+def make_client(
+    aiohttp_client: Any, database_url: str, db: asyncpg.Connection, tmp_path: Path
+) -> MakeClient:
+    """Starts the service with some settings changed and returns a client of it."""
+
+    async def make(url: str = database_url, **changes: Any) -> Client:
+        settings = Settings(**{**SETTINGS, "data_dir": tmp_path, **changes})
+        log = io.StringIO()
+        app = create_app(settings, url, RequestLog(log))
+        return Client(await aiohttp_client(app), settings, log)
+
+    return make
+
+
+@pytest.fixture
+async def client(make_client: MakeClient) -> Client:
+    """A client of the service in its default dialect."""
+    return await make_client()
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """The three answers in which the two dialects differ."""
+
+    strict: bool
+    invalid: int
+    registered: int
+    no_bio: str | None
+
+
+DIALECTS = {
+    "default": Dialect(strict=False, invalid=400, registered=200, no_bio=""),
+    "strict": Dialect(strict=True, invalid=422, registered=201, no_bio=None),
+}
+
+
+@pytest.fixture(params=DIALECTS)
+def dialect(request: pytest.FixtureRequest) -> Dialect:
+    """Each dialect in turn."""
+    return DIALECTS[request.param]
+
+
+@pytest.fixture
+async def speaker(make_client: MakeClient, dialect: Dialect) -> Client:
+    """A client of the service in the dialect of the test."""
+    return await make_client(realworld_strict=dialect.strict)
+
+
+@pytest.fixture
+async def alice(client: Client) -> str:
+    """Alice's token: she owns what the test is about."""
+    return await client.register("alice")
+
+
+@pytest.fixture
+async def bob(client: Client) -> str:
+    """Bob's token: he is a stranger."""
+    return await client.register("bob")

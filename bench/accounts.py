@@ -1,0 +1,99 @@
+"""The accounts: the current user against a bare handler, logins against the price of a hash."""
+
+import asyncio
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+
+import bcrypt
+
+from bench import servers
+from bench.load import Load, logins, read_wrk, start_wrk, wrk
+from bench.table import Row
+
+USER = {"username": "bench", "email": "bench@example.test", "password": "bench-bench"}
+ROUNDS = 3
+SECONDS = 5
+
+
+def measure(report: Callable[[str], None]) -> list[Row]:
+    """Every figure of this part, as rows of the table. Takes about two minutes."""
+    with servers.service() as url:
+        servers.call(f"{url}/api/users", {"user": USER})
+        answer = json.loads(servers.call(f"{url}/api/users/login", {"user": USER}))
+        token = answer["user"]["token"]
+        body = servers.call(f"{url}/api/user", token=token)
+        with servers.bare(body) as bare_url:
+            bare, current = _in_turn(f"{bare_url}/api/user", f"{url}/api/user", token, report)
+        report("Logins: 8 connections without pause ...")
+        hash_seconds = _hash_seconds()
+        most = len(os.sched_getaffinity(0)) / hash_seconds
+        login_rate = asyncio.run(logins(url, USER, seconds=15))
+        report("GET /api/user while 8 connections log in without pause ...")
+        stormed = _during_logins(url, token)
+    return [
+        Row("bare aiohttp handler", f"{bare.rate:,.0f} /s", f"p99 {bare.p99:.2f} ms", ""),
+        Row(
+            "GET /api/user, 32 connections",
+            f"{current.rate:,.0f} /s",
+            f"p99 {current.p99:.2f} ms",
+            f"{current.rate / bare.rate:.2f} of the bare handler",
+        ),
+        Row(
+            "logins, 8 connections",
+            f"{login_rate:.2f} /s",
+            f"one hash {hash_seconds * 1000:.0f} ms",
+            f"{login_rate / most:.2f} of cores ÷ hash",
+        ),
+        Row(
+            "GET /api/user during the logins",
+            f"{stormed.rate:,.0f} /s",
+            f"p99 {stormed.p99:.2f} ms",
+            f"{stormed.rate / current.rate:.2f} of its rate, "
+            f"{stormed.p99 / current.p99:.1f} times its p99 without them",
+        ),
+    ]
+
+
+def _in_turn(
+    bare_url: str, url: str, token: str, report: Callable[[str], None]
+) -> tuple[Load, Load]:
+    """Both in turn, so that a machine that slows down slows both; the medians."""
+    bare, current = [], []
+    wrk(url, token, seconds=2)  # A warm-up, not counted.
+    for number in range(ROUNDS):
+        report(f"GET /api/user and the bare handler in turn, {number + 1} of {ROUNDS} ...")
+        bare.append(wrk(bare_url, token, seconds=SECONDS))
+        current.append(wrk(url, token, seconds=SECONDS))
+    return _median(bare), _median(current)
+
+
+def _median(loads: list[Load]) -> Load:
+    return Load(
+        statistics.median(load.rate for load in loads),
+        statistics.median(load.p99 for load in loads),
+    )
+
+
+def _hash_seconds() -> float:
+    """Seconds that one hash of the service's cost takes one core: the best of three."""
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        bcrypt.hashpw(b"bench-bench", bcrypt.gensalt(12))
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def _during_logins(url: str, token: str) -> Load:
+    async def storm() -> Load:
+        running = asyncio.create_task(logins(url, USER, seconds=SECONDS + 3))
+        await asyncio.sleep(1)  # The storm is under way before anything is counted.
+        process = start_wrk(f"{url}/api/user", token, seconds=SECONDS)
+        load = await asyncio.to_thread(read_wrk, process)
+        await running
+        return load
+
+    return asyncio.run(storm())

@@ -1,0 +1,72 @@
+"""Load: wrk for plain requests, an asyncio client for logins."""
+
+import asyncio
+import re
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one run of wrk saw: requests a second, and milliseconds of the 99th percentile."""
+
+    rate: float
+    p99: float
+
+
+def require_wrk() -> None:
+    """End with a sentence where wrk is not installed."""
+    if shutil.which("wrk") is None:
+        sys.exit("wrk is needed: install it with `apt install wrk` or `brew install wrk`.")
+
+
+def wrk(url: str, token: str | None, *, seconds: int, connections: int = 32) -> Load:
+    """Drive ``url`` with one thread of wrk. Ends the run when an answer was not 200."""
+    return read_wrk(start_wrk(url, token, seconds=seconds, connections=connections))
+
+
+def start_wrk(
+    url: str, token: str | None, *, seconds: int, connections: int = 32
+) -> subprocess.Popen[str]:
+    """Start wrk and return at once; ``read_wrk`` waits for it."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
+    if token is not None:
+        command += ["-H", f"Authorization: Token {token}"]
+    return subprocess.Popen([*command, url], stdout=subprocess.PIPE, text=True)
+
+
+def read_wrk(process: subprocess.Popen[str]) -> Load:
+    """What a run of wrk saw, once it has ended."""
+    output, _ = process.communicate()
+    if "Non-2xx" in output or "Socket errors" in output:
+        sys.exit(f"The load met errors:\n{output}")
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
+    p99 = re.search(r"99%\s+([\d.]+)(us|ms|s)", output)
+    assert rate is not None and p99 is not None, output
+    return Load(float(rate[1]), float(p99[1]) * UNITS[p99[2]])
+
+
+async def logins(url: str, user: dict[str, Any], *, seconds: float, connections: int = 8) -> float:
+    """Logins a second while ``connections`` of them run without pause for ``seconds``."""
+    done = 0
+    started = time.monotonic()
+
+    async def log_in_and_again(session: aiohttp.ClientSession) -> None:
+        nonlocal done
+        while time.monotonic() - started < seconds:
+            async with session.post(f"{url}/api/users/login", json={"user": user}) as answer:
+                if answer.status != 200:
+                    sys.exit(f"A login answered {answer.status}: {await answer.text()}")
+                done += 1
+
+    async with aiohttp.ClientSession() as session:
+        await asyncio.gather(*(log_in_and_again(session) for _ in range(connections)))
+    return done / (time.monotonic() - started)

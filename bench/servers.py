@@ -1,0 +1,95 @@
+"""Starts what is measured: the service on an embedded database, and the bare handler."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+START_TIMEOUT = 60.0  # Seconds.
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@contextlib.contextmanager
+def running(command: list[str], port: int, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """``command`` for as long as the block runs; entered once something listens on ``port``."""
+    given = options.pop("given", None)
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdin=subprocess.PIPE if given is not None else subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            **options,
+        )
+        try:
+            if given is not None:
+                assert process.stdin is not None
+                process.stdin.write(given)
+                process.stdin.close()
+            _wait_for(port, process, log)
+            yield process
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes], log: Any) -> None:
+    deadline = time.monotonic() + START_TIMEOUT
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        if process.poll() is not None or time.monotonic() > deadline:
+            log.seek(0)
+            raise SystemExit(f"A server did not start:\n{log.read().decode(errors='replace')}")
+        time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def service(**settings: str) -> Iterator[str]:
+    """The service on an empty embedded database; its base URL. ``settings`` are variables."""
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="bench-") as data:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOST": "127.0.0.1",
+            "PORT": str(port),
+            "DATA_DIR": data,
+            **settings,
+        }
+        command = [sys.executable, "run.py", "serve"]
+        with running(command, port, env=environment):
+            yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def bare(body: bytes) -> Iterator[str]:
+    """The bare handler answering ``body``; its base URL."""
+    port = free_port()
+    with running([sys.executable, "-m", "bench.bare", str(port)], port, given=body):
+        yield f"http://127.0.0.1:{port}"
+
+
+def call(url: str, body: Any = None, token: str | None = None) -> bytes:
+    """One request, POST where there is a ``body``; the bytes of the answer."""
+    data = json.dumps(body).encode() if body is not None else None
+    request = urllib.request.Request(url, data=data)
+    if token is not None:
+        request.add_header("Authorization", f"Token {token}")
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return bytes(answer.read())

@@ -1,0 +1,38 @@
+"""The table: printed, and kept beside the scripts."""
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured thing: what, how much, beside it, and the ratio that can be compared."""
+
+    what: str
+    figure: str
+    beside: str
+    ratio: str
+
+
+def render(title: str, rows: list[Row]) -> str:
+    """``rows`` as a Markdown table below ``title``."""
+    cells = [("", "figure", "", "ratio"), *((r.what, r.figure, r.beside, r.ratio) for r in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(4)]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in cells
+    ]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    machine = f"Python {platform.python_version()}, {len(os.sched_getaffinity(0))} cores"
+    return f"## {title}\n\n{machine}. Compare the ratios: the figures are this machine's.\n\n" + (
+        "\n".join(lines) + "\n"
+    )
+
+
+def keep(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` whole or not at all."""
+    draft = path.with_suffix(".draft")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)

@@ -1,0 +1,105 @@
+"""The README, ``.env.example``, the settings and the routes are held together here."""
+
+import json
+import re
+import shlex
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from service.app import create_app
+from service.settings import Settings
+from tests.conftest import SETTINGS, Client
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ENV_EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
+NAMES = {setting.name.upper() for setting in fields(Settings)}
+
+
+def table(heading: str) -> list[list[str]]:
+    """The cells of the first table below a heading of the README."""
+    section = README.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row] for row in rows[2:]]
+
+
+def test_the_readme_lists_every_setting() -> None:
+    listed = [name for row in table("Settings") for name in re.findall(r"`([A-Z_]+)`", row[0])]
+    assert sorted(listed) == sorted(NAMES)
+
+
+def test_the_example_documents_every_setting_with_its_default() -> None:
+    listed = dict(re.findall(r"^#([A-Z_]+)=(.*)$", ENV_EXAMPLE, re.MULTILINE))
+    assert listed.keys() == NAMES
+    defaults = Settings()
+    for setting in fields(Settings):
+        given = listed[setting.name.upper()]
+        shown = setting.metadata["parse"](given) if given else (None, "", ())
+        default = getattr(defaults, setting.name)
+        assert default == shown if given else default in shown, setting.name
+
+
+def test_the_readme_lists_every_route() -> None:
+    app = create_app(Settings(**SETTINGS), "postgresql:///")
+    routes = {
+        f"{route.method} {route.resource.canonical}"
+        for route in app.router.routes()
+        if route.resource is not None and route.method != "HEAD"
+    }
+    listed = {
+        name
+        for row in table("The API")
+        for name in re.findall(r"`((?:GET|POST|PUT|DELETE) [^`]+)`", row[0])
+    }
+    assert listed == routes
+
+
+def walk() -> list[tuple[list[str], str]]:
+    """The README's commands, each with the answer printed below it."""
+    steps: list[tuple[list[str], str]] = []
+    for block in re.findall(r"^```console\n(.*?)^```", README, re.MULTILINE | re.DOTALL):
+        for entry in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, answer = entry.partition("\n")
+            steps.append((shlex.split(command), answer.strip()))
+    return steps
+
+
+async def carry_out(client: Client, command: list[str], token: str) -> Any:
+    """What curl would do with ``-X``, ``-H`` and ``-d``."""
+    method, url, body, headers = "GET", "", None, {}
+    words = iter(command[1:])
+    for word in words:
+        if word == "-X":
+            method = next(words)
+        elif word == "-d":
+            body = next(words)
+        elif word == "-H":
+            name, _, value = next(words).replace("$TOKEN", token).partition(": ")
+            headers[name] = value
+        else:
+            url = word.removeprefix("http://localhost:3000")
+    answer = await client.send(method, url, data=body, headers=headers)
+    return answer.body
+
+
+def matches(shown: Any, real: Any) -> bool:
+    """Whether an answer is the one shown, where ``...`` stands for whatever follows."""
+    if isinstance(shown, dict) and isinstance(real, dict):
+        return list(shown) == list(real) and all(matches(shown[k], real[k]) for k in shown)
+    if isinstance(shown, str) and shown.endswith("..."):
+        return isinstance(real, str) and real.startswith(shown[:-3])
+    return bool(shown == real)
+
+
+async def test_the_readmes_walk_gives_the_readmes_answers(client: Client) -> None:
+    token = ""
+    steps = walk()
+    assert len(steps) > 8
+    for command, shown in steps:
+        if command[0].startswith("TOKEN="):
+            continue
+        real = await carry_out(client, command, token)
+        assert matches(json.loads(shown) if shown else None, real), (command, shown, real)
+        if isinstance(real, dict) and "user" in real and not token:
+            token = real["user"]["token"]

@@ -22,6 +22,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -59,7 +60,6 @@ _READY_SECONDS = 120.0
 _PATIENCE_SECONDS = 3.0
 _ORPHANED_LOCK_SECONDS = 10.0
 _MAX_LOG_BYTES = 5_000_000
-# What makes loading test data fast and a power cut fatal.
 _NOT_DURABLE = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 
 
@@ -76,8 +76,8 @@ class EmbeddedServer:
         """Describe a server; nothing is touched before `start`.
 
         `data_dir` holds the data (`postgres`), the `lock` and `postgres.log`, and is created when
-        missing. `report` gets a line for each step that a person waits for. `durable=False` gives
-        up surviving a power cut for speed: for tests.
+        missing. `report` gets a line for each step that a person waits for. `durable=False` trades
+        for speed, in tests, the last commits before a kill and all the data in a power cut.
         """
         self._shown = data_dir
         self._data_dir = data_dir.absolute()
@@ -219,7 +219,7 @@ class EmbeddedServer:
             )
         if not self._folder.exists() or not any(self._folder.iterdir()):
             self._report(f"Creating the database in {shown} ...")
-            create_data_folder(self._folder, owner, run.binaries)
+            create_data_folder(self._folder, owner, run.binaries, durable=self._durable)
         version = self._folder / "PG_VERSION"
         if not version.exists():
             raise EmbeddedError(
@@ -237,6 +237,10 @@ class EmbeddedServer:
         assert self._owner is not None and self._run is not None
         for stale in self._run.socket.iterdir():
             stale.unlink()
+        if sys.platform == "linux":
+            # No server of this folder is left, and the process id in this file may have been given
+            # to somebody else since, whom PostgreSQL would take for a server and refuse to start.
+            (self._folder / "postmaster.pid").unlink(missing_ok=True)
         settings = [
             "listen_addresses=",
             f"unix_socket_directories={self._run.socket}",

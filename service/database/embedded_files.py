@@ -139,8 +139,11 @@ def hold(run_folder: Path) -> int:
     return descriptor
 
 
-def create_data_folder(folder: Path, owner: Owner, binaries: Path) -> None:
-    """Create `folder` with the role and the database, wholly or, when interrupted, not at all."""
+def create_data_folder(folder: Path, owner: Owner, binaries: Path, *, durable: bool) -> None:
+    """Create `folder` with the role and the database, wholly or, when interrupted, not at all.
+
+    With `durable` not even a power cut leaves half of it.
+    """
     # initdb looks up the name of its user, and the unclaimed uid has none.
     creator = owner if _has_name(owner.uid) else _named_stand_in(owner)
     staging = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=folder.parent))
@@ -156,7 +159,8 @@ def create_data_folder(folder: Path, owner: Owner, binaries: Path) -> None:
         single += ["-c", "fsync=off", "-c", "exit_on_error=on", "postgres"]
         _run(single, creator, staging, f"create database {DATABASE}\n")
         give(staging, owner)
-        _run([str(binaries / "initdb"), "--sync-only", "-D", data], owner, staging)
+        if durable:
+            _run([str(binaries / "initdb"), "--sync-only", "-D", data], owner, staging)
         staging.rename(folder)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)

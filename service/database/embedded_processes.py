@@ -78,7 +78,7 @@ def cluster_name(folder: Path) -> str:
 
 
 def await_previous(folder: Path, owner: Owner, report: Callable[[str], None]) -> None:
-    """Wait until no process of an earlier server over the data `folder` is left, nor its pid file.
+    """Wait until no process of an earlier server over the data `folder` is left.
 
     Raises EmbeddedError when the earlier server is still there after a minute. Where there is no
     /proc to tell, it is left to PostgreSQL to refuse a second start.
@@ -102,9 +102,6 @@ def await_previous(folder: Path, owner: Owner, report: Callable[[str], None]) ->
             reported = True
             report("Waiting for the PostgreSQL of an earlier start to finish ...")
         time.sleep(_POLL_SECONDS)
-    # The process id in it may have been given to somebody else's process since; PostgreSQL would
-    # take that one for its own and refuse to start.
-    (folder / "postmaster.pid").unlink(missing_ok=True)
 
 
 def is_ready(folder: Path, pid: int) -> bool:

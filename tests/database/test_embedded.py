@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import psycopg
 import pytest
@@ -47,7 +48,9 @@ sys.stdin.read()
 server.stop()
 """
 
-Start = Callable[[Path], tuple[EmbeddedServer, str]]
+
+class Start(Protocol):
+    def __call__(self, data_dir: Path, durable: bool = False) -> tuple[EmbeddedServer, str]: ...
 
 
 @pytest.fixture
@@ -55,8 +58,8 @@ def start() -> Iterator[Start]:
     """Start servers that are stopped when the test ends, however it ends."""
     servers: list[EmbeddedServer] = []
 
-    def started(data_dir: Path) -> tuple[EmbeddedServer, str]:
-        servers.append(EmbeddedServer(data_dir))
+    def started(data_dir: Path, durable: bool = False) -> tuple[EmbeddedServer, str]:
+        servers.append(EmbeddedServer(data_dir, durable=durable))
         return servers[-1], servers[-1].start()
 
     yield started
@@ -182,7 +185,7 @@ def show(dsn: str, setting: str) -> str:
 def test_first_start_creates_a_durable_database_that_only_listens_on_a_socket(
     tmp_path: Path, start: Start
 ) -> None:
-    _, dsn = start(tmp_path / "data")
+    _, dsn = start(tmp_path / "data", durable=True)
     with psycopg.connect(dsn) as connection:
         row = connection.execute("select current_database(), current_user").fetchone()
     assert row == ("conduit", "conduit")
@@ -211,17 +214,17 @@ def test_the_person_waiting_is_told_of_the_creation_once(tmp_path: Path) -> None
 
 
 def test_rows_outlive_a_stop_and_a_kill_of_the_server(tmp_path: Path, start: Start) -> None:
-    first, dsn = start(tmp_path)
+    first, dsn = start(tmp_path, durable=True)
     add_row(dsn)
     first.stop()
-    second, dsn = start(tmp_path)
+    second, dsn = start(tmp_path, durable=True)
     add_row(dsn)
     kill_server(second)
     second.restart()
     assert count_rows(dsn) == 2
     kill_server(second)
     second.stop()
-    _, dsn = start(tmp_path)
+    _, dsn = start(tmp_path, durable=True)
     assert count_rows(dsn) == 2
 
 
@@ -305,7 +308,7 @@ def test_a_worker_that_disowns_the_server_neither_stops_it_nor_keeps_the_lock(
 
 
 def test_a_stale_pid_file_naming_a_live_process_harms_nobody(tmp_path: Path, start: Start) -> None:
-    server, dsn = start(tmp_path)
+    server, dsn = start(tmp_path, durable=True)
     add_row(dsn)
     kill_server(server)
     server.stop()
@@ -313,12 +316,14 @@ def test_a_stale_pid_file_naming_a_live_process_harms_nobody(tmp_path: Path, sta
     lines = pid_file.read_text().splitlines()
     owner = pid_file.stat().st_uid
     with subprocess.Popen(["sleep", "600"], user=owner) as bystander:
-        pid_file.write_text("\n".join([str(bystander.pid), *lines[1:]]))
-        server, dsn = start(tmp_path)
-        assert count_rows(dsn) == 1
-        server.stop()
-        assert bystander.poll() is None
-        bystander.kill()
+        try:
+            pid_file.write_text("\n".join([str(bystander.pid), *lines[1:]]))
+            server, dsn = start(tmp_path, durable=True)
+            assert count_rows(dsn) == 1
+            server.stop()
+            assert bystander.poll() is None
+        finally:
+            bystander.kill()
 
 
 @linux_only

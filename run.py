@@ -3,6 +3,7 @@
 
 import argparse
 import logging
+import signal
 import sys
 
 from service import logs
@@ -15,6 +16,7 @@ logger = logging.getLogger("run")
 
 FAILED = 1
 MISCONFIGURED = 2
+INTERRUPTED = 130  # As a shell counts it: 128 and the number of SIGINT.
 
 
 def serve(settings: Settings) -> int:
@@ -24,6 +26,7 @@ def serve(settings: Settings) -> int:
 
 def migrate_only(settings: Settings) -> int:
     """Bring the database to the schema of this version, and end."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     embedded = EmbeddedServer(settings.data_dir, logger.info) if settings.embedded else None
     url = embedded.start() if embedded is not None else settings.database_url
     try:
@@ -57,6 +60,9 @@ def main() -> int:
     except (StartError, EmbeddedError, MigrationError) as error:
         print(error, file=sys.stderr)
         return FAILED
+    except KeyboardInterrupt:
+        print("Interrupted; the next start goes on from here.", file=sys.stderr)
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from types import FrameType
 
 import uvloop
 
@@ -27,10 +28,11 @@ from service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-WATCHED = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
+STOPPING = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 PORT_WAIT = 2.0  # Seconds that a port may still be held by a service that is just ending.
 QUICK_DEATH = 1.0  # Seconds: a worker that lives shorter is not started again at once.
 KILL_AFTER = 5.0  # Seconds beyond the drain that a worker is given to end by itself.
+POLL = 0.02  # Seconds between two looks whether the workers have ended.
 PR_SET_PDEATHSIG = 1
 
 
@@ -47,35 +49,48 @@ class Supervisor:
         self._database_url = settings.database_url or ""
         self._sockets: list[socket.socket] = []
         self._workers: dict[int, tuple[int, float]] = {}  # pid -> (place, started at)
+        self._stopping = set(STOPPING)
 
     def run(self) -> int:
         """Start everything, serve until SIGTERM, SIGINT or SIGHUP, stop; return the exit status.
 
         Raises ``StartError``, ``EmbeddedError`` and ``MigrationError`` when it cannot start.
         """
-        settings = self._settings
-        # Blocked from here on, so that a signal during the start is dealt with after it, and none
-        # is lost between two looks. The workers unblock them.
-        signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+        # Blocked, so that none is lost between two looks; what takes its time lets them in.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING | {signal.SIGCHLD})
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # Started by nohup.
+            self._stopping.remove(signal.SIGHUP)
+        for number in self._stopping:
+            signal.signal(number, _interrupt)
         try:
+            with contextlib.suppress(KeyboardInterrupt):
+                self._start()
+                self._watch()
+            logger.info("Stopping")
+            return 0
+        finally:
+            self._stop()
+
+    def _start(self) -> None:
+        settings = self._settings
+        with self._interruptible():
             self._sockets = _bind(settings.host, settings.port, settings.web_concurrency)
             if settings.embedded:
                 self._embedded = EmbeddedServer(settings.data_dir, logger.info)
                 self._database_url = self._embedded.start()
             migrate(self._database_url, logger.info)
-            with _ready_pipe() as (ready, tell):
-                for place in range(settings.web_concurrency):
-                    self._start_worker(place, tell)
-                os.close(tell)
+        with _ready_pipe() as (ready, tell):
+            for place in range(settings.web_concurrency):
+                self._start_worker(place, tell)
+            os.close(tell)
+            with self._interruptible():
                 if _wait_until_ready(ready, settings.web_concurrency):
                     self._announce()
-            return self._watch()
-        finally:
-            self._stop()
 
     def _announce(self) -> None:
         host = self._settings.host
         shown = "localhost" if host in ("0.0.0.0", "::", "") else host  # noqa: S104
+        shown = f"[{shown}]" if ":" in shown else shown
         app = create_app(self._settings, self._database_url)
         endpoints = [
             f"  {route.method:<7} {route.resource.canonical}"
@@ -103,47 +118,62 @@ class Supervisor:
                     sock.close()
             status = _work(self._settings, self._database_url, self._sockets[place], tell)
         except BaseException:
-            logger.exception("a worker could not start")
+            logger.exception("a worker failed")
         finally:
             sys.stdout.flush()
             os._exit(status)
 
-    def _watch(self) -> int:
+    def _watch(self) -> None:
         """Deal with what happens until it is time to stop."""
-        while True:
-            received = signal.sigwait(WATCHED)
-            if received != signal.SIGCHLD:
-                logger.info("Stopping")
-                return 0
+        while signal.sigwait(self._stopping | {signal.SIGCHLD}) == signal.SIGCHLD:
             for pid in _reap():
                 if pid in self._workers:
                     self._replace(pid)
                 elif self._embedded is not None and pid == self._embedded.pid:
                     logger.error("The embedded database ended; starting it again")
-                    self._embedded.restart()
+                    with self._interruptible():
+                        self._embedded.restart()
 
     def _replace(self, pid: int) -> None:
         place, started = self._workers.pop(pid)
         logger.error("A worker (process %s) ended; starting another", pid)
         # A worker that cannot live must not become a storm of forks.
         if time.monotonic() - started < QUICK_DEATH:
-            time.sleep(QUICK_DEATH)
+            with self._interruptible():
+                time.sleep(QUICK_DEATH)
         self._start_worker(place)
 
     def _stop(self) -> None:
         """End the workers, killing those that don't, then the embedded server."""
+        # New clients are turned away rather than left in a queue that nobody serves any more.
+        for sock in self._sockets:
+            sock.close()
         for pid in self._workers:
             _signal(pid, signal.SIGTERM)
         deadline = time.monotonic() + self._settings.shutdown_timeout + KILL_AFTER
-        while self._workers and (left := deadline - time.monotonic()) > 0:
+        while self._workers and time.monotonic() < deadline:
+            time.sleep(POLL)
             for pid in _reap():
                 self._workers.pop(pid, None)
-            if self._workers:
-                signal.sigtimedwait({signal.SIGCHLD}, min(left, 0.5))
         for pid in self._workers:
             _signal(pid, signal.SIGKILL)
         if self._embedded is not None:
             self._embedded.stop()
+
+    @contextlib.contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Let a signal to stop end what is done inside, with a ``KeyboardInterrupt``."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._stopping)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, self._stopping)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    # Once is enough: what is cleaned up from here on must not be interrupted in turn.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    raise KeyboardInterrupt
 
 
 def _work(settings: Settings, database_url: str, sock: socket.socket, tell: int | None) -> int:
@@ -151,7 +181,8 @@ def _work(settings: Settings, database_url: str, sock: socket.socket, tell: int 
     # The terminal sends Ctrl-C to everyone; the parent passes it on, so it counts once.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING | {signal.SIGCHLD})
     logs.configure()
 
     async def serve() -> None:
@@ -181,7 +212,7 @@ def _bind(host: str, port: int, count: int) -> list[socket.socket]:
             # The first try is without SO_REUSEPORT, which would share the port with a stranger.
             _socket(host, port, shared=False).close()
             return [_socket(host, port, shared=count > 1) for _ in range(count)]
-        except socket.gaierror:
+        except (socket.gaierror, UnicodeError):
             raise StartError(f"HOST {host} is not an address of this machine.") from None
         except OSError as error:
             if error.errno == errno.EADDRINUSE and time.monotonic() < deadline:

@@ -110,6 +110,8 @@ def parse(path: Path, text: str) -> Namespace:
             raise SqlError(f"{path}: {name} is defined twice")
         statement = body.strip().removesuffix(";")
         code = _COMMENT.sub("", statement).strip()
+        if not code:
+            raise SqlError(f"{path}: {name} has no statement")
         parameters = tuple(part.strip() for part in listed.split(",") if part.strip())
         placeholders = {int(number) for number in re.findall(r"\$(\d+)", code)}
         if placeholders != set(range(1, len(parameters) + 1)):

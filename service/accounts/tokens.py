@@ -1,5 +1,6 @@
 """Access tokens: JWTs (RFC 7519) signed with HS256, told apart from everything else."""
 
+import re
 import time
 from dataclasses import dataclass
 from uuid import UUID
@@ -11,6 +12,10 @@ from service.http.errors import Unauthorized
 
 ALGORITHM = "HS256"
 REQUIRED_CLAIMS = ["sub", "iat", "exp"]
+
+# Base64 decoders forgive padding, foreign letters and stray bits at the end; we don't, so that a
+# token has one spelling. 32 bytes of signature are 43 letters, the last of which ends in two zeros.
+_SPELLING = re.compile(r"[\w-]+\.[\w-]+\.[\w-]{42}[AEIMQUYcgkosw048]", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,8 @@ class AccessTokens:
 
     def verify(self, token: str) -> Claims:
         """The claims of ``token``. Raises ``Unauthorized`` when it is invalid or has expired."""
+        if not _SPELLING.fullmatch(token):
+            raise invalid_token()
         for secret in self._believed:
             try:
                 claims = jwt.decode(
@@ -53,6 +60,6 @@ class AccessTokens:
                 continue
             except jwt.ExpiredSignatureError:
                 raise Unauthorized("token", "has expired", code="token_expired") from None
-            except (jwt.InvalidTokenError, ValueError, OverflowError):
+            except (jwt.InvalidTokenError, ValueError, OverflowError, RecursionError):
                 break
         raise invalid_token()

@@ -16,6 +16,14 @@ MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 LOCK = 0x636F6E64756974  # "conduit": one advisory lock for every process that migrates.
 LOCK_TIMEOUT = 600.0  # Seconds to wait for another process that migrates.
 CONNECT_TIMEOUT = 30.0  # Seconds to wait for a server that is still starting.
+# What does not get better by waiting, in the words of PostgreSQL and of libpq.
+FINAL = (
+    "authentication failed",
+    "does not exist",
+    "no password supplied",
+    "no pg_hba.conf entry",
+    "does not support SSL",
+)
 OLDEST_VERSION = 150000  # As PostgreSQL counts: 15.0.
 
 
@@ -34,12 +42,23 @@ def migrate(url: str, report: Callable[[str], None]) -> int:
         getpass.getuser()
     except (KeyError, OSError):
         os.environ["LOGNAME"] = str(os.getuid())
+    try:
+        return _migrate(url, report)
+    except (psycopg.Error, yoyo.exceptions.BadMigration) as error:
+        # What yoyo tidies up after an interruption may fail in turn and hide it.
+        if _is_interruption(error):
+            raise KeyboardInterrupt from error
+        raise MigrationError(f"The database cannot be migrated: {_sentence(error)}") from error
+
+
+def _migrate(url: str, report: Callable[[str], None]) -> int:
     with _connect(url, report) as connection:
         version = connection.info.server_version
         if version < OLDEST_VERSION:
             raise MigrationError(
                 f"PostgreSQL {version // 10000} is too old: 15 or newer is needed."
             )
+        _check_rights(connection)
         _lock(connection, report)
         # The connection holds the lock, and whoever dies gives it back; yoyo's own lock, a row,
         # would stay behind. It is ours to break, since nobody else can be migrating now.
@@ -49,11 +68,21 @@ def migrate(url: str, report: Callable[[str], None]) -> int:
                 waiting = backend.to_apply(yoyo.read_migrations(str(MIGRATIONS)))
                 for migration in waiting:
                     report(f"Migrating the database: {migration.id}")
-                try:
-                    backend.apply_migrations(waiting)
-                except psycopg.Error as error:
-                    raise MigrationError(f"A migration failed: {_sentence(error)}") from error
+                    _apply(backend, migration)
                 return len(waiting)
+
+
+def _apply(backend: yoyo.backends.DatabaseBackend, migration: yoyo.migrations.Migration) -> None:
+    # yoyo itself commits a migration before it notes that it did: whoever is killed in between
+    # leaves a database that no later start can migrate. One transaction holds both here.
+    migration.load()
+    if not migration.use_transactions:  # Such a file must bear being applied twice.
+        backend.apply_one(migration)
+        return
+    with backend.transaction():
+        migration.process_steps(backend, "apply")
+        backend.log_migration(migration, "apply")
+        backend.mark_one(migration, log=False)
 
 
 def _connect(url: str, report: Callable[[str], None]) -> psycopg.Connection:
@@ -64,16 +93,33 @@ def _connect(url: str, report: Callable[[str], None]) -> psycopg.Connection:
             return psycopg.connect(
                 url, autocommit=True, connect_timeout=5, target_session_attrs="read-write"
             )
+        except psycopg.ProgrammingError as error:
+            # libpq quotes the part of the URL that it cannot decode, which may be the password.
+            reason = _sentence(error).partition('token: "')[0]
+            raise MigrationError(f"DATABASE_URL cannot be used: {reason}") from error
         except psycopg.OperationalError as error:
-            # A wrong password or database does not get better by waiting.
-            wrong = "authentication failed" in str(error) or "does not exist" in str(error)
-            if wrong or time.monotonic() > deadline:
+            final = any(words in str(error) for words in FINAL)
+            if final or time.monotonic() > deadline:
                 sentence = f"The database cannot be reached: {_sentence(error)}"
                 raise MigrationError(sentence) from error
             if not told:
                 report("Waiting for the database to answer ...")
                 told = True
             time.sleep(0.25)
+
+
+def _check_rights(connection: psycopg.Connection) -> None:
+    # yoyo hides that it may not make its tables, and fails where it first needs one.
+    row = connection.execute(
+        "select to_regclass('yoyo_lock') is not null"
+        " or coalesce(has_schema_privilege(current_schema(), 'create'), false)"
+    ).fetchone()
+    if row is None or not row[0]:
+        user, name = connection.info.user, connection.info.dbname
+        raise MigrationError(
+            f"User {user} may not create tables in the schema public of database {name}:"
+            f" GRANT CREATE ON SCHEMA public TO {user} there, or make {user} its owner."
+        )
 
 
 def _lock(connection: psycopg.Connection, report: Callable[[str], None]) -> None:
@@ -109,6 +155,13 @@ def _yoyo_url(connection: psycopg.Connection) -> str:
     return f"postgresql+psycopg://{account}@/{quote(info.dbname, safe='')}?{query}"
 
 
+def _is_interruption(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
+
+
 def _sentence(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    told = getattr(getattr(error, "diag", None), "message_primary", None) or str(error).strip()
+    first = told.partition("\n")[0].removeprefix("connection failed: ")
+    return first or type(error).__name__

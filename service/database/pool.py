@@ -5,6 +5,8 @@ is a pause, not an error. What changes data is repeated only while it surely was
 """
 
 import asyncio
+import contextlib
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,11 +16,14 @@ from aiohttp import web
 
 from sql import Query
 
+logger = logging.getLogger(__name__)
+
 CONNECT_TIMEOUT = 5.0  # Seconds to open a connection, and to wait for a free one.
 COMMAND_TIMEOUT = 15.0  # Seconds a statement may take.
 GAP = 3.0  # Seconds that a lost database is waited for before requests are refused at once.
 PAUSE = 0.05  # Seconds between two tries.
 PING_TIMEOUT = 2.0
+CLOSE_TIMEOUT = 2.0  # Seconds for the statements that still run when the service ends.
 
 LOST = (
     OSError,
@@ -32,8 +37,18 @@ LOST = (
 )
 """What a request sees when PostgreSQL stops, restarts or fails over (seen in tests of asyncpg)."""
 
-NOT_LOST = (asyncpg.QueryCanceledError, asyncpg.DataError)
-"""Subclasses of the above that speak of the statement, not of the connection."""
+NOT_LOST = asyncpg.QueryCanceledError
+"""A subclass of one of the above that speaks of the statement, not of the connection."""
+
+UNREACHABLE = (*LOST, asyncpg.PostgresError)
+"""What opening a connection may raise: a refusal, as of a changed password, is an outage too."""
+
+UNDERSTOOD = (
+    "host port user password passfile dbname service target_session_attrs sslmode sslcert sslkey"
+    " sslpassword sslrootcert sslcrl sslnegotiation ssl_min_protocol_version"
+    " ssl_max_protocol_version krbsrvname gsslib application_name options"
+)
+"""The parameters of a libpq URL that asyncpg understands too."""
 
 
 class DatabaseUnavailable(Exception):
@@ -60,7 +75,7 @@ class Database:
     async def open(self) -> None:
         """Make the pool. PostgreSQL may be away: the first request that needs it connects."""
         self._pool = asyncpg.create_pool(
-            self._url,
+            _url_for_asyncpg(self._url),
             min_size=0,
             max_size=self._size,
             timeout=CONNECT_TIMEOUT,
@@ -73,8 +88,8 @@ class Database:
         """Wait for running statements, then close every connection."""
         if self._pool is not None:
             try:
-                await asyncio.wait_for(self._pool.close(), COMMAND_TIMEOUT)
-            except TimeoutError:
+                await asyncio.wait_for(self._pool.close(), CLOSE_TIMEOUT)
+            except LOST:
                 self._pool.terminate()
 
     async def run(self, query: Query, arguments: list[Any]) -> Any:
@@ -84,12 +99,13 @@ class Database:
             connection = await self._acquire(give_up)
             try:
                 result = await getattr(connection, query.method)(query.text, *arguments)
-                self._lost_since = None
+                self._note_success()
                 return result
             except NOT_LOST:
                 raise
             except LOST as error:
-                if not query.reads or self._is_over(give_up):
+                _discard(connection)
+                if self._is_over(give_up, error) or not query.reads:
                     raise DatabaseUnavailable from error
             finally:
                 await self._release(connection)
@@ -102,11 +118,12 @@ class Database:
         try:
             async with connection.transaction():
                 yield connection
-            self._lost_since = None
+            self._note_success()
         except NOT_LOST:
             raise
         except LOST as error:
-            self._note_loss()
+            _discard(connection)
+            self._note_loss(error)
             raise DatabaseUnavailable from error
         finally:
             await self._release(connection)
@@ -120,9 +137,10 @@ class Database:
                     await connection.fetchval("select 1")
                 finally:
                     await self._release(connection)
-        except LOST:
+        except UNREACHABLE as error:
+            self._note_loss(error)
             return False
-        self._lost_since = None
+        self._note_success()
         return True
 
     async def _acquire(self, give_up: float) -> asyncpg.Connection:
@@ -130,8 +148,8 @@ class Database:
         while True:
             try:
                 return await self._open_pool().acquire(timeout=CONNECT_TIMEOUT)
-            except LOST as error:
-                if self._is_over(give_up):
+            except UNREACHABLE as error:
+                if self._is_over(give_up, error):
                     raise DatabaseUnavailable from error
             await asyncio.sleep(PAUSE)
 
@@ -139,24 +157,50 @@ class Database:
         try:
             await self._open_pool().release(connection)
         except LOST:
-            connection.terminate()
+            _discard(connection)
 
-    def _note_loss(self) -> float:
+    def _note_loss(self, error: BaseException) -> float:
         if self._lost_since is None:
             self._lost_since = _now()
+            logger.warning("The database is away: %s: %s", type(error).__name__, error)
         return self._lost_since
 
-    def _is_over(self, give_up: float) -> bool:
+    def _note_success(self) -> None:
+        if self._lost_since is not None:
+            self._lost_since = None
+            logger.info("The database is back")
+
+    def _is_over(self, give_up: float, error: BaseException) -> bool:
         """Note that the database is away; tell whether this request has waited enough for it.
 
         In a long outage nobody waits: the gap counts from the first loss that was seen.
         """
         now = _now()
-        return now >= give_up or now - self._note_loss() >= GAP
+        return now >= give_up or now - self._note_loss(error) >= GAP
 
     def _open_pool(self) -> asyncpg.Pool:
         assert self._pool is not None, "the database is used before it was opened"
         return self._pool
+
+
+def _url_for_asyncpg(url: str) -> str:
+    """``url`` without what only libpq knows: asyncpg takes that for settings of the server."""
+    head, _, query = url.partition("?")
+    understood = UNDERSTOOD.split()
+    kept = [part for part in query.split("&") if part.partition("=")[0] in understood]
+    hosts = [head.rpartition("@")[2]] + [part for part in kept if part.startswith("host=")]
+    if any("," in host for host in hosts) and "target_session_attrs" not in query:
+        kept.append("target_session_attrs=read-write")  # The one of them that takes changes.
+    return head + ("?" + "&".join(kept) if kept else "")
+
+
+def _discard(connection: asyncpg.Connection) -> None:
+    """Close a connection that failed, so that the pool opens another in its place.
+
+    One that a failover left on a server which only reads would fail every change for ever.
+    """
+    with contextlib.suppress(asyncpg.InterfaceError):  # The pool has closed it already.
+        connection.terminate()
 
 
 def _now() -> float:

@@ -74,8 +74,11 @@ def invalid_token() -> Unauthorized:
 @web.middleware
 async def auth_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Set ``request["user"]`` as the route's flag says, or refuse."""
-    # aiohttp's own answers to unknown paths and methods carry no flag: they pass.
-    auth = getattr(request.match_info.handler, "auth", Auth.NONE)
+    # aiohttp's own answers to unknown paths and methods pass; any other handler without a flag,
+    # such as one of aiohttp's own route table, is closed.
+    unknown = request.match_info.http_exception is not None
+    unmarked = Auth.NONE if unknown else Auth.REQUIRED
+    auth = getattr(request.match_info.handler, "auth", unmarked)
     if auth is Auth.NONE:
         return await handler(request)
     try:

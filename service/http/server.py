@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from typing import Any
 
 from aiohttp import web
@@ -13,6 +14,8 @@ from service.http.responses import json_response
 
 KEEPALIVE_SECONDS = 75.0  # Above the idle time of common proxies, so that they close first.
 BACKLOG = 1024
+ENDING = 1.0  # Seconds that a request gets to end once it is broken off.
+POLL = 0.02  # Seconds between two looks whether requests still run.
 
 
 class RequestProtocol(web.RequestHandler):
@@ -55,7 +58,24 @@ class RequestProtocol(web.RequestHandler):
         if isinstance(resp, web.HTTPException):
             resp = refusal(resp.status, resp.headers)
             self._note(request, resp)
+        if request.content.exception() is not None:
+            resp.force_close()  # The body broke: where the next request begins nobody knows.
         return super().finish_response(request, resp, start_time)
+
+    def log_exception(self, *args: Any, **options: Any) -> None:
+        """Log a fault. A body that breaks while aiohttp reads its rest away is not one of ours."""
+        if not isinstance(options.get("exc_info"), web.RequestPayloadError):
+            super().log_exception(*args, **options)
+
+    def close(self) -> None:
+        """Close the connection after the request that runs, at once if none does.
+
+        aiohttp itself only ceases to listen on an idle one, and leaves its client waiting.
+        """
+        is_idle = self._waiter is not None and not self._waiter.done()
+        super().close()
+        if is_idle:
+            self.force_close()
 
     def _note(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         request_id = request_id_of(request)
@@ -70,7 +90,8 @@ class Server:
         """``shutdown_timeout`` is how many seconds running requests get at the end."""
         self._app = app
         self._sock = sock
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=shutdown_timeout)
+        self._shutdown_timeout = shutdown_timeout
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=ENDING)
         self._listening: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -95,4 +116,11 @@ class Server:
         """Listen no more, let running requests finish, then close the application."""
         if self._listening is not None:
             self._listening.close()
+        if (server := self._runner.server) is not None:
+            # Waited for here, since aiohttp spends its timeout twice and takes 0 for "for ever".
+            await asyncio.sleep(0)  # What has just arrived counts as running.
+            deadline = time.monotonic() + self._shutdown_timeout
+            while server.connections and time.monotonic() < deadline:
+                server.pre_shutdown()
+                await asyncio.sleep(POLL)
         await self._runner.cleanup()

@@ -122,7 +122,8 @@ def check(data: Any, schema: vol.Schema) -> Any:
 
 def _field(path: list[Any]) -> str:
     """The field that an error is about: below the wrapper, above the places of a list."""
-    names = [str(part) for part in path if isinstance(part, str)]
+    # A key that is missing stands there as its marker, not as its name.
+    names = [str(part) for part in path if isinstance(part, str | vol.Marker)]
     return names[1] if len(names) > 1 else names[0]
 
 

@@ -1,20 +1,205 @@
-from typing import Any
+import asyncpg
+import bcrypt
+import pytest
 
-from tests.conftest import Client, Dialect
+from tests.answers import assert_error, assert_invalid
+from tests.conftest import SECRET, Answer, Client, Dialect, MakeClient
 
 JAKE = {"username": "jake", "email": "jake@jake.jake", "password": "jakejake"}
+BLANK = "can't be blank"
 
 
-async def test_registration_answers_the_user(speaker: Client, dialect: Dialect) -> None:
-    answer = await speaker.post("/api/users", {"user": JAKE})
-    token = answer.body["user"].pop("token")
-    assert token.count(".") == 2
-    assert answer.status == dialect.registered
-    assert answer.body == {
+def user_of(answer: Answer, dialect: Dialect) -> dict[str, object]:
+    """Jake as a client of this dialect sees him, with the token that ``answer`` brought."""
+    token = answer.body["user"]["token"]
+    return {
         "user": {
             "email": "jake@jake.jake",
+            "token": token,
             "username": "jake",
             "bio": dialect.no_bio,
             "image": None,
         }
     }
+
+
+async def test_registration_answers_the_user(speaker: Client, dialect: Dialect) -> None:
+    answer = await speaker.post("/api/users", {"user": JAKE})
+    assert answer.status == dialect.registered
+    assert answer.body == user_of(answer, dialect)
+    assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
+
+
+async def test_registration_signs_in(speaker: Client, dialect: Dialect) -> None:
+    registered = await speaker.post("/api/users", {"user": JAKE})
+    answer = await speaker.get("/api/user", token=registered.body["user"]["token"])
+    assert answer.status == 200
+    assert answer.body == user_of(answer, dialect)
+
+
+async def test_login_answers_the_user(speaker: Client, dialect: Dialect) -> None:
+    await speaker.register("jake", **JAKE)
+    credentials = {"email": "jake@jake.jake", "password": "jakejake"}
+    answer = await speaker.post("/api/users/login", {"user": credentials})
+    assert answer.status == 200
+    assert answer.body == user_of(answer, dialect)
+    again = await speaker.get("/api/user", token=answer.body["user"]["token"])
+    assert again.body == user_of(again, dialect)
+
+
+async def test_login_does_not_regard_the_case_of_the_address(client: Client) -> None:
+    await client.register("jake", **JAKE)
+    credentials = {"email": "JAKE@Jake.JAKE", "password": "jakejake"}
+    answer = await client.post("/api/users/login", {"user": credentials})
+    assert (answer.status, answer.body["user"]["email"]) == (200, "jake@jake.jake")
+
+
+async def test_login_regards_the_case_of_the_password(client: Client) -> None:
+    await client.register("jake", **JAKE)
+    credentials = {"email": "jake@jake.jake", "password": "JAKEJAKE"}
+    answer = await client.post("/api/users/login", {"user": credentials})
+    assert_error(answer, 401, "invalid_credentials", {"credentials": ["invalid"]})
+
+
+async def test_wrong_password_and_unknown_address_are_one_answer(speaker: Client) -> None:
+    await speaker.register("jake", **JAKE)
+    wrong, unknown, impossible = [
+        await speaker.post(
+            "/api/users/login", {"user": {"email": email, "password": "not the password"}}
+        )
+        for email in ("jake@jake.jake", "nobody@jake.jake", "no address at all")
+    ]
+    assert_error(wrong, 401, "invalid_credentials", {"credentials": ["invalid"]})
+    assert wrong.headers["WWW-Authenticate"] == "Token"
+    for other in (unknown, impossible):
+        assert (other.status, other.body) == (wrong.status, wrong.body)
+        assert list(other.headers) == list(wrong.headers)
+        assert other.headers["Content-Length"] == wrong.headers["Content-Length"]
+
+
+async def test_a_current_user_gets_a_token_that_works(speaker: Client, dialect: Dialect) -> None:
+    token = await speaker.register("jake", **JAKE)
+    for _ in range(3):
+        answer = await speaker.get("/api/user", token=token)
+        assert answer.status == 200
+        assert answer.body == user_of(answer, dialect)
+        token = answer.body["user"]["token"]
+
+
+async def test_deletion_answers_nothing_and_revokes_the_token(speaker: Client) -> None:
+    token = await speaker.register("jake", **JAKE)
+    answer = await speaker.delete("/api/user", {"user": {"password": "jakejake"}}, token=token)
+    assert (answer.status, answer.body) == (204, None)
+    assert "Content-Length" not in answer.headers or answer.headers["Content-Length"] == "0"
+    after = await speaker.get("/api/user", token=token)
+    assert_error(after, 401, "token_revoked", {"token": ["has been revoked"]})
+    again = await speaker.delete("/api/user", {"user": {"password": "jakejake"}}, token=token)
+    assert_error(again, 401, "token_revoked", {"token": ["has been revoked"]})
+
+
+async def test_deletion_frees_the_name_and_the_address(client: Client) -> None:
+    old_token = await client.register("jake", **JAKE)
+    await client.delete("/api/user", {"user": {"password": "jakejake"}}, token=old_token)
+    new_token = await client.register("jake", **JAKE)
+    assert (await client.get("/api/user", token=new_token)).status == 200
+    # The new account is another one: what the old one held does not open it.
+    assert (await client.get("/api/user", token=old_token)).status == 401
+
+
+async def test_deletion_asks_for_the_right_password(
+    speaker: Client, db: asyncpg.Connection
+) -> None:
+    token = await speaker.register("jake", **JAKE)
+    answer = await speaker.delete("/api/user", {"user": {"password": "wrong"}}, token=token)
+    assert_error(answer, 401, "invalid_credentials", {"credentials": ["invalid"]})
+    assert await db.fetchval("select count(*) from users") == 1
+    assert (await speaker.get("/api/user", token=token)).status == 200
+
+
+async def test_deletion_takes_nobody_else_along(client: Client, alice: str, bob: str) -> None:
+    await client.delete("/api/user", {"user": {"password": "alice-secret"}}, token=alice)
+    assert (await client.get("/api/user", token=alice)).status == 401
+    assert (await client.get("/api/user", token=bob)).body["user"]["username"] == "bob"
+
+
+async def test_registration_tells_every_faulty_field(speaker: Client, dialect: Dialect) -> None:
+    given = {"username": "", "email": "no address", "password": "short"}
+    answer = await speaker.post("/api/users", {"user": given})
+    assert_invalid(
+        answer,
+        dialect.invalid,
+        email="is not a valid email address",
+        password="is too short (minimum is 8 characters)",
+        username=BLANK,
+    )
+
+
+async def test_update_tells_every_faulty_field(speaker: Client, dialect: Dialect) -> None:
+    token = await speaker.register("jake", **JAKE)
+    given = {"username": "x", "email": "x", "password": "x", "bio": 1, "image": "x"}
+    answer = await speaker.put("/api/user", {"user": given}, token=token)
+    assert_invalid(
+        answer,
+        dialect.invalid,
+        bio="must be a string",
+        email="is not a valid email address",
+        image="is not a valid http(s) URL",
+        password="is too short (minimum is 8 characters)",
+        username="is too short (minimum is 3 characters)",
+    )
+
+
+@pytest.mark.parametrize("value", ["absent", None, "", " "])
+async def test_login_tells_every_missing_field(
+    speaker: Client, dialect: Dialect, value: str | None
+) -> None:
+    given = {} if value == "absent" else {"email": value, "password": value}
+    answer = await speaker.post("/api/users/login", {"user": given})
+    assert_invalid(answer, dialect.invalid, email=BLANK, password=BLANK)
+
+
+async def test_a_password_is_stored_as_bcrypt_of_the_cost(
+    make_client: MakeClient, db: asyncpg.Connection
+) -> None:
+    client = await make_client(bcrypt_cost=5)
+    await client.register("jake", **JAKE)
+    stored = await db.fetchval("select password_hash from users")
+    assert stored.startswith("$2b$05$")
+    assert bcrypt.checkpw(b"jakejake", stored.encode())
+
+
+async def test_a_login_renews_a_hash_of_another_cost(
+    make_client: MakeClient, client: Client, db: asyncpg.Connection
+) -> None:
+    await client.register("jake", **JAKE)
+    before = await db.fetchval("select password_hash from users")
+    assert before.startswith("$2b$04$")
+    later = await make_client(bcrypt_cost=5)
+    wrong = {"email": "jake@jake.jake", "password": "not the password"}
+    assert (await later.post("/api/users/login", {"user": wrong})).status == 401
+    assert await db.fetchval("select password_hash from users") == before
+
+    right = {"email": "jake@jake.jake", "password": "jakejake"}
+    assert (await later.post("/api/users/login", {"user": right})).status == 200
+    renewed = await db.fetchval("select password_hash from users")
+    assert renewed.startswith("$2b$05$")
+    assert (await later.post("/api/users/login", {"user": right})).status == 200
+    # Once renewed, it stays: a login does not write without need.
+    assert await db.fetchval("select password_hash from users") == renewed
+
+
+async def test_no_answer_holds_a_hash(client: Client) -> None:
+    token = await client.register("jake", **JAKE)
+    credentials = {"email": "jake@jake.jake", "password": "jakejake"}
+    answers = [
+        await client.post("/api/users", {"user": JAKE}),
+        await client.post("/api/users/login", {"user": credentials}),
+        await client.get("/api/user", token=token),
+        await client.put("/api/user", {"user": {"password": "another one"}}, token=token),
+        await client.delete("/api/user", {"user": {"password": "wrong"}}, token=token),
+        await client.delete("/api/user", {"user": {"password": "another one"}}, token=token),
+    ]
+    assert [answer.status for answer in answers] == [409, 200, 200, 200, 401, 204]
+    for answer in answers:
+        for secret in ("$2b$", "password_hash", "jakejake", "another one", SECRET):
+            assert secret not in str(answer.body) + str(answer.headers)

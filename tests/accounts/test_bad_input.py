@@ -1,0 +1,251 @@
+"""Bodies that are no good: everything here is a refusal, and none of it a fault of ours."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.answers import assert_invalid
+from tests.conftest import Answer, Client, Dialect
+
+BLANK = "can't be blank"
+NOT_ALLOWED = "has a character that is not allowed"
+
+
+@dataclass(frozen=True)
+class Route:
+    """A route with a body, and a body that it takes."""
+
+    method: str
+    path: str
+    fields: dict[str, Any]
+    signed_in: bool = False
+
+
+ROUTES = {
+    "register": Route(
+        "POST",
+        "/api/users",
+        {"username": "jake", "email": "jake@jake.jake", "password": "jakejake"},
+    ),
+    "login": Route(
+        "POST", "/api/users/login", {"email": "alice@example.test", "password": "alice-secret"}
+    ),
+    "update": Route("PUT", "/api/user", {"bio": "new"}, signed_in=True),
+    "delete": Route("DELETE", "/api/user", {"password": "alice-secret"}, signed_in=True),
+}
+FIELDS = [
+    ("register", "username"),
+    ("register", "email"),
+    ("register", "password"),
+    ("login", "email"),
+    ("login", "password"),
+    ("update", "username"),
+    ("update", "email"),
+    ("update", "password"),
+    ("update", "bio"),
+    ("update", "image"),
+    ("delete", "password"),
+]
+
+
+@pytest.fixture
+async def speaker_token(speaker: Client) -> str:
+    """Alice's token, in the dialect of the test."""
+    return await speaker.register("alice")
+
+
+async def send(client: Client, token: str, route: Route, raw: bytes | None) -> Answer:
+    return await client.send(
+        route.method,
+        route.path,
+        token=token if route.signed_in else None,
+        data=raw,
+        headers={"Content-Type": "application/json"},
+    )
+
+
+BROKEN = {
+    "no body": None,
+    "an empty body": b"",
+    "blanks": b" \n",
+    "not JSON": b"username=jake",
+    "half an object": b'{"user": {"email": "jake@jake.jake"',
+    "two objects": b'{"user": {}} {"user": {}}',
+    "a trailing comma": b'{"user": {},}',
+    "single quotes": b"{'user': {}}",
+    "NaN": b'{"user": {"username": NaN}}',
+    "Infinity": b'{"user": {"bio": Infinity}}',
+    "minus Infinity": b'{"user": {"bio": -Infinity}}',
+    "broken UTF-8": b'{"user": {"username": "j\xff\xfeke"}}',
+    "half a UTF-8 character": b'{"user": {"username": "jak\xc3',
+    "a surrogate in UTF-8": b'{"user": {"username": "\xed\xa0\x80"}}',
+    "UTF-16": '{"user": {}}'.encode("utf-16"),
+    "a raw NUL in a string": b'{"user": {"username": "ja\x00ke"}}',
+    "a raw NUL outside a string": b'{"user": \x00{}}',
+    "a raw newline in a string": b'{"user": {"username": "ja\nke"}}',
+    "a lone high surrogate": b'{"user": {"username": "\\ud800"}}',
+    "a lone low surrogate": b'{"user": {"username": "\\udc00x"}}',
+    "a lone surrogate in a key": b'{"user": {"\\ud800": 1}}',
+    "a lone surrogate in an unknown field": b'{"user": {}, "x": ["\\ud800"]}',
+    "10,000 lists": b'{"user": ' + b"[" * 10_000 + b"]" * 10_000 + b"}",
+    "10,000 objects": b'{"user": ' + b'{"a":' * 10_000 + b"1" + b"}" * 10_000 + b"}",
+    "10,000 lists never closed": b"[" * 10_000,
+}
+
+
+@pytest.mark.parametrize("body", BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize("route", ROUTES.values(), ids=ROUTES)
+async def test_what_is_not_json_is_refused(
+    speaker: Client, dialect: Dialect, speaker_token: str, route: Route, body: bytes | None
+) -> None:
+    answer = await send(speaker, speaker_token, route, body)
+    assert_invalid(answer, dialect.invalid, body="is not valid JSON")
+
+
+@pytest.mark.parametrize(
+    "body", [b"[]", b'[{"user": {}}]', b'"user"', b"5", b"1.5e3", b"null", b"true"]
+)
+@pytest.mark.parametrize("route", ROUTES.values(), ids=ROUTES)
+async def test_json_that_is_no_object_is_refused(
+    speaker: Client, dialect: Dialect, speaker_token: str, route: Route, body: bytes
+) -> None:
+    answer = await send(speaker, speaker_token, route, body)
+    assert_invalid(answer, dialect.invalid, body="must be a JSON object")
+
+
+WRAPPERS = {
+    "no wrapper": ({}, BLANK),
+    "another wrapper": ({"account": {}}, BLANK),
+    "a wrapper in another case": ({"User": {}}, BLANK),
+    "null": ({"user": None}, BLANK),
+    "a list": ({"user": []}, "must be an object"),
+    "a list of objects": ({"user": [{}]}, "must be an object"),
+    "a string": ({"user": "jake"}, "must be an object"),
+    "an empty string": ({"user": ""}, "must be an object"),
+    "a number": ({"user": 0}, "must be an object"),
+    "a boolean": ({"user": False}, "must be an object"),
+}
+
+
+@pytest.mark.parametrize(("body", "message"), WRAPPERS.values(), ids=WRAPPERS)
+@pytest.mark.parametrize("route", ROUTES.values(), ids=ROUTES)
+async def test_a_body_without_its_wrapper_is_refused(
+    speaker: Client,
+    dialect: Dialect,
+    speaker_token: str,
+    route: Route,
+    body: dict[str, Any],
+    message: str,
+) -> None:
+    answer = await send(speaker, speaker_token, route, json.dumps(body).encode())
+    assert_invalid(answer, dialect.invalid, user=message)
+
+
+async def test_fields_beside_the_wrapper_do_not_count(client: Client) -> None:
+    answer = await client.post("/api/users", ROUTES["register"].fields)
+    assert_invalid(answer, 400, user=BLANK)
+
+
+@pytest.mark.parametrize(
+    "value", [0, 1, -1.5, True, False, [], ["jake"], {}, {"a": "b"}], ids=json.dumps
+)
+@pytest.mark.parametrize(("name", "field"), FIELDS)
+async def test_what_is_no_string_is_refused(
+    speaker: Client, dialect: Dialect, speaker_token: str, name: str, field: str, value: Any
+) -> None:
+    route = ROUTES[name]
+    body = {"user": {**route.fields, field: value}}
+    answer = await send(speaker, speaker_token, route, json.dumps(body).encode())
+    assert_invalid(answer, dialect.invalid, **{field: "must be a string"})
+
+
+@pytest.mark.parametrize(("name", "field"), [pair for pair in FIELDS if pair[0] != "update"])
+@pytest.mark.parametrize("value", ["absent", None, "", " ", "\t\n", "\u2003\u00a0"], ids=repr)
+async def test_a_required_field_that_is_missing_or_blank_is_refused(
+    speaker: Client,
+    dialect: Dialect,
+    speaker_token: str,
+    name: str,
+    field: str,
+    value: str | None,
+) -> None:
+    route = ROUTES[name]
+    fields = {**route.fields, field: value}
+    if value == "absent":
+        del fields[field]
+    answer = await send(speaker, speaker_token, route, json.dumps({"user": fields}).encode())
+    assert_invalid(answer, dialect.invalid, **{field: BLANK})
+
+
+@pytest.mark.parametrize(("name", "field"), FIELDS)
+async def test_an_escaped_nul_in_a_field_is_refused(
+    speaker: Client, dialect: Dialect, speaker_token: str, name: str, field: str
+) -> None:
+    route = ROUTES[name]
+    body = {"user": {**route.fields, field: "long\0enough"}}
+    answer = await send(speaker, speaker_token, route, json.dumps(body).encode())
+    assert_invalid(answer, dialect.invalid, **{field: NOT_ALLOWED})
+
+
+NULS = {
+    "in an unknown field": ({"user": {}, "other": "\0"}, "other"),
+    "in an unknown field of the wrapper": ({"user": {"other": "a\0"}}, "other"),
+    "in a list": ({"user": {}, "other": [1, [2, "\0"]]}, "other"),
+    "deep below": ({"user": {"a": {"b": [{"c": "\0"}]}}}, "c"),
+    "in a key": ({"user": {}, "ot\0her": 1}, "body"),
+    "in a key of the wrapper": ({"user": {"\0": 1}}, "user"),
+}
+
+
+@pytest.mark.parametrize(("extra", "place"), NULS.values(), ids=NULS)
+@pytest.mark.parametrize("route", ROUTES.values(), ids=ROUTES)
+async def test_a_nul_anywhere_is_refused(
+    speaker: Client,
+    dialect: Dialect,
+    speaker_token: str,
+    route: Route,
+    extra: dict[str, Any],
+    place: str,
+) -> None:
+    body = {**extra, "user": {**route.fields, **extra["user"]}}
+    answer = await send(speaker, speaker_token, route, json.dumps(body).encode())
+    assert_invalid(answer, dialect.invalid, **{place: NOT_ALLOWED})
+
+
+async def test_a_backslash_before_u0000_is_text(client: Client, alice: str) -> None:
+    answer = await client.put("/api/user", {"user": {"bio": "\\u0000"}}, token=alice)
+    assert (answer.status, answer.body["user"]["bio"]) == (200, "\\u0000")
+
+
+async def test_an_escaped_pair_of_surrogates_is_a_character(client: Client, alice: str) -> None:
+    raw = b'{"user": {"bio": "\\ud83d\\ude00"}}'
+    answer = await client.put("/api/user", token=alice, data=raw)
+    assert (answer.status, answer.body["user"]["bio"]) == (200, "😀")
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/json", "application/json; charset=latin-1", "text/plain", "multipart/form-data"],
+)
+async def test_the_body_is_json_whatever_its_type_is_called(
+    client: Client, alice: str, content_type: str
+) -> None:
+    raw = '{"user": {"bio": "ü"}}'.encode()
+    headers = {"Content-Type": content_type}
+    answer = await client.put("/api/user", token=alice, data=raw, headers=headers)
+    assert (answer.status, answer.body["user"]["bio"]) == (200, "ü")
+
+
+@pytest.mark.parametrize("name", ["update", "delete"])
+async def test_nobody_is_told_what_is_wrong_with_a_body(client: Client, name: str) -> None:
+    route = ROUTES[name]
+    answer = await client.send(route.method, route.path, data=b"not JSON")
+    assert (answer.status, answer.body["code"]) == (401, "token_missing")
+
+
+async def test_of_equal_keys_the_last_counts(client: Client, alice: str) -> None:
+    raw = b'{"user": {"bio": "first", "bio": "last"}}'
+    answer = await client.put("/api/user", token=alice, data=raw)
+    assert (answer.status, answer.body["user"]["bio"]) == (200, "last")

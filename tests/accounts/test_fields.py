@@ -1,0 +1,286 @@
+"""What each field takes and refuses, by its values."""
+
+import unicodedata
+
+import pytest
+
+from tests.answers import assert_error, assert_invalid
+from tests.conftest import Answer, Client, Dialect
+
+NOT_ALLOWED = "has a character that is not allowed"
+NO_ADDRESS = "is not a valid email address"
+NO_URL = "is not a valid http(s) URL"
+TOO_MANY_BYTES = "is too long (maximum is 72 bytes)"
+UNTRIMMED = "can't start or end with a space"
+
+
+async def register(client: Client, **changes: str) -> Answer:
+    user = {"username": "jake", "email": "jake@jake.jake", "password": "jakejake", **changes}
+    return await client.post("/api/users", {"user": user})
+
+
+PASSWORDS = {
+    "8 characters": "12345678",
+    "8 characters of 9 bytes": "1234567é",
+    "64 ASCII characters": "a" * 64,
+    "72 bytes": "a" * 72,
+    "72 bytes in 24 characters": "密" * 24,
+    "every printable ASCII character, first half": "".join(map(chr, range(32, 80))),
+    "every printable ASCII character, second half": "".join(map(chr, range(80, 127))),
+    "inner, leading and trailing spaces": "  two words  ",
+    "emoji": "🐘🦣🐘🦣🐘🦣🐘🦣",
+    "eight joined characters": "👩‍👩‍👧‍👦👩",
+    "quotes and SQL": "'; drop table users; --",
+    "a tab and a newline": "tab\tnewline\n",
+}
+
+
+@pytest.mark.parametrize("password", PASSWORDS.values(), ids=PASSWORDS)
+async def test_a_password_of_any_characters_signs_in(client: Client, password: str) -> None:
+    assert (await register(client, password=password)).status == 200
+    credentials = {"email": "jake@jake.jake", "password": password}
+    assert (await client.post("/api/users/login", {"user": credentials})).status == 200
+    for other in (password + "x", password[:-1], password.swapcase() + " "):
+        credentials["password"] = other
+        answer = await client.post("/api/users/login", {"user": credentials})
+        assert_error(answer, 401, "invalid_credentials", {"credentials": ["invalid"]})
+
+
+BAD_PASSWORDS = {
+    "7 characters": ("1234567", "is too short (minimum is 8 characters)"),
+    "7 characters of 28 bytes": ("🐘" * 7, "is too short (minimum is 8 characters)"),
+    "73 bytes": ("a" * 73, TOO_MANY_BYTES),
+    "73 bytes in 72 characters": ("a" * 71 + "é", TOO_MANY_BYTES),
+    "64 characters of two bytes": ("é" * 64, TOO_MANY_BYTES),
+    "100,000 characters": ("a" * 100_000, TOO_MANY_BYTES),
+    "8 spaces": (" " * 8, "can't be blank"),
+}
+
+
+@pytest.mark.parametrize(("password", "message"), BAD_PASSWORDS.values(), ids=BAD_PASSWORDS)
+async def test_a_password_too_short_or_too_long_is_refused(
+    speaker: Client, dialect: Dialect, password: str, message: str
+) -> None:
+    assert_invalid(await register(speaker, password=password), dialect.invalid, password=message)
+    token = await speaker.register("alice")
+    change = await speaker.put("/api/user", {"user": {"password": password}}, token=token)
+    assert_invalid(change, dialect.invalid, password=message)
+
+
+async def test_a_login_with_a_password_of_any_length_is_just_wrong(client: Client) -> None:
+    await client.register("jake", password="a" * 72)
+    for length in (1, 71, 73, 100_000):
+        credentials = {"email": "jake@example.test", "password": "a" * length}
+        answer = await client.post("/api/users/login", {"user": credentials})
+        assert_error(answer, 401, "invalid_credentials", {"credentials": ["invalid"]})
+
+
+async def test_a_deletion_with_more_than_the_password_is_wrong(client: Client) -> None:
+    token = await client.register("jake", password="a" * 72)
+    answer = await client.delete("/api/user", {"user": {"password": "a" * 73}}, token=token)
+    assert_error(answer, 401, "invalid_credentials", {"credentials": ["invalid"]})
+
+
+ADDRESSES = {
+    "the specification's own": ("jake@jake.jake", "jake@jake.jake"),
+    "a test domain": ("a@example.test", "a@example.test"),
+    "an intranet's domain": ("dev@corp.local", "dev@corp.local"),
+    "a host without a dot": ("root@localhost", "root@localhost"),
+    "a quoted local part": ('"quo ted"@example.com', '"quo ted"@example.com'),
+    "needless quotes": ('"quoted"@example.com', "quoted@example.com"),
+    "a tag": ("jake+tag@example.com", "jake+tag@example.com"),
+    "an apostrophe": ("o'brien@example.com", "o'brien@example.com"),
+    "SQL wildcards": ("%_%@example.com", "%_%@example.com"),
+    "an international local part": ("用户@example.com", "用户@example.com"),
+    "a decomposed local part": ("jose\u0301@example.com", "jos\u00e9@example.com"),
+    "an international domain": ("jake@bücher.example", "jake@bücher.example"),
+    "an international domain in ASCII": ("jake@xn--bcher-kva.example", "jake@bücher.example"),
+    "a domain in upper case": ("Jake@EXAMPLE.Com", "Jake@example.com"),
+    "a local part of 64 bytes": ("a" * 64 + "@example.com", "a" * 64 + "@example.com"),
+    "254 characters": (
+        "a" * 64 + "@" + ".".join(["b" * 62] * 3),
+        "a" * 64 + "@" + ".".join(["b" * 62] * 3),
+    ),
+}
+
+
+@pytest.mark.parametrize(("given", "kept"), ADDRESSES.values(), ids=ADDRESSES)
+async def test_an_address_is_taken_and_signs_in(client: Client, given: str, kept: str) -> None:
+    assert len(given) <= 254
+    answer = await register(client, email=given)
+    assert (answer.status, answer.body["user"]["email"]) == (200, kept)
+    for email in (given, kept, given.upper()):
+        credentials = {"email": email, "password": "jakejake"}
+        assert (await client.post("/api/users/login", {"user": credentials})).status == 200
+
+
+BAD_ADDRESSES = {
+    "no at-sign": "jake.example.com",
+    "two at-signs": "jake@home@example.com",
+    "no local part": "@example.com",
+    "no domain": "jake@",
+    "a local part of 65 bytes": "a" * 65 + "@example.com",
+    "a local part of 66 bytes in 33 characters": "é" * 33 + "@example.com",
+    "a leading space": " jake@example.com",
+    "a trailing space": "jake@example.com ",
+    "an inner space": "ja ke@example.com",
+    "a newline": "jake@example.com\n",
+    "a mail header": "jake@example.com\r\nBcc: bob@example.com",
+    "a display name": "Jake <jake@example.com>",
+    "two addresses": "jake@example.com,bob@example.com",
+    "two dots": "ja..ke@example.com",
+    "a leading dot": ".jake@example.com",
+    "a domain with an underscore": "jake@exam_ple.com",
+    "a domain with a leading hyphen": "jake@-example.com",
+    "a bidirectional override": "ja\u202eke@example.com",
+    "a zero-width space": "ja\u200bke@example.com",
+    "a control character": "ja\x07ke@example.com",
+}
+
+
+@pytest.mark.parametrize("email", BAD_ADDRESSES.values(), ids=BAD_ADDRESSES)
+async def test_what_is_no_address_is_refused(speaker: Client, dialect: Dialect, email: str) -> None:
+    assert_invalid(await register(speaker, email=email), dialect.invalid, email=NO_ADDRESS)
+
+
+async def test_an_address_of_255_characters_is_refused(speaker: Client, dialect: Dialect) -> None:
+    email = "a" * 64 + "@" + ".".join(["b" * 62] * 2 + ["c" * 64])
+    assert len(email) == 255
+    answer = await register(speaker, email=email)
+    assert_invalid(answer, dialect.invalid, email="is too long (maximum is 254 characters)")
+
+
+USERNAMES = {
+    "3 characters": "abc",
+    "50 characters": "a" * 50,
+    "50 characters of 200 bytes": "🐘" * 50,
+    "a slash": "ja/ke",
+    "dots": "../..",
+    "quotes": "\"ja'ke`",
+    "a percent sign": "100%25",
+    "a question mark and a hash": "ja?k#e",
+    "SQL": "'; drop table users; --",
+    "markup": "<script>alert(1)</script>",
+    "a backslash": "ja\\ke",
+    "inner spaces": "Jake Jr. III",
+    "right-to-left text": "יעקב",
+    "a joiner": "می\u200cخواهم",
+    "an emoji with a variation selector": "I ❤\ufe0f tea",
+    "digits": "12345",
+    "a word that programs know": "null",
+}
+
+
+@pytest.mark.parametrize("username", USERNAMES.values(), ids=USERNAMES)
+async def test_a_username_comes_back_as_it_was_given(client: Client, username: str) -> None:
+    answer = await register(client, username=username)
+    assert (answer.status, answer.body["user"]["username"]) == (200, username)
+
+
+async def test_a_username_is_kept_composed(client: Client) -> None:
+    decomposed = unicodedata.normalize("NFD", "é" * 50)
+    answer = await register(client, username=decomposed)
+    assert (answer.status, answer.body["user"]["username"]) == (200, "é" * 50)
+
+
+BAD_USERNAMES = {
+    "2 characters": ("ab", "is too short (minimum is 3 characters)"),
+    "2 characters, decomposed": ("e\u0301e\u0301", "is too short (minimum is 3 characters)"),
+    "51 characters": ("a" * 51, "is too long (maximum is 50 characters)"),
+    "51 characters of 204 bytes": ("🐘" * 51, "is too long (maximum is 50 characters)"),
+    "half a million characters": ("a" * 500_000, "is too long (maximum is 50 characters)"),
+    "a newline": ("ja\nke", NOT_ALLOWED),
+    "a tab": ("ja\tke", NOT_ALLOWED),
+    "a control character": ("ja\x1bke", NOT_ALLOWED),
+    "a C1 control character": ("ja\x85ke", NOT_ALLOWED),
+    "a right-to-left override": ("ja\u202eke", NOT_ALLOWED),
+    "a bidirectional isolate": ("ja\u2066ke", NOT_ALLOWED),
+    "a right-to-left mark": ("ja\u200fke", NOT_ALLOWED),
+    "a zero-width space": ("ja\u200bke", NOT_ALLOWED),
+    "a byte-order mark": ("\ufeffjake", NOT_ALLOWED),
+    "a soft hyphen": ("ja\u00adke", NOT_ALLOWED),
+    "a line separator": ("ja\u2028ke", NOT_ALLOWED),
+    "a leading space": (" jake", UNTRIMMED),
+    "a trailing space": ("jake ", UNTRIMMED),
+    "a trailing no-break space": ("jake\u00a0", UNTRIMMED),
+    "nothing but joiners": ("\u200c\u200d\u200c", "can't be blank"),
+    "nothing but fillers": ("\u3164\u3164\u3164", "can't be blank"),
+}
+
+
+@pytest.mark.parametrize(("username", "message"), BAD_USERNAMES.values(), ids=BAD_USERNAMES)
+async def test_a_bad_username_is_refused(
+    speaker: Client, dialect: Dialect, username: str, message: str
+) -> None:
+    answer = await register(speaker, username=username)
+    assert_invalid(answer, dialect.invalid, username=message)
+    token = await speaker.register("alice")
+    change = await speaker.put("/api/user", {"user": {"username": username}}, token=token)
+    assert_invalid(change, dialect.invalid, username=message)
+
+
+@pytest.mark.parametrize("bio", ["a" * 500, "🐘" * 500, "  lines\n\tand tabs ", "\u202eright"])
+async def test_a_bio_is_any_text_of_up_to_500_characters(
+    client: Client, alice: str, bio: str
+) -> None:
+    answer = await client.put("/api/user", {"user": {"bio": bio}}, token=alice)
+    assert (answer.status, answer.body["user"]["bio"]) == (200, bio)
+
+
+async def test_a_bio_of_501_characters_is_refused(speaker: Client, dialect: Dialect) -> None:
+    token = await speaker.register("alice")
+    answer = await speaker.put("/api/user", {"user": {"bio": "a" * 501}}, token=token)
+    assert_invalid(answer, dialect.invalid, bio="is too long (maximum is 500 characters)")
+
+
+IMAGES = {
+    "https": "https://example.test/a.png",
+    "http": "http://example.test/a.png",
+    "upper case": "HTTPS://EXAMPLE.TEST/A.PNG",
+    "a port and a query": "https://example.test:8443/a?size=1&x=%20#part",
+    "an address for a host": "http://[::1]/a.png",
+    "an international host": "https://bücher.example/ä.png",
+    "2,048 characters": "https://example.test/" + "a" * 2027,
+}
+
+
+@pytest.mark.parametrize("image", IMAGES.values(), ids=IMAGES)
+async def test_an_image_is_a_web_address(client: Client, alice: str, image: str) -> None:
+    assert len(image) <= 2048
+    answer = await client.put("/api/user", {"user": {"image": image}}, token=alice)
+    assert (answer.status, answer.body["user"]["image"]) == (200, image)
+
+
+BAD_IMAGES = {
+    "2,049 characters": (
+        "https://example.test/" + "a" * 2028,
+        "is too long (maximum is 2048 characters)",
+    ),
+    "javascript": ("javascript:alert(1)", NO_URL),
+    "javascript with a host": ("javascript://example.test/%0aalert(1)", NO_URL),
+    "data": ("data:image/png;base64,AAAA", NO_URL),
+    "file": ("file:///etc/passwd", NO_URL),
+    "ftp": ("ftp://example.test/a.png", NO_URL),
+    "no scheme": ("example.test/a.png", NO_URL),
+    "only slashes": ("//example.test/a.png", NO_URL),
+    "no host": ("https:///a.png", NO_URL),
+    "a user but no host": ("https://jake@/a.png", NO_URL),
+    "a port but no host": ("https://:80/a.png", NO_URL),
+    "an impossible port": ("https://example.test:99999/", NO_URL),
+    "half an IPv6 address": ("https://[::1/a.png", NO_URL),
+    "a space": ("https://example.test/a b.png", NO_URL),
+    "a leading space": (" https://example.test/a.png", NO_URL),
+    "a newline": ("https://example.test/a\n.png", NO_URL),
+    "a tab in the scheme": ("java\tscript:alert(1)", NO_URL),
+    "a control character": ("https://example.test/\x07.png", NOT_ALLOWED),
+    "a bidirectional override": ("https://example.test/\u202egnp.png", NOT_ALLOWED),
+}
+
+
+@pytest.mark.parametrize(("image", "message"), BAD_IMAGES.values(), ids=BAD_IMAGES)
+async def test_what_is_no_web_address_is_no_image(
+    speaker: Client, dialect: Dialect, image: str, message: str
+) -> None:
+    token = await speaker.register("alice")
+    answer = await speaker.put("/api/user", {"user": {"image": image}}, token=token)
+    assert_invalid(answer, dialect.invalid, image=message)

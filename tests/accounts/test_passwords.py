@@ -1,0 +1,229 @@
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from service.accounts.passwords import LONGEST_PASSWORD, NICENESS, PASSWORDS, PasswordHasher
+from service.http.errors import Unavailable
+from tests.answers import assert_error
+from tests.conftest import Client, MakeClient
+
+CREDENTIALS = {"user": {"email": "alice@example.test", "password": "alice-secret"}}
+# Whole in its form, so that bcrypt does all of the work that a cost of 13 takes, and finds no match.
+SLOW_HASH = "$2b$13$" + "a" * 21 + "u" + "a" * 30 + "u"
+
+
+@pytest.fixture
+async def hasher() -> AsyncIterator[PasswordHasher]:
+    """One thread, and room for one more job to wait."""
+    hasher = PasswordHasher(cost=4, threads=1, queue_size=1)
+    yield hasher
+    hasher.close()
+
+
+def hasher_of(client: Client) -> PasswordHasher:
+    assert client.http.app is not None
+    return client.http.app[PASSWORDS]
+
+
+async def until_hashing(hasher: PasswordHasher, request: asyncio.Task[object]) -> None:
+    """Wait until a job is under way; stop when ``request`` has ended without one."""
+    while not hasher._under_way and not request.done():
+        await asyncio.sleep(0)
+
+
+async def test_a_job_more_than_the_queue_holds_is_refused(hasher: PasswordHasher) -> None:
+    results = await asyncio.gather(
+        *(hasher.hash("a password") for _ in range(3)), return_exceptions=True
+    )
+    assert [type(result) for result in results] == [str, str, Unavailable]
+    refusal = results[2]
+    assert isinstance(refusal, Unavailable)
+    assert (refusal.status, refusal.code) == (503, "passwords_busy")
+    assert refusal.headers == {"Retry-After": "5"}
+
+
+async def test_a_queue_that_was_full_takes_jobs_again(hasher: PasswordHasher) -> None:
+    for _ in range(3):
+        results = await asyncio.gather(
+            *(hasher.verify("a password", None) for _ in range(4)), return_exceptions=True
+        )
+        assert [type(result) for result in results] == [bool, bool, Unavailable, Unavailable]
+
+
+async def test_a_job_whose_asker_has_gone_counts_until_it_is_done(hasher: PasswordHasher) -> None:
+    gate = threading.Event()
+    jobs = [asyncio.create_task(hasher._run(gate.wait)) for _ in range(2)]
+    await asyncio.sleep(0)
+    jobs[0].cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await jobs[0]
+    with pytest.raises(Unavailable):
+        await hasher.hash("a password")
+    gate.set()
+    await jobs[1]
+    while hasher._under_way:
+        await asyncio.sleep(0)
+    assert await hasher.verify("a password", await hasher.hash("a password"))
+
+
+async def test_a_hash_verifies_its_password_and_no_other(hasher: PasswordHasher) -> None:
+    longest = "x" * LONGEST_PASSWORD
+    hashed = await hasher.hash(longest)
+    assert await hasher.verify(longest, hashed)
+    assert not await hasher.verify(longest + "x", hashed)
+    assert not await hasher.verify(longest[:-1], hashed)
+    assert not await hasher.verify(longest, None)
+
+
+async def test_two_hashes_of_one_password_differ(hasher: PasswordHasher) -> None:
+    assert await hasher.hash("a password") != await hasher.hash("a password")
+
+
+async def test_a_hash_of_another_cost_or_kind_is_outdated(hasher: PasswordHasher) -> None:
+    assert not hasher.is_outdated(await hasher.hash("a password"))
+    assert hasher.is_outdated("$2b$05$" + "a" * 53)
+    assert hasher.is_outdated("$2a$04$" + "a" * 53)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux's threads have a priority")
+async def test_a_hash_gives_way_to_everything_else(hasher: PasswordHasher) -> None:
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    theirs = await hasher._run(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+    assert theirs == NICENESS
+    assert ours < theirs
+
+
+async def test_a_login_too_many_is_told_to_come_again(make_client: MakeClient) -> None:
+    client = await make_client(password_queue_size=0)
+    token = await client.register("alice")
+    hasher = hasher_of(client)
+    gate = threading.Event()
+    jobs = [asyncio.create_task(hasher._run(gate.wait)) for _ in range(hasher._most)]
+    await asyncio.sleep(0)
+    fresh = {"username": "bob", "email": "bob@example.test", "password": "bob-secret"}
+    refused = [
+        await client.post("/api/users/login", CREDENTIALS),
+        await client.post("/api/users", {"user": fresh}),
+        await client.put("/api/user", {"user": {"password": "another one"}}, token=token),
+        await client.delete("/api/user", {"user": {"password": "alice-secret"}}, token=token),
+    ]
+    for answer in refused:
+        assert_error(answer, 503, "passwords_busy", {"server": ["is too busy"]})
+        assert answer.headers["Retry-After"] == "5"
+    # Whoever needs no hash does not notice.
+    assert (await client.get("/api/user", token=token)).status == 200
+
+    gate.set()
+    await asyncio.gather(*jobs)
+    assert (await client.post("/api/users/login", CREDENTIALS)).status == 200
+    assert (await client.post("/api/users", {"user": fresh})).status == 200
+
+
+async def test_a_full_queue_is_no_reason_to_refuse_a_renewal(
+    make_client: MakeClient, client: Client, alice: str, db: asyncpg.Connection
+) -> None:
+    later = await make_client(bcrypt_cost=5, password_queue_size=0)
+    hasher = hasher_of(later)
+    before = await db.fetchval("select password_hash from users")
+    gate = threading.Event()
+    # All workers but one are busy, and that one is taken as soon as it has verified.
+    jobs = [asyncio.create_task(hasher._run(gate.wait)) for _ in range(hasher._most - 1)]
+    await asyncio.sleep(0)
+    verify, taken = hasher.verify, []
+
+    async def verify_and_fill(password: str, hashed: str | None) -> bool:
+        result = await verify(password, hashed)
+        while hasher._under_way >= hasher._most:
+            await asyncio.sleep(0)
+        taken.append(asyncio.create_task(hasher._run(gate.wait)))
+        await asyncio.sleep(0)
+        return result
+
+    hasher.verify = verify_and_fill  # type: ignore[method-assign]
+    answer = await later.post("/api/users/login", CREDENTIALS)
+    gate.set()
+    await asyncio.gather(*jobs, *taken)
+    assert answer.status == 200
+    assert await db.fetchval("select password_hash from users") == before
+
+
+MALFORMED = {
+    "nothing": "",
+    "no hash": "alice-secret",
+    "another kind of hash": "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$aGFzaA",
+    "half a hash": "$2b$04$abcdefghijklmnopqrstuv",
+    "a cost that is no number": "$2b$xx$" + "a" * 53,
+    "a cost that is too low": "$2b$00$" + "a" * 53,
+    "an unknown version": "$2z$04$" + "a" * 53,
+    "letters that base64 lacks": "$2b$04$" + "!" * 53,
+    "letters beyond ASCII": "$2b$04$" + "é" * 53,
+    "only dollars": "$$$$",
+}
+
+
+@pytest.mark.parametrize("stored", MALFORMED.values(), ids=MALFORMED)
+async def test_a_malformed_hash_is_nobodys_password(
+    client: Client, alice: str, db: asyncpg.Connection, stored: str
+) -> None:
+    await db.execute("update users set password_hash = $1", stored)
+    for password in ("alice-secret", stored or "x"):
+        credentials = {"email": "alice@example.test", "password": password}
+        login = await client.post("/api/users/login", {"user": credentials})
+        assert_error(login, 401, "invalid_credentials", {"credentials": ["invalid"]})
+        deletion = await client.delete("/api/user", {"user": {"password": password}}, token=alice)
+        assert_error(deletion, 401, "invalid_credentials", {"credentials": ["invalid"]})
+
+
+async def test_a_hash_under_way_holds_up_no_other_request(
+    client: Client, alice: str, db: asyncpg.Connection
+) -> None:
+    await db.execute("update users set password_hash = $1", SLOW_HASH)
+    login = asyncio.create_task(client.post("/api/users/login", CREDENTIALS))
+    await until_hashing(hasher_of(client), login)
+    for _ in range(3):
+        assert (await client.get("/health")).status == 200
+        assert (await client.get("/api/user", token=alice)).status == 200
+    # The order is the proof: all of these began later and ended earlier.
+    assert not login.done()
+    assert (await login).status == 401
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "fields"),
+    [
+        ("POST", "/api/users", {"username": "bob", "email": "b@b.test", "password": "bob-secret"}),
+        ("POST", "/api/users/login", CREDENTIALS["user"]),
+        ("PUT", "/api/user", {"password": "another one"}),
+        ("DELETE", "/api/user", {"password": "alice-secret"}),
+    ],
+    ids=["register", "login", "update", "delete"],
+)
+async def test_no_connection_is_held_while_a_password_is_hashed(
+    make_client: MakeClient, method: str, path: str, fields: dict[str, str]
+) -> None:
+    client = await make_client(database_pool_size=1)
+    token = await client.register("alice")
+    other = await client.register("carol")
+    hasher = hasher_of(client)
+    gate = threading.Event()
+    # Every worker waits at the gate, so that the request's own hash waits behind them.
+    jobs = [
+        asyncio.create_task(hasher._run(gate.wait)) for _ in range(hasher._threads._max_workers)
+    ]
+    await asyncio.sleep(0)
+    under_way = hasher._under_way
+    request = asyncio.create_task(client.send(method, path, {"user": fields}, token=token))
+    while hasher._under_way == under_way and not request.done():
+        await asyncio.sleep(0)
+    assert not request.done()
+    # The only connection there is: held, this would wait for the request, which waits for us.
+    assert (await client.get("/api/user", token=other)).status == 200
+    assert not request.done()
+    gate.set()
+    assert (await request).status in (200, 204)
+    await asyncio.gather(*jobs)

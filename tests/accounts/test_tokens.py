@@ -1,0 +1,214 @@
+"""What is inside an access token, and everything that is not one."""
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import time_machine
+
+from tests.answers import assert_error
+from tests.conftest import SECRET, Client, MakeClient
+
+HS256 = {"alg": "HS256", "typ": "JWT"}
+OLD_SECRET = "what signed before it was changed, 32 bytes"
+
+
+def encode(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def decode(part: str) -> Any:
+    return json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+
+
+def sign(claims: Any, header: Any = HS256, key: str = SECRET, digest: Any = hashlib.sha256) -> str:
+    """A JWT made by hand, since no library makes the bad ones."""
+    signed = f"{encode(json.dumps(header).encode())}.{encode(json.dumps(claims).encode())}"
+    return f"{signed}.{encode(hmac.new(key.encode(), signed.encode(), digest).digest())}"
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    claims: dict[str, Any] = decode(token.split(".")[1])
+    return claims
+
+
+def unsigned(token: str, header: Any, signature: str = "") -> str:
+    return f"{encode(json.dumps(header).encode())}.{token.split('.')[1]}.{signature}"
+
+
+def without(name: str) -> Callable[[str], str]:
+    return lambda token: sign({key: v for key, v in claims_of(token).items() if key != name})
+
+
+def with_claim(name: str, value: Any) -> Callable[[str], str]:
+    return lambda token: sign({**claims_of(token), name: value})
+
+
+def with_signature(change: Callable[[str], str]) -> Callable[[str], str]:
+    def make(token: str) -> str:
+        signed, _, signature = token.rpartition(".")
+        return f"{signed}.{change(signature)}"
+
+    return make
+
+
+def with_another_payload(token: str) -> str:
+    header, _, signature = token.split(".")
+    payload = encode(json.dumps({**claims_of(token), "sub": str(uuid4())}).encode())
+    return f"{header}.{payload}.{signature}"
+
+
+def with_deep_header(token: str) -> str:
+    _, payload, signature = token.split(".")
+    return f"{encode(b'[' * 5500)}.{payload}.{signature}"
+
+
+NOT_A_TOKEN: dict[str, Callable[[str], str]] = {
+    "algorithm none, no signature": lambda token: unsigned(token, {"alg": "none", "typ": "JWT"}),
+    "algorithm None, no signature": lambda token: unsigned(token, {"alg": "None"}),
+    "algorithm none, the old signature": lambda token: unsigned(
+        token, {"alg": "none"}, token.split(".")[2]
+    ),
+    "algorithm none, signed": lambda token: sign(claims_of(token), {"alg": "none"}),
+    "no algorithm": lambda token: sign(claims_of(token), {"typ": "JWT"}),
+    "an algorithm that is no string": lambda token: sign(claims_of(token), {"alg": ["HS256"]}),
+    "HS512 with the right secret": lambda token: sign(
+        claims_of(token), {"alg": "HS512"}, digest=hashlib.sha512
+    ),
+    "HS384 with the right secret": lambda token: sign(
+        claims_of(token), {"alg": "HS384"}, digest=hashlib.sha384
+    ),
+    "RS256 with the secret for a key": lambda token: sign(claims_of(token), {"alg": "RS256"}),
+    "a header that is a list": lambda token: sign(claims_of(token), ["HS256"]),
+    "a header nested 5,500 levels deep": with_deep_header,
+    "a critical extension": lambda token: sign(claims_of(token), {**HS256, "crit": ["x"]}),
+    "a payload that is a list": lambda token: sign([claims_of(token)]),
+    "a payload that is null": lambda token: sign(None),
+    "another payload under the signature": with_another_payload,
+    "no signature": with_signature(lambda signature: ""),
+    "half a signature": with_signature(lambda signature: signature[:21]),
+    "its first letter changed": with_signature(lambda s: ("A" if s[0] != "A" else "B") + s[1:]),
+    # Base64 has room for two bits more than the signature has: they are not free to choose.
+    "its last letter changed": with_signature(lambda s: s[:-1] + chr(ord(s[-1]) + 1)),
+    "letters in it that base64 skips": with_signature(lambda s: f"{s[:9]}!*{s[9:]}"),
+    "letters after it that base64 skips": with_signature(lambda s: s + "!"),
+    "padding after it": with_signature(lambda s: s + "="),
+    "the secret of somebody else": lambda token: sign(claims_of(token), key="x" * 40),
+    "an empty secret": lambda token: sign(claims_of(token), key=""),
+    "no sub": without("sub"),
+    "no iat": without("iat"),
+    "no exp": without("exp"),
+    "a sub that is null": with_claim("sub", None),
+    "a sub that is no UUID": with_claim("sub", "alice"),
+    "a sub that is a number": with_claim("sub", 1),
+    "a sub that is a list": with_claim("sub", [str(uuid4())]),
+    "a sub with SQL": with_claim("sub", "' or true --"),
+    "a sub with a NUL": with_claim("sub", "\0"),
+    "an exp that is null": with_claim("exp", None),
+    "an exp that is a word": with_claim("exp", "never"),
+    "an exp that is infinite": with_claim("exp", float("inf")),
+    "not valid yet": with_claim("nbf", 4_000_000_000),
+}
+
+
+@pytest.mark.parametrize("make", NOT_A_TOKEN.values(), ids=NOT_A_TOKEN)
+async def test_what_is_not_our_token_is_invalid(
+    client: Client, alice: str, make: Callable[[str], str]
+) -> None:
+    forged = make(alice)
+    assert forged != alice
+    answer = await client.get("/api/user", token=forged)
+    assert_error(answer, 401, "token_invalid", {"token": ["is invalid"]})
+    assert answer.headers["WWW-Authenticate"] == "Token"
+
+
+async def test_a_token_signed_by_hand_works(client: Client, alice: str) -> None:
+    # What the table above changes is what makes those invalid, and nothing else about them.
+    assert (await client.get("/api/user", token=sign(claims_of(alice)))).status == 200
+
+
+async def test_a_token_of_8000_characters_is_invalid(client: Client) -> None:
+    answer = await client.get("/api/user", token="a" * 8000)
+    assert_error(answer, 401, "token_invalid", {"token": ["is invalid"]})
+
+
+async def test_a_token_says_who_and_until_when(make_client: MakeClient) -> None:
+    client = await make_client(access_token_ttl=1000)
+    before = int(time.time())
+    token = await client.register("alice")
+    assert decode(token.split(".")[0]) == HS256
+    claims = claims_of(token)
+    assert set(claims) == {"sub", "iat", "exp"}
+    assert UUID(claims["sub"])
+    assert before <= claims["iat"] <= int(time.time())
+    assert claims["exp"] == claims["iat"] + 1000
+
+
+async def test_a_token_lives_a_day_by_default(client: Client, alice: str) -> None:
+    issued = claims_of(alice)["iat"]
+    with time_machine.travel(issued + 86_398, tick=False):
+        assert (await client.get("/api/user", token=alice)).status == 200
+    with time_machine.travel(issued + 86_400, tick=False):
+        answer = await client.get("/api/user", token=alice)
+    assert_error(answer, 401, "token_expired", {"token": ["has expired"]})
+    assert answer.headers["WWW-Authenticate"] == "Token"
+
+
+async def test_an_expired_token_of_somebody_elses_making_is_just_invalid(
+    client: Client, alice: str
+) -> None:
+    forged = sign({**claims_of(alice), "exp": 1}, key="x" * 40)
+    answer = await client.get("/api/user", token=forged)
+    assert_error(answer, 401, "token_invalid", {"token": ["is invalid"]})
+
+
+async def test_a_token_from_a_clock_ahead_of_ours_works(client: Client, alice: str) -> None:
+    ahead = {**claims_of(alice), "iat": int(time.time()) + 60}
+    assert (await client.get("/api/user", token=sign(ahead))).status == 200
+
+
+async def test_a_token_of_nobody_has_been_revoked(client: Client, alice: str) -> None:
+    nobody = sign({**claims_of(alice), "sub": str(uuid4())})
+    answer = await client.get("/api/user", token=nobody)
+    assert_error(answer, 401, "token_revoked", {"token": ["has been revoked"]})
+    assert answer.headers["WWW-Authenticate"] == "Token"
+
+
+async def test_a_deleted_user_is_revoked_for_every_method(client: Client, alice: str) -> None:
+    given = {"user": {"password": "alice-secret"}}
+    assert (await client.delete("/api/user", given, token=alice)).status == 204
+    for method, body in (("GET", None), ("PUT", {"user": {"bio": "x"}}), ("DELETE", given)):
+        answer = await client.send(method, "/api/user", body, token=alice)
+        assert_error(answer, 401, "token_revoked", {"token": ["has been revoked"]})
+
+
+async def test_a_secret_that_was_replaced_is_believed_while_it_is_listed(
+    make_client: MakeClient,
+) -> None:
+    before = await make_client(jwt_secret=OLD_SECRET)
+    token = await before.register("alice")
+
+    listed = await make_client(jwt_previous_secrets=(OLD_SECRET,))
+    answer = await listed.get("/api/user", token=token)
+    assert answer.status == 200
+
+    no_longer = await make_client()
+    answer_without = await no_longer.get("/api/user", token=token)
+    assert_error(answer_without, 401, "token_invalid", {"token": ["is invalid"]})
+    # The token that was handed out in between is signed with the new secret.
+    fresh = answer.body["user"]["token"]
+    assert (await no_longer.get("/api/user", token=fresh)).status == 200
+
+
+async def test_an_expired_token_of_a_replaced_secret_has_expired(make_client: MakeClient) -> None:
+    client = await make_client(jwt_previous_secrets=(OLD_SECRET,))
+    claims = claims_of(await client.register("alice"))
+    expired = sign({**claims, "exp": claims["iat"] - 1}, key=OLD_SECRET)
+    answer = await client.get("/api/user", token=expired)
+    assert_error(answer, 401, "token_expired", {"token": ["has expired"]})

@@ -1,0 +1,173 @@
+import asyncio
+import unicodedata
+from collections import Counter
+from typing import Any
+
+import asyncpg
+import pytest
+
+from service.accounts.fields import key_of
+from tests.answers import assert_error
+from tests.conftest import Client, Dialect, MakeClient
+
+TAKEN = ["has already been taken"]
+MANY = 100
+
+
+def account(username: str, email: str) -> dict[str, Any]:
+    return {"user": {"username": username, "email": email, "password": "long enough"}}
+
+
+@pytest.mark.parametrize(
+    ("username", "email", "taken"),
+    [
+        ("jake", "other@example.test", ["username"]),
+        ("other", "jake@example.test", ["email"]),
+        ("jake", "jake@example.test", ["email", "username"]),
+        ("JAKE", "JAKE@EXAMPLE.TEST", ["email", "username"]),
+    ],
+    ids=["name", "address", "both", "both in another case"],
+)
+async def test_what_is_taken_is_refused(
+    speaker: Client, dialect: Dialect, username: str, email: str, taken: list[str]
+) -> None:
+    await speaker.register("jake")
+    answer = await speaker.post("/api/users", account(username, email))
+    assert_error(answer, 409, "already_taken", {name: TAKEN for name in taken})
+
+
+NAME = "Zoë Ångström"
+FORMS = {
+    "composed": unicodedata.normalize("NFC", NAME),
+    "decomposed": unicodedata.normalize("NFD", NAME),
+    "upper case": NAME.upper(),
+    "upper case, decomposed": unicodedata.normalize("NFD", NAME.upper()),
+    "full width": "".join(
+        chr(ord(letter) + 0xFEE0) if letter.isascii() and letter != " " else letter
+        for letter in NAME
+    ),
+    "no-break space": NAME.replace(" ", "\u00a0"),
+    "with an unseen joiner": NAME.replace("o", "o\u200d"),
+    "with an unseen variation selector": NAME.replace("o", "o\ufe0f"),
+    "with an unseen grapheme joiner": NAME.replace("o", "o\u034f"),
+    "with an unseen Hangul filler": NAME.replace("o", "o\u3164"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("first", ["composed", "decomposed"])
+async def test_the_forms_of_one_name_are_one_name(client: Client, first: str, form: str) -> None:
+    await client.register("x", username=FORMS[first])
+    answer = await client.post("/api/users", account(FORMS[form], "other@example.test"))
+    assert_error(answer, 409, "already_taken", {"username": TAKEN})
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("straße", "STRASSE"),
+        ("ﬁne", "fine"),
+        ("Ⅷ years", "viii years"),
+        ("Σίσυφος", "ΣΊΣΥΦΟΣ"),
+        ("ⓙⓐⓚⓔ", "jake"),
+    ],
+)
+async def test_names_that_fold_to_one_are_one(client: Client, first: str, second: str) -> None:
+    await client.register("x", username=first)
+    answer = await client.post("/api/users", account(second, "other@example.test"))
+    assert_error(answer, 409, "already_taken", {"username": TAKEN})
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("josé@example.test", "jose\u0301@example.test"),
+        ("jake@bücher.test", "jake@xn--bcher-kva.test"),
+        ("jake@bücher.test", "JAKE@BÜCHER.TEST"),
+        ("jake@ｅxample.test", "jake@example.test"),
+    ],
+    ids=["composed or not", "domain in either form", "upper case", "full width domain"],
+)
+async def test_the_forms_of_one_address_are_one_address(
+    client: Client, first: str, second: str
+) -> None:
+    await client.register("jake", email=first)
+    answer = await client.post("/api/users", account("other", second))
+    assert_error(answer, 409, "already_taken", {"email": TAKEN})
+    credentials = {"email": second, "password": "jake-secret"}
+    assert (await client.post("/api/users/login", {"user": credentials})).status == 200
+
+
+def test_a_key_is_its_own_key() -> None:
+    unstable = [
+        hex(point)
+        for point in range(0x110000)
+        if not 0xD800 <= point < 0xE000
+        and key_of(key_of(f"a{chr(point)}b")) != key_of(f"a{chr(point)}b")
+    ]
+    assert unstable == []
+
+
+async def test_of_simultaneous_registrations_of_one_address_one_succeeds(
+    client: Client, db: asyncpg.Connection
+) -> None:
+    answers = await asyncio.gather(
+        *(client.post("/api/users", account(f"jake{n}", "jake@jake.jake")) for n in range(MANY))
+    )
+    assert Counter(answer.status for answer in answers) == {200: 1, 409: MANY - 1}
+    for answer in answers:
+        if answer.status == 409:
+            assert_error(answer, 409, "already_taken", {"email": TAKEN})
+    assert await db.fetchval("select count(*) from users") == 1
+
+
+async def test_of_simultaneous_registrations_of_one_name_one_succeeds(
+    client: Client, db: asyncpg.Connection
+) -> None:
+    answers = await asyncio.gather(
+        *(client.post("/api/users", account("jake", f"jake{n}@jake.jake")) for n in range(MANY))
+    )
+    assert Counter(answer.status for answer in answers) == {200: 1, 409: MANY - 1}
+    for answer in answers:
+        if answer.status == 409:
+            assert_error(answer, 409, "already_taken", {"username": TAKEN})
+    assert await db.fetchval("select count(*) from users") == 1
+
+
+async def test_of_simultaneous_registrations_of_both_one_succeeds_and_both_are_named(
+    client: Client, db: asyncpg.Connection
+) -> None:
+    answers = await asyncio.gather(
+        *(client.post("/api/users", account("jake", "jake@jake.jake")) for _ in range(MANY))
+    )
+    assert Counter(answer.status for answer in answers) == {200: 1, 409: MANY - 1}
+    for answer in answers:
+        if answer.status == 409:
+            assert_error(answer, 409, "already_taken", {"email": TAKEN, "username": TAKEN})
+    assert await db.fetchval("select count(*) from users") == 1
+
+
+async def test_simultaneous_registrations_in_two_processes_are_decided_too(
+    make_client: MakeClient, db: asyncpg.Connection
+) -> None:
+    # Two applications share nothing but the database, as two processes do.
+    clients = [await make_client(), await make_client()]
+    answers = await asyncio.gather(
+        *(clients[n % 2].post("/api/users", account("jake", "jake@jake.jake")) for n in range(20))
+    )
+    assert Counter(answer.status for answer in answers) == {200: 1, 409: 19}
+    assert await db.fetchval("select count(*) from users") == 1
+
+
+async def test_of_simultaneous_updates_to_one_name_one_succeeds(
+    client: Client, db: asyncpg.Connection
+) -> None:
+    tokens = [await client.register(f"user{n}") for n in range(20)]
+    answers = await asyncio.gather(
+        *(client.put("/api/user", {"user": {"username": "Same"}}, token=token) for token in tokens)
+    )
+    assert Counter(answer.status for answer in answers) == {200: 1, 409: 19}
+    for answer in answers:
+        if answer.status == 409:
+            assert_error(answer, 409, "already_taken", {"username": TAKEN})
+    assert await db.fetchval("select count(*) from users where username = 'Same'") == 1

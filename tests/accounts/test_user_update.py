@@ -1,0 +1,157 @@
+from typing import Any
+
+import asyncpg
+import pytest
+
+from tests.answers import assert_error, assert_invalid
+from tests.conftest import Client, Dialect
+
+ALICE = {"email": "alice@example.test", "username": "alice", "image": None}
+BLANK = "can't be blank"
+
+
+async def change(client: Client, token: str, fields: Any) -> Any:
+    """Update the user of ``token`` and return the user that came back, without its token."""
+    answer = await client.put("/api/user", {"user": fields}, token=token)
+    assert answer.status == 200, answer
+    fresh = answer.body["user"].pop("token")
+    assert set(answer.body) == {"user"}
+    # What an update answers is what the account is from then on, and its token works.
+    seen = await client.get("/api/user", token=fresh)
+    seen.body["user"].pop("token")
+    assert seen.body == answer.body
+    return answer.body["user"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("email", "alice@elsewhere.test"),
+        ("username", "alicia"),
+        ("bio", "I like to skateboard"),
+        ("image", "https://i.stack.imgur.com/xHWG8.jpg"),
+    ],
+)
+async def test_each_field_changes_alone(
+    speaker: Client, dialect: Dialect, name: str, value: str
+) -> None:
+    token = await speaker.register("alice")
+    user = await change(speaker, token, {name: value})
+    assert user == {**ALICE, "bio": dialect.no_bio, name: value}
+
+
+async def test_a_changed_password_replaces_the_old_one(speaker: Client, dialect: Dialect) -> None:
+    token = await speaker.register("alice")
+    user = await change(speaker, token, {"password": "a new password"})
+    assert user == {**ALICE, "bio": dialect.no_bio}
+    statuses = []
+    for password in ("alice-secret", "a new password"):
+        credentials = {"email": "alice@example.test", "password": password}
+        statuses.append((await speaker.post("/api/users/login", {"user": credentials})).status)
+    assert statuses == [401, 200]
+
+
+async def test_a_changed_address_signs_in(client: Client, alice: str) -> None:
+    await change(client, alice, {"email": "alice@elsewhere.test"})
+    statuses = []
+    for email in ("alice@example.test", "alice@elsewhere.test"):
+        credentials = {"email": email, "password": "alice-secret"}
+        statuses.append((await client.post("/api/users/login", {"user": credentials})).status)
+    assert statuses == [401, 200]
+
+
+async def test_all_fields_change_at_once(speaker: Client) -> None:
+    token = await speaker.register("alice")
+    fields = {
+        "email": "al@example.test",
+        "username": "al ice",
+        "bio": "line one\nline two",
+        "image": "http://example.test/al.png?size=2",
+    }
+    assert await change(speaker, token, {**fields, "password": "a new password"}) == fields
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+@pytest.mark.parametrize("name", ["bio", "image"])
+async def test_bio_and_image_are_emptied_by_null_and_by_an_empty_string(
+    speaker: Client, dialect: Dialect, name: str, nothing: str | None, db: asyncpg.Connection
+) -> None:
+    token = await speaker.register("alice")
+    await change(speaker, token, {"bio": "something", "image": "https://example.test/a.png"})
+    user = await change(speaker, token, {name: nothing})
+    assert user[name] == (dialect.no_bio if name == "bio" else None)
+    kept = {"bio": "something", "image": "https://example.test/a.png"}
+    del kept[name]
+    assert user == {**user, **kept}
+    assert await db.fetchval(f"select {name} is null from users")  # noqa: S608
+
+
+async def test_fields_left_out_stay(client: Client, alice: str) -> None:
+    before = await change(client, alice, {"bio": "mine", "image": "https://example.test/a.png"})
+    assert await change(client, alice, {"username": "alicia"}) == {**before, "username": "alicia"}
+
+
+async def test_unknown_fields_are_ignored(speaker: Client, dialect: Dialect) -> None:
+    token = await speaker.register("alice")
+    unknown = {"id": "x", "password_hash": "x", "createdAt": 5, "token": "x", "email_key": "x"}
+    user = await change(speaker, token, {**unknown, "bio": "known"})
+    assert user == {**ALICE, "bio": "known"}
+
+
+@pytest.mark.parametrize("fields", [{}, {"unknown": 1}], ids=["nothing", "only unknown fields"])
+async def test_an_update_of_nothing_is_refused(
+    speaker: Client, dialect: Dialect, fields: dict[str, Any]
+) -> None:
+    token = await speaker.register("alice")
+    answer = await speaker.put("/api/user", {"user": fields}, token=token)
+    assert_invalid(answer, dialect.invalid, user="must have at least one field to change")
+
+
+@pytest.mark.parametrize("nothing", [None, "", "  ", "\t\n"])
+@pytest.mark.parametrize("name", ["email", "username", "password"])
+async def test_email_username_and_password_cannot_be_emptied(
+    speaker: Client, dialect: Dialect, name: str, nothing: str | None
+) -> None:
+    token = await speaker.register("alice")
+    answer = await speaker.put("/api/user", {"user": {name: nothing}}, token=token)
+    assert_invalid(answer, dialect.invalid, **{name: BLANK})
+
+
+@pytest.mark.parametrize(
+    ("fields", "taken"),
+    [
+        ({"username": "bob"}, ["username"]),
+        ({"email": "bob@example.test"}, ["email"]),
+        ({"username": "BOB", "email": "Bob@Example.TEST"}, ["email", "username"]),
+        ({"username": "bob", "email": "free@example.test"}, ["username"]),
+    ],
+    ids=["name", "address", "both, in another case", "one of two"],
+)
+async def test_what_is_taken_is_refused_and_nothing_changes(
+    speaker: Client, dialect: Dialect, fields: dict[str, str], taken: list[str]
+) -> None:
+    token = await speaker.register("alice")
+    await speaker.register("bob")
+    answer = await speaker.put("/api/user", {"user": {**fields, "bio": "new"}}, token=token)
+    assert_error(answer, 409, "already_taken", {name: ["has already been taken"] for name in taken})
+    seen = await speaker.get("/api/user", token=token)
+    seen.body["user"].pop("token")
+    assert seen.body["user"] == {**ALICE, "bio": dialect.no_bio}
+
+
+async def test_ones_own_values_are_not_taken(client: Client, alice: str) -> None:
+    own = {"username": "alice", "email": "alice@example.test"}
+    assert await change(client, alice, own) == {**ALICE, "bio": ""}
+
+
+async def test_the_case_of_ones_own_name_and_address_can_change(client: Client, alice: str) -> None:
+    # The domain of an address has no case: it is kept in lower case.
+    own = {"username": "Alice", "email": "Alice@example.test"}
+    assert await change(client, alice, own) == {**ALICE, **own, "bio": ""}
+
+
+async def test_a_faulty_field_changes_no_other(client: Client, alice: str) -> None:
+    given = {"username": "alicia", "bio": "x" * 501}
+    answer = await client.put("/api/user", {"user": given}, token=alice)
+    assert_invalid(answer, 400, bio="is too long (maximum is 500 characters)")
+    assert (await client.get("/api/user", token=alice)).body["user"]["username"] == "alice"

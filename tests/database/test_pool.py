@@ -1,0 +1,197 @@
+"""The pool of connections: transactions, clients that go away, faults that are not outages."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+import sql
+from service.database import pool
+from service.database.pool import Database, DatabaseUnavailable
+from tests.conftest import Client, MakeClient
+
+SIZE = 4
+
+
+@pytest.fixture
+async def database(database_url: str, db: asyncpg.Connection) -> AsyncIterator[Database]:
+    """A small pool over the migrated database."""
+    opened = Database(database_url, SIZE)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+async def insert(on: Database | asyncpg.Connection, name: str) -> None:
+    """Add a user."""
+    await sql.users.insert(
+        on, username=name, username_key=name, email=name, email_key=name, password_hash="x"
+    )
+
+
+async def is_whole(database: Database) -> bool:
+    """Whether every connection can be used at once, and none is inside a transaction."""
+    async with contextlib.AsyncExitStack() as stack:
+        async with asyncio.timeout(10):
+            for _ in range(SIZE):
+                connection = await stack.enter_async_context(database.transaction())
+                assert (
+                    await connection.fetchval("select count(*) from pg_locks where not granted")
+                    == 0
+                )
+    return await database.answers()
+
+
+async def test_a_transaction_is_committed_at_its_end(
+    database: Database, db: asyncpg.Connection
+) -> None:
+    async with database.transaction() as connection:
+        await insert(connection, "jake")
+        assert await db.fetchval("select count(*) from users") == 0
+    assert await db.fetchval("select count(*) from users") == 1
+
+
+@pytest.mark.parametrize("failure", [ZeroDivisionError, asyncpg.UniqueViolationError, ValueError])
+async def test_a_transaction_that_fails_is_rolled_back_and_gives_its_connection_back(
+    database: Database, db: asyncpg.Connection, failure: type[Exception]
+) -> None:
+    for _ in range(SIZE + 1):
+        with pytest.raises(failure):
+            async with database.transaction() as connection:
+                await insert(connection, "jake")
+                raise failure("on purpose")
+    assert await db.fetchval("select count(*) from users") == 0
+    assert await is_whole(database)
+
+
+async def test_a_transaction_whose_connection_is_lost_says_so(
+    database: Database, db: asyncpg.Connection
+) -> None:
+    for _ in range(SIZE + 1):
+        with pytest.raises(DatabaseUnavailable):
+            async with database.transaction() as connection:
+                await insert(connection, "jake")
+                pid = await connection.fetchval("select pg_backend_pid()")
+                await db.execute("select pg_terminate_backend($1)", pid)
+                await insert(connection, "anne")
+    assert await db.fetchval("select count(*) from users") == 0
+    assert await is_whole(database)
+
+
+async def test_what_is_cancelled_at_any_moment_leaves_the_pool_whole(
+    database: Database, db: asyncpg.Connection
+) -> None:
+    async def change(name: str) -> None:
+        async with database.transaction() as connection:
+            await insert(connection, name)
+            await insert(connection, f"{name} again")
+
+    # Cancelled after more and more turns of the event loop: during acquire, begin, each
+    # statement, commit and release.
+    for turns in range(120):
+        work = [asyncio.create_task(change(f"{turns} {number}")) for number in range(SIZE + 2)]
+        reads = [
+            asyncio.create_task(sql.users.find_by_id(database, id=uuid4())) for _ in range(SIZE + 2)
+        ]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for task in work + reads:
+            task.cancel()
+        results = await asyncio.gather(*work, *reads, return_exceptions=True)
+        unexpected = [
+            r for r in results if r is not None and not isinstance(r, asyncio.CancelledError)
+        ]
+        assert not unexpected
+    assert await is_whole(database)
+    # Wholly or not at all.
+    assert (
+        await db.fetchval(
+            "select count(*) from users one where not exists (select from users other"
+            " where replace(other.username, ' again', '') = replace(one.username, ' again', '')"
+            " and other.id <> one.id)"
+        )
+        == 0
+    )
+    # What a cancelled predecessor left open would swallow this.
+    await asyncio.gather(*(insert(database, f"last {number}") for number in range(SIZE * 3)))
+    assert await db.fetchval("select count(*) from users where username like 'last%'") == SIZE * 3
+
+
+async def test_clients_that_disconnect_leave_the_pool_whole(
+    make_client: MakeClient, db: asyncpg.Connection
+) -> None:
+    client = await make_client(database_pool_size=SIZE)
+    token = await client.register("jake")
+    for turns in range(0, 200, 4):
+        asked = [asyncio.create_task(ask(client, token)) for _ in range(SIZE + 2)]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for task in asked:
+            task.cancel()  # The test's client closes the connection of a cancelled request.
+        await asyncio.gather(*asked, return_exceptions=True)
+    statuses = await asyncio.gather(*(ask(client, token) for _ in range(SIZE * 5)))
+    assert set(statuses) == {200}
+
+
+async def ask(client: Client, token: str) -> int:
+    """The status of a request that uses the database."""
+    return (await client.get("/api/user", token=token)).status
+
+
+@pytest.mark.parametrize("argument", ["\ud800", 3, object()], ids=["surrogate", "number", "object"])
+async def test_an_argument_that_no_statement_takes_is_a_fault_not_an_outage(
+    database: Database, argument: object
+) -> None:
+    with pytest.raises((ValueError, asyncpg.DataError)):
+        async with asyncio.timeout(2):
+            await sql.users.find_by_email(database, email_key=argument)
+    assert await database.answers()
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    ["connect_timeout=10", "channel_binding=prefer", "keepalives=1&application_name=service"],
+)
+async def test_a_url_may_say_what_only_libpq_understands(
+    database_url: str, parameters: str
+) -> None:
+    database = Database(f"{database_url}{'&' if '?' in database_url else '?'}{parameters}", 1)
+    await database.open()
+    try:
+        assert await database.answers()
+    finally:
+        await database.close()
+
+
+async def test_of_several_hosts_one_that_answers_is_enough(database_url: str) -> None:
+    if "host=" not in database_url:
+        pytest.skip("the server of this run has no socket folder")
+    database = Database(database_url.replace("host=", "host=/nowhere,"), 1)
+    await database.open()
+    try:
+        assert await database.answers()
+    finally:
+        await database.close()
+
+
+async def test_closing_does_not_wait_for_a_statement_that_hangs(
+    database: Database, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "CLOSE_TIMEOUT", 0.1)
+
+    async def hang() -> None:
+        async with database.transaction() as connection:
+            await connection.execute("select pg_sleep(60)")
+
+    task = asyncio.create_task(hang())
+    async with asyncio.timeout(10):
+        while not await db.fetchval(  # noqa: ASYNC110
+            "select count(*) from pg_stat_activity where wait_event = 'PgSleep'"
+        ):
+            await asyncio.sleep(0.01)
+        await database.close()
+        with pytest.raises(DatabaseUnavailable):
+            await task

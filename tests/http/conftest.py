@@ -1,0 +1,98 @@
+"""The service with routes of the test's own, and the service behind its real server."""
+
+import asyncio
+import io
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import orjson
+import pytest
+from aiohttp import web
+
+from service.app import create_app
+from service.http.request_log import RequestLog
+from service.http.server import Server
+from service.settings import Settings
+from tests.conftest import SETTINGS, Answer, Client
+
+Extend = Callable[..., Awaitable[Client]]
+
+
+@pytest.fixture
+def extend(
+    aiohttp_client: Any, database_url: str, db: asyncpg.Connection, tmp_path: Path
+) -> Extend:
+    """Starts the service with more routes and returns a client of it."""
+
+    async def make(
+        routes: web.RouteTableDef, log: io.StringIO | None = None, **changes: Any
+    ) -> Client:
+        settings = Settings(**{**SETTINGS, "data_dir": tmp_path, **changes})
+        log = log if log is not None else io.StringIO()
+        app = create_app(settings, database_url, RequestLog(log))
+        app.add_routes(routes)
+        return Client(await aiohttp_client(app), settings, log)
+
+    return make
+
+
+@dataclass
+class Wire:
+    """The service as bytes reach it."""
+
+    port: int
+    log: io.StringIO
+
+    async def send(self, *parts: bytes) -> Answer:
+        """Write ``parts``, read until the server closes, and take what came for one answer."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        for part in parts:
+            writer.write(part)
+        await writer.drain()
+        raw = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        return answer_of(raw)
+
+
+def answer_of(raw: bytes) -> Answer:
+    """The answer whose bytes these are; its headers as a plain dictionary."""
+    head, _, body = raw.partition(b"\r\n\r\n")
+    status_line, *lines = head.decode().split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines)
+    assert int(headers.get("Content-Length", 0)) == len(body)
+    return Answer(int(status_line.split()[1]), orjson.loads(body) if body else None, headers)
+
+
+Serve = Callable[[web.RouteTableDef], Awaitable[Wire]]
+
+
+@pytest.fixture
+async def serve(database_url: str, db: asyncpg.Connection, tmp_path: Path) -> AsyncIterator[Serve]:
+    """Starts the service with more routes behind its own server, on a port of its own."""
+    servers = []
+
+    async def start(routes: web.RouteTableDef) -> Wire:
+        settings = Settings(**{**SETTINGS, "data_dir": tmp_path})
+        log = io.StringIO()
+        app = create_app(settings, database_url, RequestLog(log))
+        app.add_routes(routes)
+        listening = socket.create_server(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+        servers.append(Server(app, listening, 1.0))
+        await servers[-1].start()
+        return Wire(port, log)
+
+    yield start
+    for server in servers:
+        await server.stop()
+
+
+@pytest.fixture
+async def wire(serve: Serve) -> Wire:
+    """The service behind its own server."""
+    return await serve(web.RouteTableDef())

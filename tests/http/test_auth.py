@@ -1,0 +1,197 @@
+"""The flag on a route, and the ``Authorization`` header. The token's inside: test_tokens."""
+
+from typing import Any
+
+import pytest
+from aiohttp import hdrs, web
+from multidict import CIMultiDict
+
+from service.app import create_app
+from service.http.auth import Auth, RouteTableDef
+from service.http.responses import json_response
+from service.settings import Settings
+from tests.answers import assert_error
+from tests.conftest import SETTINGS, Answer, Client, read
+from tests.http.conftest import Extend
+
+routes = RouteTableDef()
+
+
+@routes.get("/unmarked")
+async def unmarked(request: web.Request) -> web.Response:
+    return json_response({"name": request["user"].username})
+
+
+@routes.get("/required", auth=Auth.REQUIRED)
+async def closed(request: web.Request) -> web.Response:
+    return json_response({"name": request["user"].username})
+
+
+@routes.get("/optional", auth=Auth.OPTIONAL)
+async def half_open(request: web.Request) -> web.Response:
+    user = request["user"]
+    return json_response({"name": user.username if user is not None else None})
+
+
+@routes.get("/none", auth=Auth.NONE)
+async def open_to_all(request: web.Request) -> web.Response:
+    return json_response({"looked": "user" in request})
+
+
+@pytest.fixture
+async def service(extend: Extend) -> Client:
+    """The service with one more route of each flag."""
+    return await extend(routes)
+
+
+async def ask(client: Client, path: str, *values: str) -> Answer:
+    """GET with these ``Authorization`` headers."""
+    headers = CIMultiDict([("Authorization", value) for value in values])
+    async with client.http.get(path, headers=headers) as response:
+        return Answer(response.status, await read(response), response.headers)
+
+
+async def test_a_token_names_its_user(service: Client) -> None:
+    token = await service.register("alice")
+    for path in ("/unmarked", "/required", "/optional"):
+        answer = await ask(service, path, f"Token {token}")
+        assert (answer.status, answer.body) == (200, {"name": "alice"})
+
+
+@pytest.mark.parametrize("path", ["/required", "/unmarked"])
+async def test_a_closed_route_says_that_the_token_is_missing(service: Client, path: str) -> None:
+    answer = await ask(service, path)
+    assert_error(answer, 401, "token_missing", {"token": ["is missing"]})
+    assert answer.headers["WWW-Authenticate"] == "Token"
+
+
+async def test_an_optional_route_goes_on_as_nobodys(service: Client) -> None:
+    answer = await ask(service, "/optional")
+    assert (answer.status, answer.body) == (200, {"name": None})
+
+
+async def test_a_route_without_users_does_not_look_at_the_token(service: Client) -> None:
+    token = await service.register("alice")
+    for values in ([], [f"Token {token}"], ["nonsense"], ["Token x", "Token y"]):
+        answer = await ask(service, "/none", *values)
+        assert (answer.status, answer.body) == (200, {"looked": False})
+
+
+# `{}` stands for a token that is good.
+HEADERS: dict[str, list[str]] = {
+    "two headers, both good": ["Token {}", "Token {}"],
+    "two headers, the first good": ["Token {}", "Bearer x"],
+    "two headers, the second good": ["Basic amFrZTp4", "Token {}"],
+    "another scheme": ["Bearer {}"],
+    "basic credentials": ["Basic amFrZTpqYWtlamFrZQ=="],
+    "the scheme in lower case": ["token {}"],
+    "the scheme in upper case": ["TOKEN {}"],
+    "two spaces": ["Token  {}"],
+    "a tab": ["Token\t{}"],
+    "no space": ["Token{}"],
+    "a colon": ["Token: {}"],
+    "no scheme": ["{}"],
+    "an empty header": [""],
+    "the scheme alone": ["Token"],
+    "the scheme and a space": ["Token "],
+    "a second word": ["Token {} junk"],
+    "a second token": ["Token {},Token {}"],
+    "a comma": ["Token {},"],
+    "an exclamation mark": ["Token {}!"],
+    "padding": ["Token {}="],
+    "a newline in percent": ["Token {}%0a"],
+    "a tab after it": ["Token {}\tx"],
+    "quotes": ['Token "{}"'],
+    "a parameter": ["Token token={}"],
+    "a fourth part": ["Token {}.x"],
+    "not a JWT": ["Token nonsense"],
+    "three dots": ["Token ..."],
+    "letters beyond ASCII": ["Token {}é"],
+}
+
+
+@pytest.mark.parametrize("values", HEADERS.values(), ids=HEADERS)
+async def test_only_the_word_one_space_and_the_token_are_accepted(
+    service: Client, values: list[str]
+) -> None:
+    token = await service.register("alice")
+    given = [value.replace("{}", token) for value in values]
+    for path in ("/required", "/unmarked"):
+        answer = await ask(service, path, *given)
+        assert_error(answer, 401, "token_invalid", {"token": ["is invalid"]})
+        assert answer.headers["WWW-Authenticate"] == "Token"
+    answer = await ask(service, "/optional", *given)
+    assert (answer.status, answer.body) == (200, {"name": None})
+
+
+async def test_the_name_of_the_header_has_no_case(service: Client) -> None:
+    token = await service.register("alice")
+    answer = await service.get("/required", headers={"aUTHORIZATION": f"Token {token}"})
+    assert (answer.status, answer.body) == (200, {"name": "alice"})
+
+
+async def test_a_token_elsewhere_is_no_token(service: Client) -> None:
+    token = await service.register("alice")
+    for options in ({"params": {"token": token}}, {"cookies": {"token": token}}):
+        answer = await service.get("/required", **options)
+        assert_error(answer, 401, "token_missing", {"token": ["is missing"]})
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/api/user/nowhere"])
+async def test_an_unknown_path_is_unknown_to_everybody(service: Client, path: str) -> None:
+    for values in ([], ["nonsense"]):
+        answer = await ask(service, path, *values)
+        assert_error(answer, 404, "not_found", {"path": ["not found"]})
+
+
+async def test_a_handler_cannot_stand_under_two_flags() -> None:
+    table = RouteTableDef()
+    with pytest.raises(ValueError, match="handler stands on two routes of different flags"):
+
+        @table.get("/one", auth=Auth.NONE)
+        @table.get("/two")
+        async def handler(request: web.Request) -> web.Response:
+            raise NotImplementedError
+
+
+async def test_a_handler_can_stand_on_two_routes_of_one_flag() -> None:
+    table = RouteTableDef()
+
+    @table.get("/one", auth=Auth.NONE)
+    @table.get("/two", auth=Auth.NONE)
+    async def handler(request: web.Request) -> web.Response:
+        raise NotImplementedError
+
+    assert [route.path for route in table] == ["/two", "/one"]  # type: ignore[attr-defined]
+
+
+async def test_a_route_of_aiohttps_own_table_is_closed(extend: Extend) -> None:
+    plain = web.RouteTableDef()
+
+    @plain.get("/plain")
+    async def handler(request: web.Request) -> web.Response:
+        return json_response({"name": request["user"].username})
+
+    service = await extend(plain)
+    answer = await ask(service, "/plain")
+    assert_error(answer, 401, "token_missing", {"token": ["is missing"]})
+    token = await service.register("alice")
+    assert (await ask(service, "/plain", f"Token {token}")).body == {"name": "alice"}
+
+
+async def test_the_routes_of_the_service_and_their_flags() -> None:
+    settings: dict[str, Any] = SETTINGS
+    app = create_app(Settings(**settings), "postgresql://nowhere/none")
+    listed = {
+        (route.method, route.resource.canonical, getattr(route.handler, "auth", None))
+        for route in app.router.routes()
+        if route.resource is not None and route.method != hdrs.METH_HEAD
+    }
+    assert listed == {
+        ("GET", "/health", Auth.NONE),
+        ("POST", "/api/users", Auth.NONE),
+        ("POST", "/api/users/login", Auth.NONE),
+        ("GET", "/api/user", Auth.REQUIRED),
+        ("PUT", "/api/user", Auth.REQUIRED),
+        ("DELETE", "/api/user", Auth.REQUIRED),
+    }

@@ -1,0 +1,165 @@
+"""Bodies too large, packed, or in pieces."""
+
+import asyncio
+import gzip
+import io
+import logging
+import zlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.answers import assert_error, assert_invalid
+from tests.conftest import Client, MakeClient
+from tests.http.conftest import Wire, answer_of
+
+MEGABYTE = 1024 * 1024
+TOO_LARGE = {"body": ["is too large"]}
+
+
+async def in_pieces(data: bytes, size: int = 65_536) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
+
+
+def bio_of(length: int) -> bytes:
+    """A valid body of ``length`` bytes whose bio is too long."""
+    head, tail = b'{"user": {"bio": "', b'"}}'
+    return head + b"a" * (length - len(head) - len(tail)) + tail
+
+
+async def test_a_body_at_the_limit_is_read(client: Client, alice: str) -> None:
+    too_long = "is too long (maximum is 500 characters)"
+    for data in (bio_of(MEGABYTE), in_pieces(bio_of(MEGABYTE))):
+        answer = await client.put("/api/user", token=alice, data=data)
+        assert_invalid(answer, 400, bio=too_long)
+
+
+@pytest.mark.parametrize("size", [MEGABYTE + 1, 10 * MEGABYTE], ids=["1 MB and 1", "10 MB"])
+@pytest.mark.parametrize("chunked", [False, True], ids=["with its length", "chunked"])
+async def test_a_body_over_the_limit_is_refused(
+    client: Client, alice: str, size: int, chunked: bool
+) -> None:
+    body = bio_of(size)
+    for path, method in (
+        ("/api/users", "POST"),
+        ("/api/users/login", "POST"),
+        ("/api/user", "PUT"),
+    ):
+        data = in_pieces(body) if chunked else io.BytesIO(body)
+        answer = await client.send(method, path, token=alice, data=data)
+        assert_error(answer, 413, "body_too_large", TOO_LARGE)
+    assert (await client.get("/api/user", token=alice)).status == 200
+
+
+async def test_the_limit_can_be_set(make_client: MakeClient) -> None:
+    client = await make_client(max_body_size=2000)
+    answer = await client.post("/api/users", data=b" " * 2001)
+    assert_error(answer, 413, "body_too_large", TOO_LARGE)
+    answer = await client.post("/api/users", data=b" " * 2000)
+    assert_invalid(answer, 400, body="is not valid JSON")
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["with its length", "chunked"])
+async def test_a_connection_serves_on_after_a_body_that_was_too_large(
+    wire: Wire, chunked: bool
+) -> None:
+    size = MEGABYTE + 70_000
+    head = b"POST /api/users HTTP/1.1\r\nHost: x\r\n"
+    if chunked:
+        head += b"Transfer-Encoding: chunked\r\n\r\n"
+        body = b"%x\r\n%b\r\n0\r\n\r\n" % (size, b"a" * size)
+    else:
+        head += b"Content-Length: %d\r\n\r\n" % size
+        body = b"a" * size
+    reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
+    writer.write(head + body)
+    refusal = await reader.readuntil(b"\r\n\r\n")
+    assert refusal.startswith(b"HTTP/1.1 413 ")
+    length = int(refusal.partition(b"Content-Length: ")[2].split(b"\r\n")[0])
+    await reader.readexactly(length)
+    writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert answer_of(await reader.read()).body == {"status": "ok", "database": "connected"}
+    writer.close()
+
+
+async def test_a_body_that_breaks_off_harms_nobody(wire: Wire) -> None:
+    head = b"POST /api/users HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
+    _, writer = await asyncio.open_connection("127.0.0.1", wire.port)
+    writer.write(head + b'{"user"')
+    writer.close()
+    await writer.wait_closed()
+    answer = await wire.send(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert answer.status == 200
+
+
+async def test_a_broken_chunk_is_invalid(wire: Wire) -> None:
+    head = b"POST /api/users HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answer = await wire.send(head + b"not a length\r\n")
+    assert answer.status == 400
+    assert set(answer.body) == {"errors", "code"}
+    assert answer.headers["X-Request-ID"]
+
+
+PACKERS = {"gzip": gzip.compress, "deflate": zlib.compress}
+
+
+@pytest.mark.parametrize("encoding", PACKERS)
+async def test_a_packed_body_is_unpacked(client: Client, alice: str, encoding: str) -> None:
+    packed = PACKERS[encoding]('{"user": {"bio": "short"}}'.encode())
+    headers = {"Content-Encoding": encoding}
+    answer = await client.put("/api/user", token=alice, data=packed, headers=headers)
+    assert (answer.status, answer.body["user"]["bio"]) == (200, "short")
+
+
+BROKEN = {
+    "not gzip": b'{"user": {"bio": "plain"}}',
+    "a wrong sum": gzip.compress(b'{"user": {"bio": "x"}}')[:-8] + b"\0" * 8,
+    "something else after it": gzip.compress(b'{"user": {"bio": "x"}}') + b"something else",
+}
+
+
+@pytest.mark.parametrize("packed", BROKEN.values(), ids=BROKEN)
+async def test_a_body_that_cannot_be_unpacked_is_invalid(
+    wire: Wire, packed: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    head = b"POST /api/users HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\n"
+    # No `Connection: close` of ours: a stream that broke has no end that could be found, so that
+    # the server closes by itself, and says so.
+    answer = await wire.send(head + b"Content-Length: %d\r\n\r\n" % len(packed) + packed)
+    assert_invalid(answer, 400, body="cannot be read")
+    assert answer.headers["Connection"] == "close"
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.parametrize("packed", [gzip.compress(bio_of(5000))[:30], b""], ids=["half", "nothing"])
+async def test_a_packed_body_that_ends_early_is_invalid(
+    client: Client, alice: str, packed: bytes
+) -> None:
+    headers = {"Content-Encoding": "gzip"}
+    answer = await client.put("/api/user", token=alice, data=packed, headers=headers)
+    assert_invalid(answer, 400, body="is not valid JSON")
+    assert (await client.get("/api/user", token=alice)).body["user"]["bio"] == ""
+
+
+@pytest.mark.parametrize("encoding", PACKERS)
+async def test_a_bomb_is_refused_before_it_is_unpacked(
+    client: Client, alice: str, encoding: str
+) -> None:
+    # 100 MB of blanks in 100 kB.
+    bomb = PACKERS[encoding](b" " * (100 * MEGABYTE))
+    assert len(bomb) < MEGABYTE / 5
+    headers = {"Content-Encoding": encoding}
+    answer = await client.put("/api/user", token=alice, data=bomb, headers=headers)
+    assert_error(answer, 413, "body_too_large", TOO_LARGE)
+    assert (await client.get("/api/user", token=alice)).status == 200
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "compress", "nonsense"])
+async def test_an_encoding_that_nobody_knows_is_refused(wire: Wire, encoding: str) -> None:
+    head = f"POST /api/users HTTP/1.1\r\nHost: x\r\nContent-Encoding: {encoding}\r\n"
+    rest = b"Connection: close\r\nContent-Length: 4\r\n\r\n\x01\x02\x03\x04"
+    answer = await wire.send(head.encode() + rest)
+    assert answer.status == 400
+    assert set(answer.body) == {"errors", "code"}
+    assert answer.headers["X-Request-ID"]

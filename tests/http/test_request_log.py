@@ -1,0 +1,181 @@
+import io
+import logging
+import re
+
+import aiohttp
+import orjson
+import pytest
+from aiohttp import web
+
+from service.http.auth import Auth, RouteTableDef
+from service.http.request_log import RequestLog
+from service.logs import JsonFormatter
+from service.settings import Settings
+from tests.conftest import SECRET, SETTINGS, Client
+from tests.http.conftest import Extend, Serve
+
+routes = RouteTableDef()
+
+
+@routes.get("/things/{name}", auth=Auth.OPTIONAL)
+async def thing(request: web.Request) -> web.Response:
+    if request.match_info["name"] == "broken":
+        raise RuntimeError("a fault")
+    return web.Response(status=204)
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def lines_of(client: Client) -> list[dict[str, object]]:
+    return [orjson.loads(line) for line in client.log.getvalue().splitlines()]
+
+
+async def test_each_request_is_one_line_of_json(client: Client, alice: str) -> None:
+    client.log.truncate(0)
+    client.log.seek(0)
+    answer = await client.get("/api/user", token=alice, headers={"X-Request-ID": "abc"})
+    assert answer.status == 200
+    (line,) = lines_of(client)
+    assert list(line) == [
+        "time",
+        "level",
+        "request_id",
+        "method",
+        "route",
+        "status",
+        "milliseconds",
+        "user_id",
+    ]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", str(line.pop("time")))
+    assert re.fullmatch(r"[0-9a-f-]{36}", str(line.pop("user_id")))
+    milliseconds = line.pop("milliseconds")
+    assert isinstance(milliseconds, float)
+    assert milliseconds >= 0
+    assert line == {
+        "level": "info",
+        "request_id": "abc",
+        "method": "GET",
+        "route": "/api/user",
+        "status": 200,
+    }
+
+
+async def test_the_user_is_the_one_who_asked(client: Client, alice: str, bob: str) -> None:
+    for token in (alice, bob, alice, None, "nonsense"):
+        await client.get("/api/user", token=token)
+    ids = [line["user_id"] for line in lines_of(client)[2:]]
+    assert ids[0] == ids[2]
+    assert ids[0] is not None
+    assert ids[1] not in (ids[0], None)
+    assert ids[3:] == [None, None]
+
+
+async def test_the_route_is_the_template_and_not_the_path(extend: Extend) -> None:
+    client = await extend(routes)
+    for path in ("/things/one", "/things/broken", "/nowhere/one", "/things/one/two?three=4"):
+        await client.get(path)
+    await client.post("/things/one")
+    told = [(line["route"], line["status"], line["level"]) for line in lines_of(client)]
+    assert told == [
+        ("/things/{name}", 204, "info"),
+        ("/things/{name}", 500, "error"),
+        (None, 404, "info"),
+        (None, 404, "info"),
+        (None, 405, "info"),
+    ]
+
+
+async def test_the_line_and_the_answer_have_one_request_id(client: Client) -> None:
+    answers = [await client.get(path) for path in ("/health", "/nowhere", "/api/user")]
+    told = [line["request_id"] for line in lines_of(client)]
+    assert told == [answer.headers["X-Request-ID"] for answer in answers]
+
+
+async def test_a_terminal_gets_a_plain_line(extend: Extend) -> None:
+    client = await extend(routes, Terminal())
+    await client.get("/things/one", headers={"X-Request-ID": "abc"})
+    await client.get("/nowhere", headers={"X-Request-ID": "def"})
+    one, nowhere = client.log.getvalue().splitlines()
+    assert re.fullmatch(r"204 GET /things/\{name\} [0-9.]+ ms  abc", one)
+    assert re.fullmatch(r"404 GET \(no such path\) [0-9.]+ ms  def", nowhere)
+
+
+async def test_a_client_that_writes_lines_writes_none_here(client: Client) -> None:
+    await client.get("/%0a%7b%22level%22:%22forged%22%7d", headers={"X-Request-ID": "{}"})
+    (line,) = lines_of(client)
+    assert (line["route"], line["status"]) == (None, 404)
+    assert "forged" not in client.log.getvalue()
+
+
+async def test_a_log_that_is_closed_stops_nothing(client: Client) -> None:
+    client.log.close()
+    for _ in range(2):
+        assert (await client.get("/health")).status == 200
+
+
+async def test_the_lines_of_one_turn_are_written_at_once() -> None:
+    written: list[str] = []
+
+    class Stream(io.StringIO):
+        def write(self, text: str) -> int:
+            written.append(text)
+            return len(text)
+
+    log = RequestLog(Stream())
+    for number in range(3):
+        log.write(str(number), "GET", "/", 200, 0.001, None)
+    assert written == []
+    log.flush()
+    assert len(written) == 1
+    assert [orjson.loads(line)["request_id"] for line in written[0].splitlines()] == list("012")
+
+
+async def test_no_secret_reaches_any_log(
+    serve: Serve, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    wire = await serve(routes)
+    session = aiohttp.ClientSession(f"http://127.0.0.1:{wire.port}")
+    client = Client(session, Settings(**SETTINGS), wire.log)
+    password, new_password, wrong = "the first password", "the second password", "a wrong password"
+    user = {"username": "alice", "email": "alice@example.test", "password": password}
+    credentials = {"email": "alice@example.test", "password": password}
+    query = {"params": {"token": "the-token-in-the-query"}}
+
+    tokens = [await client.register("alice", **user)]
+    answer = await client.post("/api/users/login", {"user": credentials}, **query)
+    tokens.append(answer.body["user"]["token"])
+    await client.post("/api/users/login", {"user": {**credentials, "password": wrong}})
+    await client.post("/api/users/login", {"user": {**credentials, "password": wrong + "\0"}})
+    await client.post("/api/users", {"user": {**user, "password": wrong}})
+    await client.put("/api/user", {"user": {"password": new_password}}, token=tokens[0])
+    await client.delete("/api/user", {"user": {"password": wrong}}, token=tokens[0])
+    for path in ("/api/user", "/things/broken", "/nowhere"):
+        await client.get(path, token=tokens[0], **query)
+        await client.get(path, token="a-bad-token", **query)
+        await client.get(path, headers={"Authorization": "Basic YWxpY2U6d3Jvbmc="}, **query)
+    await session.close()
+
+    formatter = JsonFormatter()
+    printed = capsys.readouterr()
+    logs = {
+        "the request log": client.log.getvalue(),
+        "the other log": "\n".join(formatter.format(record) for record in caplog.records),
+        "the plain log": caplog.text,
+        "standard output": printed.out + printed.err,
+    }
+    # The logs did tell of it all: the test would not show anything otherwise.
+    assert len(lines_of(client)) == 16
+    assert logs["the other log"].count("unhandled error") == 3
+    secrets = [password, new_password, wrong, *tokens, SECRET, "$2b$", "alice@example.test"]
+    secrets += ["a-bad-token", "the-token-in-the-query", "YWxpY2U6d3Jvbmc=", "Authorization"]
+    # A piece of a token is as bad: what stands after the first dot is whose it is.
+    secrets += [part for token in tokens for part in token.split(".")[1:]]
+    for name, text in logs.items():
+        for secret in secrets:
+            assert secret not in text, f"{secret} stands in {name}"

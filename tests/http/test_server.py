@@ -1,0 +1,105 @@
+"""What reaches the service as bytes: things that never get as far as a middleware."""
+
+import asyncio
+import logging
+
+import orjson
+import pytest
+
+from tests.answers import assert_error
+from tests.http.conftest import Wire, answer_of
+
+BAD_HTTP = {
+    "no HTTP": b"hello\r\n\r\n",
+    "a TLS greeting": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 40 + b"\r\n\r\n",
+    "another protocol": b"GET / SPDY/3\r\n\r\n",
+    "a method that nobody knows": b"BREW /health HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a header without a colon": b"GET /health HTTP/1.1\r\nHost\r\n\r\n",
+    "a space before a colon": b"GET /health HTTP/1.1\r\nHost : x\r\n\r\n",
+    "a NUL in a header": b"GET /health HTTP/1.1\r\nHost: a\x00b\r\n\r\n",
+    "a NUL in the path": b"GET /hea\x00lth HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a length that is no number": b"POST /api/users HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+    "a negative length": b"POST /api/users HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+    "two lengths": b"POST /api/users HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    "a length and chunks": (
+        b"POST /api/users HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"0\r\n\r\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("raw", BAD_HTTP.values(), ids=BAD_HTTP)
+async def test_bytes_that_are_not_http_are_refused_in_the_one_shape(wire: Wire, raw: bytes) -> None:
+    answer = await wire.send(raw)
+    assert_error(answer, 400, "bad_request", {"request": ["is not valid HTTP"]})
+    line = orjson.loads(wire.log.getvalue())
+    assert (line["status"], line["route"], line["user_id"]) == (400, None, None)
+    assert line["request_id"] == answer.headers["X-Request-ID"]
+
+
+TOO_LONG = {
+    "a path": b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a query": b"GET /health?" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a header's value": b"GET /health HTTP/1.1\r\nHost: " + b"a" * 20_000 + b"\r\n\r\n",
+    "a header's name": b"GET /health HTTP/1.1\r\n" + b"a" * 20_000 + b": x\r\n\r\n",
+    "a token": b"GET /api/user HTTP/1.1\r\nAuthorization: Token " + b"a" * 9_000 + b"\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("raw", TOO_LONG.values(), ids=TOO_LONG)
+async def test_a_line_that_is_too_long_is_refused_in_the_one_shape(wire: Wire, raw: bytes) -> None:
+    answer = await wire.send(raw)
+    too_long = {"request": ["has a line or a header that is too long"]}
+    assert_error(answer, 400, "bad_request", too_long)
+
+
+async def test_refusing_bytes_is_no_fault_of_ours(
+    wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    for raw in (*BAD_HTTP.values(), *TOO_LONG.values()):
+        await wire.send(raw)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+    answer = await wire.send(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize("path", ["/api/users", "/health", "/nowhere"])
+async def test_an_expectation_other_than_100_continue_is_refused(wire: Wire, path: str) -> None:
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nExpect: foo\r\nConnection: close\r\n"
+    answer = await wire.send(head.encode() + b"Content-Length: 0\r\n\r\n")
+    assert_error(answer, 417, "expectation_failed", {"expect": ["is not supported"]})
+    assert orjson.loads(wire.log.getvalue())["status"] == 417
+
+
+async def test_100_continue_is_answered(wire: Wire) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
+    head = b"POST /api/users HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nConnection: close\r\n"
+    writer.write(head + b"Content-Length: 2\r\n\r\n")
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(b"{}")
+    answer = answer_of(await reader.read())
+    assert_error(answer, 400, "invalid_input", {"user": ["can't be blank"]})
+    writer.close()
+
+
+async def test_a_fault_below_the_middlewares_is_answered_in_the_one_shape(
+    wire: Wire, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("the inside of the service")
+
+    monkeypatch.setattr("service.http.request_log.route_of", fail)
+    answer = await wire.send(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert_error(answer, 500, "internal_error", {"server": ["internal error"]})
+    errors = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [record.getMessage() for record in errors] == ["unhandled error"]
+
+
+async def test_requests_on_one_connection_are_answered_in_order(wire: Wire) -> None:
+    one = b"GET /nowhere HTTP/1.1\r\nHost: x\r\nX-Request-ID: %b\r\n%b\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
+    writer.write(one % (b"first", b"") + one % (b"second", b"Connection: close\r\n"))
+    raw = await reader.read()
+    assert raw.count(b"HTTP/1.1 404 Not Found") == 2
+    assert raw.index(b"first") < raw.index(b"second")
+    writer.close()

@@ -1,0 +1,102 @@
+"""Imports point one way, so that a part can be read, and changed, without those above it."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# What each part may import of ours, besides itself. `app` and what starts it stand above them all.
+ALLOWED = {
+    "sql": set[str](),
+    "service.settings": set[str](),
+    "service.logs": set[str](),
+    "service.http": {"service.settings"},
+    "service.database": {"service.settings", "sql"},
+    "service.accounts": {"service.settings", "service.http", "service.database", "sql"},
+    "service.conduit": {
+        "service.settings",
+        "service.http",
+        "service.database",
+        "service.accounts",
+        "sql",
+    },
+}
+ABOVE = {"service.app", "service.supervisor", "run"}
+
+
+def part_of(module: str) -> str:
+    """The part that ``module`` belongs to: ``service.http`` of ``service.http.auth``."""
+    names = module.split(".")
+    return ".".join(names[:2] if names[0] == "service" else names[:1])
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Every module of ours that the file imports, also inside a function."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: a relative import hides where it points"
+            # `from service.http import health` imports a module that only the name tells.
+            found = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        yield from (name for name in found if name.split(".")[0] in ("service", "sql", "run"))
+
+
+def modules() -> list[tuple[str, Path]]:
+    paths = [ROOT / "run.py", *(ROOT / "service").rglob("*.py"), *(ROOT / "sql").rglob("*.py")]
+    return [
+        (".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), path)
+        for path in sorted(paths)
+    ]
+
+
+@pytest.mark.parametrize("part", ALLOWED)
+def test_a_part_imports_nothing_from_above(part: str) -> None:
+    files = [(name, path) for name, path in modules() if part_of(name) == part]
+    assert files
+    wrong = {
+        (name, imported)
+        for name, path in files
+        for imported in imports_of(path)
+        if part_of(imported) not in ALLOWED[part] | {part}
+    }
+    assert wrong == set()
+
+
+def test_every_module_belongs_to_a_part() -> None:
+    parts = {part_of(name) for name, _ in modules()} - {"service"}
+    assert parts == set(ALLOWED) | ABOVE
+
+
+def test_imports_are_seen_in_each_of_their_forms(tmp_path: Path) -> None:
+    path = tmp_path / "module.py"
+    path.write_text(
+        "import os, service.app\nimport sql\nfrom service.http import auth\n"
+        "from service import conduit\ndef f():\n    from service.accounts.users import login\n"
+    )
+    found = {part_of(name) for name in imports_of(path)}
+    assert found == {
+        "service.app",
+        "sql",
+        "service.http",
+        "service.conduit",
+        "service.accounts",
+    }
+
+
+def test_only_the_settings_read_the_environment() -> None:
+    readers = {
+        name
+        for name, path in modules()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
+    }
+    # The embedded server and yoyo are given one to run in; neither takes a setting from it.
+    assert readers - {"service.database.embedded_processes", "service.database.migrate"} == {
+        "service.settings"
+    }

@@ -1,0 +1,136 @@
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+import sql
+
+FILE = Path("things.sql")
+GOOD = """-- name: find(id, name) -> row
+-- A comment that belongs to the query, and speaks of $3.
+select 1
+where $1 = $2;
+
+-- name: count() -> value
+select count(*) from things
+"""
+
+
+def test_a_file_becomes_a_namespace() -> None:
+    found = {query.name: query for query in sql.parse(FILE, GOOD)}
+    assert set(found) == {"find", "count"}
+    find = found["find"]
+    assert (find.parameters, find.method, find.reads) == (("id", "name"), "fetchrow", True)
+    assert find.text.endswith("select 1\nwhere $1 = $2")
+    assert (found["count"].parameters, found["count"].method) == ((), "fetchval")
+
+
+@pytest.mark.parametrize(
+    ("returns", "method"),
+    [("row", "fetchrow"), ("rows", "fetch"), ("value", "fetchval"), ("none", "execute")],
+)
+def test_the_header_says_what_comes_back(returns: str, method: str) -> None:
+    assert sql.parse(FILE, f"-- name: a() -> {returns}\nselect 1").a.method == method
+
+
+@pytest.mark.parametrize(
+    ("statement", "reads"),
+    [
+        ("select 1", True),
+        ("-- why\nselect 1", True),
+        ("insert into a values (1)", False),
+        ("update a set b = 1", False),
+        ("delete from a", False),
+        ("with gone as (delete from a returning 1) select 1 from gone", False),
+        ("select 1 from a for update", False),
+        ("select 1 from a for no key update", False),
+        ("select 1 from a for share", False),
+        ("select 1 from a for key share", False),
+    ],
+)
+def test_only_what_surely_changes_nothing_may_be_repeated(statement: str, reads: bool) -> None:
+    assert sql.parse(FILE, f"-- name: a() -> rows\n{statement}").a.reads is reads
+
+
+BAD = {
+    "two queries of one name": (
+        "-- name: a() -> row\nselect 1\n-- name: a() -> row\nselect 2",
+        "a is defined twice",
+    ),
+    "a placeholder that the header lacks": ("-- name: a() -> row\nselect $1", "a lists"),
+    "a parameter that is not used": ("-- name: a(b) -> row\nselect 1", "a lists"),
+    "a parameter used in a comment only": ("-- name: a(b) -> row\nselect 1 -- $1", "a lists"),
+    "a gap in the placeholders": ("-- name: a(b, c) -> row\nselect $1, $3", "a lists"),
+    "no parameters": ("-- name: a -> row\nselect 1", "the header 'a -> row' is not"),
+    "no result": ("-- name: a()\nselect 1", "the header 'a()' is not"),
+    "an unknown result": ("-- name: a() -> rowz\nselect 1", "the header 'a() -> rowz' is not"),
+    "a name in upper case": ("-- name: A() -> row\nselect 1", "the header 'A() -> row' is not"),
+    "a name that is missing": ("-- name:\nselect 1", "the header '' is not"),
+    "text before the first header": (
+        "select 1;\n-- name: a() -> row\nselect 1",
+        "before the first",
+    ),
+    "no header at all": ("select 1", "before the first"),
+    "a header of another spelling": ("-- Name: a() -> row\nselect 1", "before the first"),
+    "a header without a statement": ("-- name: a() -> row\n-- nothing", "a has no statement"),
+}
+
+
+@pytest.mark.parametrize(("text", "reason"), BAD.values(), ids=BAD)
+def test_a_bad_file_is_refused_by_its_name(text: str, reason: str) -> None:
+    with pytest.raises(sql.SqlError) as refused:
+        sql.parse(FILE, text)
+    assert str(refused.value).startswith("things.sql: ")
+    assert reason in str(refused.value)
+
+
+def test_a_comment_may_stand_before_the_first_header() -> None:
+    assert sql.parse(FILE, "-- What this is.\n\n-- name: a() -> row\nselect 1").a.name == "a"
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no query is named nothing"):
+        _ = sql.users.nothing
+    with pytest.raises(AttributeError, match=r"no file named nothing\.sql"):
+        _ = sql.nothing
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"id": 1}, {"id": 1, "nam": 2}, {"id": 1, "name": 2, "more": 3}],
+    ids=["none", "one missing", "one misspelt", "one too many"],
+)
+def test_a_wrong_argument_is_a_type_error(arguments: dict[str, Any]) -> None:
+    query = sql.parse(FILE, GOOD).find
+    with pytest.raises(TypeError, match="find"):
+        query(None, **arguments)  # type: ignore[arg-type]
+
+
+async def test_arguments_are_placed_by_their_names(db: asyncpg.Connection) -> None:
+    query = sql.parse(FILE, "-- name: a(one, two) -> row\nselect $1::int as a, $2::int as b").a
+    assert tuple(await query(db, two=2, one=1)) == (1, 2)
+
+
+QUERIES = [(file, query) for file, queries in sql.NAMESPACES.items() for query in queries]
+
+
+@pytest.mark.parametrize(
+    ("file", "query"), QUERIES, ids=[f"{file}.{query.name}" for file, query in QUERIES]
+)
+async def test_every_query_fits_the_schema(
+    db: asyncpg.Connection, file: str, query: sql.Query
+) -> None:
+    statement = await db.prepare(query.text)
+    assert len(statement.get_parameters()) == len(query.parameters)
+    columns = [attribute.name for attribute in statement.get_attributes()]
+    assert bool(columns) == (query.method != "execute"), "it returns what its header denies"
+    assert len(set(columns)) == len(columns), "two columns of one name hide each other"
+
+
+@pytest.mark.parametrize(
+    ("file", "query"), QUERIES, ids=[f"{file}.{query.name}" for file, query in QUERIES]
+)
+def test_every_query_names_its_columns(file: str, query: sql.Query) -> None:
+    assert "select *" not in query.text
+    assert "returning *" not in query.text

@@ -1,0 +1,226 @@
+"""Stopping the service: what runs is finished, nothing is left behind."""
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.postgres import OwnPostgres
+from tests.processes import (
+    RUN,
+    Process,
+    account,
+    answer,
+    ask,
+    begin,
+    eventually,
+    needs_proc,
+    serve,
+)
+
+pytestmark = needs_proc
+
+NewDatabase = Callable[[], str]
+STOPPING = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+
+
+@pytest.fixture(scope="module")
+def away(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a server that does not answer."""
+    with OwnPostgres(tmp_path_factory.mktemp("postgres") / "data") as server:
+        server.stop()
+        yield server.url
+
+
+def begin_slow_login(
+    service: Process, connection: http.client.HTTPConnection, name: str = "jake"
+) -> None:
+    """Begin a login, and return when the service is at work on it."""
+    ask(connection, "GET", "/health")  # The connection is accepted.
+    begin(connection, "POST", "/api/users/login", account(name))
+    # What arrives later is answered sooner, so the login has been read by then.
+    assert service.request("GET", "/health")[0] == 200
+
+
+@contextlib.contextmanager
+def hanging_request(service: Process) -> Iterator[socket.socket]:
+    """A request whose body never comes; inside ``with`` the service waits for it."""
+    with socket.create_connection(("127.0.0.1", service.port)) as client:
+        client.sendall(
+            b"POST /api/users HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+            b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+        )
+        # The answer to Expect says that the request has begun.
+        assert client.recv(100).startswith(b"HTTP/1.1 100")
+        yield client
+
+
+def refuses(port: int) -> bool:
+    """Whether nobody listens there any more."""
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_the_running_request_finish(tmp_path: Path, number: signal.Signals) -> None:
+    with serve(tmp_path, BCRYPT_COST=13) as service:
+        service.serving().register("jake")
+        with service.connection() as connection:
+            begin_slow_login(service, connection)
+            service.send(number)
+            status, body = answer(connection)
+            assert status == 200 and body["user"]["username"] == "jake"
+        assert service.status() == 0
+        assert service.left() == []
+        assert service.err == ""
+
+
+def test_while_it_stops_new_clients_are_turned_away(
+    tmp_path: Path, new_database: NewDatabase
+) -> None:
+    with serve(tmp_path, DATABASE_URL=new_database(), SHUTDOWN_TIMEOUT=3600) as service:
+        service.serving()
+        with hanging_request(service):
+            service.send(signal.SIGTERM)
+            eventually(lambda: refuses(service.port), "the end of listening")
+            assert len(service.workers()) == 1
+        assert service.status() == 0
+
+
+def test_more_signals_during_the_drain_change_nothing(tmp_path: Path) -> None:
+    with serve(tmp_path, BCRYPT_COST=13) as service:
+        service.serving().register("jake")
+        with service.connection() as connection:
+            begin_slow_login(service, connection)
+            service.send(signal.SIGTERM)
+            eventually(lambda: refuses(service.port), "the end of listening")
+            os.killpg(service.pid, signal.SIGINT)  # As a terminal sends it: to the workers too.
+            os.killpg(service.pid, signal.SIGTERM)
+            service.send(signal.SIGHUP)
+            assert answer(connection)[0] == 200
+        assert service.status() == 0
+        assert service.left() == []
+
+
+@pytest.mark.parametrize("number", STOPPING)
+def test_idle_connections_do_not_delay_the_end(
+    tmp_path: Path, new_database: NewDatabase, number: signal.Signals
+) -> None:
+    settings = {"WEB_CONCURRENCY": 2, "SHUTDOWN_TIMEOUT": 3600}
+    with serve(tmp_path, DATABASE_URL=new_database(), **settings) as service:
+        service.serving()
+        with service.connection() as used, service.connection() as unused:
+            ask(used, "GET", "/health")
+            unused.connect()
+            service.send(number)
+            assert service.status() == 0
+
+
+@pytest.mark.parametrize("seconds", [0, 1])
+def test_a_request_that_hangs_is_broken_off_at_the_limit(
+    tmp_path: Path, new_database: NewDatabase, seconds: int
+) -> None:
+    url = new_database()
+    with serve(tmp_path, DATABASE_URL=url, SHUTDOWN_TIMEOUT=seconds) as service:
+        service.serving()
+        with hanging_request(service) as client:
+            service.send(signal.SIGTERM)
+            assert service.status() == 0
+            # The worker ended by itself, and so had the time to close what it held.
+            assert client.recv(1000) == b""
+        with psycopg.connect(url) as connection:
+            assert connection.execute(
+                "select count(*) from pg_stat_activity"
+                " where datname = current_database() and pid <> pg_backend_pid()"
+            ).fetchone() == (0,)
+        assert service.left() == []
+        assert "exception" not in service.out + service.err
+
+
+def test_a_statement_that_hangs_is_broken_off_at_the_limit(
+    tmp_path: Path, new_database: NewDatabase
+) -> None:
+    url = new_database()
+    with serve(tmp_path, DATABASE_URL=url, SHUTDOWN_TIMEOUT=0) as service:
+        token = service.serving().register("jake")
+        with psycopg.connect(url) as blocker, service.connection() as connection:
+            blocker.execute("lock table users")
+            begin(connection, "GET", "/api/user", token=token)
+            waiting = "select count(*) from pg_locks where not granted"
+            with psycopg.connect(url, autocommit=True) as onlooker:
+                eventually(lambda: onlooker.execute(waiting).fetchone() != (0,), "the wait")
+                service.send(signal.SIGTERM)
+                assert service.status() == 0
+                eventually(lambda: onlooker.execute(waiting).fetchone() == (0,), "its end")
+        assert service.left() == []
+
+
+@pytest.mark.parametrize(
+    ("words", "number"),
+    [("Creating the database", signal.SIGTERM), ("Migrating the database", signal.SIGINT)],
+)
+def test_a_signal_during_the_start_ends_it_cleanly(
+    tmp_path: Path, words: str, number: signal.Signals
+) -> None:
+    with serve(tmp_path) as service:
+        service.says(words)
+        service.send(number)
+        assert service.status() == 0
+        assert service.err == ""
+        eventually(lambda: not service.left(), "the end of all its processes")
+        assert not list(service.data_dir.glob("postgres.new-*"))
+    with serve(tmp_path) as again:
+        again.serving().register("jake")
+
+
+def test_a_signal_ends_the_wait_for_a_database(tmp_path: Path, away: str) -> None:
+    for command, status in (("serve", 0), ("migrate", 130)):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with serve(tmp_path, command=(*RUN, command), DATABASE_URL=away) as service:
+                service.says("Waiting for the database to answer")
+                service.send(number)
+                assert service.status() == status
+                assert "Traceback" not in service.err
+
+
+def test_a_hangup_is_ignored_under_nohup(tmp_path: Path, new_database: NewDatabase) -> None:
+    with serve(tmp_path, command=("nohup", *RUN), DATABASE_URL=new_database()) as service:
+        service.serving()
+        service.send(signal.SIGHUP)
+        service.register("jake")
+        service.send(signal.SIGTERM)
+        assert service.status() == 0
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["started", "started again"])
+def test_postgres_takes_nothing_over_from_the_service(tmp_path: Path, again: bool) -> None:
+    with serve(tmp_path) as service:
+        service.serving()
+        if again:  # The second time it is started by a parent that blocks its signals.
+            os.kill(min(set(service.children()) & set(service.postgres())), signal.SIGKILL)
+            service.says("starting it again")
+            eventually(lambda: service.request("GET", "/health")[0] == 200, "its return")
+        for pid in service.postgres():
+            status = Path(f"/proc/{pid}/status").read_text()
+            blocked = int(status.split("SigBlk:")[1].split()[0], 16)
+            for number in (*STOPPING, signal.SIGCHLD, signal.SIGQUIT):
+                assert not blocked >> number - 1 & 1, f"{number.name} is blocked in {pid}"
+            held = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}
+            listening = {f"socket:[{inode}]" for inode in sockets_on(service.port)}
+            assert listening and not held & listening
+
+
+def sockets_on(port: int) -> set[str]:
+    """The inodes of the sockets that listen on a port."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    rows = [line.split() for line in lines]
+    return {row[9] for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "0A"}

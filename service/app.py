@@ -10,6 +10,7 @@ from service.accounts import users
 from service.accounts.identity import TOKENS, Identity
 from service.accounts.passwords import PASSWORDS, PasswordHasher
 from service.accounts.tokens import AccessTokens
+from service.conduit import articles, comments, listing, profiles, tags
 from service.database.pool import DATABASE, Database, DatabaseUnavailable
 from service.http import health
 from service.http.auth import IDENTIFY, auth_middleware
@@ -21,7 +22,16 @@ from service.settings import Settings
 warnings.filterwarnings("ignore", category=web.NotAppKeyWarning)
 
 MIDDLEWARES = (request_log_middleware, error_middleware, auth_middleware)
-ROUTES = (health.routes, users.routes)
+ROUTES = (
+    health.routes,
+    users.routes,
+    profiles.routes,
+    # The feed's path must come before /api/articles/{slug}, which would match it.
+    listing.routes,
+    articles.routes,
+    comments.routes,
+    tags.routes,
+)
 
 EXPECTED_ERRORS: Mapping[type[Exception], ApiError] = {
     DatabaseUnavailable: Unavailable(

@@ -76,7 +76,7 @@ async def db(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     """A connection to look behind the service; every row is removed after the test."""
     connection = await asyncpg.connect(database_url)
     yield connection
-    await connection.execute("truncate users cascade")
+    await connection.execute("truncate users, tag_counts, article_tags, article_totals cascade")
     await connection.close()
 
 

@@ -177,9 +177,9 @@ def test_a_signal_during_the_start_ends_it_cleanly(
         assert service.status() == 0
         assert service.err == ""
         eventually(lambda: not service.left(), "the end of all its processes")
-        assert not list(service.data_dir.glob("postgres.new-*"))
     with serve(tmp_path) as again:
         again.serving().register("jake")
+        assert not list(service.data_dir.glob("postgres.new-*"))
 
 
 def test_a_signal_ends_the_wait_for_a_database(tmp_path: Path, away: str) -> None:

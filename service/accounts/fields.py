@@ -8,7 +8,7 @@ from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, valida
 
 from service.accounts.passwords import LONGEST_PASSWORD
 from service.http.errors import BLANK
-from service.http.validation import NOT_ALLOWED, text, text_or_null
+from service.http.validation import NOT_ALLOWED, Text, TextOrNull
 
 LONGEST_EMAIL = 254  # RFC 5321, section 4.5.3.1.3, less the angle brackets.
 LONGEST_LOCAL_PART = 64  # RFC 5321, section 4.5.3.1.1, in bytes.
@@ -115,9 +115,10 @@ def _web_address(value: str) -> str:
     return _printable(value)
 
 
-username = text(_username_length, _printable, _trimmed)
-email = text(_email, longest=LONGEST_EMAIL)
-new_password = text(_password, shortest=8)
-given_text = text()
-bio = text_or_null(longest=500)
-image = text_or_null(_web_address, longest=2048)
+username = Text(_username_length, _printable, _trimmed, example="jake")
+email = Text(_email, longest=LONGEST_EMAIL, example="jake@jake.jake")
+new_password = Text(_password, shortest=8, example="jakejake", form="password")
+given_email = Text(example="jake@jake.jake")
+given_password = Text(example="jakejake", form="password")
+bio = TextOrNull(longest=500, example="I work at statefarm")
+image = TextOrNull(_web_address, longest=2048, example="https://i.stack.imgur.com/xHWG8.jpg")

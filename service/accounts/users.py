@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import asyncpg
-import voluptuous as vol
 from aiohttp import web
 
 import sql
@@ -13,10 +12,10 @@ from service.accounts import fields
 from service.accounts.identity import TOKENS, User
 from service.accounts.passwords import PASSWORDS
 from service.database.pool import DATABASE
-from service.http.auth import Auth, RouteTableDef
 from service.http.errors import SETTINGS, Conflict, Unauthorized, Unavailable
 from service.http.responses import json_response
-from service.http.validation import read_body, required, wrapped
+from service.http.routes import Auth, RouteTableDef
+from service.http.validation import read_body, required, something_to_change, wrapped
 
 routes = RouteTableDef()
 
@@ -32,10 +31,10 @@ REGISTRATION = wrapped(
 )
 
 
-@routes.post("/api/users", auth=Auth.NONE)
+@routes.post("/api/users", auth=Auth.NONE, body=REGISTRATION)
 async def register(request: web.Request) -> web.Response:
     """Open an account: 200 (201 strict) with the user, 409 when the name or address is taken."""
-    given = (await read_body(request, REGISTRATION))["user"]
+    given = (await read_body(request))["user"]
     keys = {
         "username_key": fields.key_of(given["username"]),
         "email_key": fields.key_of(given["email"]),
@@ -59,14 +58,14 @@ async def register(request: web.Request) -> web.Response:
 
 LOGIN = wrapped(
     "user",
-    {required("email"): fields.given_text, required("password"): fields.given_text},
+    {required("email"): fields.given_email, required("password"): fields.given_password},
 )
 
 
-@routes.post("/api/users/login", auth=Auth.NONE)
+@routes.post("/api/users/login", auth=Auth.NONE, body=LOGIN)
 async def login(request: web.Request) -> web.Response:
     """Sign in: 200 with the user, 401 in the same words and time for every other pair."""
-    given = (await read_body(request, LOGIN))["user"]
+    given = (await read_body(request))["user"]
     database, passwords = request.app[DATABASE], request.app[PASSWORDS]
     row = await sql.users.find_by_email(database, email_key=fields.email_key(given["email"]))
     old_hash = row["password_hash"] if row is not None else None
@@ -83,12 +82,6 @@ async def current(request: web.Request) -> web.Response:
     return _signed_in(request, request["user"])
 
 
-def _something(user: dict[str, Any]) -> dict[str, Any]:
-    if not user:
-        raise vol.Invalid("must have at least one field to change")
-    return user
-
-
 UPDATE = wrapped(
     "user",
     {
@@ -98,14 +91,14 @@ UPDATE = wrapped(
         "bio": fields.bio,
         "image": fields.image,
     },
-    _something,
+    something_to_change,
 )
 
 
-@routes.put("/api/user")
+@routes.put("/api/user", body=UPDATE)
 async def update(request: web.Request) -> web.Response:
     """Change the fields that are given: 200 with the user, 409 when a value is taken."""
-    given = (await read_body(request, UPDATE))["user"]
+    given = (await read_body(request))["user"]
     user: User = request["user"]
     keys = {
         f"{name}_key": fields.key_of(given[name]) if name in given else None
@@ -136,13 +129,13 @@ async def update(request: web.Request) -> web.Response:
     return _signed_in(request, User.of(row))
 
 
-DELETION = wrapped("user", {required("password"): fields.given_text})
+DELETION = wrapped("user", {required("password"): fields.given_password})
 
 
-@routes.delete("/api/user")
+@routes.delete("/api/user", body=DELETION)
 async def delete(request: web.Request) -> web.Response:
     """Delete the account, after its password: 204, or 401 when the password is wrong."""
-    given = (await read_body(request, DELETION))["user"]
+    given = (await read_body(request))["user"]
     database, user = request.app[DATABASE], request["user"]
     password_hash = await sql.users.find_password_hash(database, id=user.id)
     if not await request.app[PASSWORDS].verify(given["password"], password_hash):

@@ -4,50 +4,17 @@ The token identifies, the flag refuses. ``request["user"]`` is the user, or ``No
 """
 
 from collections.abc import Awaitable, Callable
-from enum import Enum
 from typing import Any
 
 from aiohttp import hdrs, web
 
 from service.http.errors import Handler, Unauthorized
+from service.http.routes import Auth, operation_of
 
 SCHEME = "Token "
 
 IDENTIFY: web.AppKey[Callable[[str], Awaitable[Any]]] = web.AppKey("identify")
 """Finds the user of a token, or raises ``Unauthorized``. Set by the application's wiring."""
-
-
-class Auth(Enum):
-    """What a route asks of the one who calls it."""
-
-    REQUIRED = "required"
-    """Without a valid token the answer is 401 and the handler does not run."""
-
-    OPTIONAL = "optional"
-    """Without a valid token the request goes on as nobody's."""
-
-    NONE = "none"
-    """The route does not care, and the token is not looked at."""
-
-
-class RouteTableDef(web.RouteTableDef):
-    """aiohttp's route table with the flag ``auth``; left out it is ``Auth.REQUIRED``.
-
-    Forgetting the flag closes a door rather than opening one.
-    """
-
-    def route(
-        self, method: str, path: str, *, auth: Auth = Auth.REQUIRED, **kwargs: Any
-    ) -> Callable[[Any], Any]:
-        register = super().route(method, path, **kwargs)
-
-        def mark(handler: Any) -> Any:
-            if getattr(handler, "auth", auth) is not auth:
-                raise ValueError(f"{handler.__name__} stands on two routes of different flags")
-            handler.auth = auth
-            return register(handler)
-
-        return mark
 
 
 def read_token(request: web.Request) -> str | None:
@@ -78,7 +45,8 @@ async def auth_middleware(request: web.Request, handler: Handler) -> web.StreamR
     # such as one of aiohttp's own route table, is closed.
     unknown = request.match_info.http_exception is not None
     unmarked = Auth.NONE if unknown else Auth.REQUIRED
-    auth = getattr(request.match_info.handler, "auth", unmarked)
+    operation = operation_of(request)
+    auth = operation.auth if operation is not None else unmarked
     if auth is Auth.NONE:
         return await handler(request)
     try:

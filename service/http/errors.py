@@ -60,6 +60,26 @@ class Unauthorized(ApiError):
         super().__init__({subject: [message]}, code=code, headers={"WWW-Authenticate": "Token"})
 
 
+class Forbidden(ApiError):
+    """403: signed in, but not allowed; ``subject`` names what is another's."""
+
+    status = 403
+    code = "forbidden"
+
+    def __init__(self, subject: str) -> None:
+        super().__init__({subject: ["forbidden"]})
+
+
+class NotFound(ApiError):
+    """404: no such thing; ``subject`` names the kind of thing."""
+
+    status = 404
+    code = "not_found"
+
+    def __init__(self, subject: str) -> None:
+        super().__init__({subject: ["not found"]})
+
+
 class Conflict(ApiError):
     """409: a value that must be unique is somebody else's."""
 

@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from service.http.auth import Auth, RouteTableDef
 from service.http.responses import json_response
+from service.http.routes import Auth, RouteTableDef
 
 DATABASE_ANSWERS: web.AppKey[Callable[[], Awaitable[bool]]] = web.AppKey("database_answers")
 """Tells whether the database gives a sign of life. Set by the application's wiring."""

@@ -9,6 +9,7 @@ import voluptuous as vol
 from aiohttp import web
 
 from service.http.errors import BLANK, InvalidInput
+from service.http.routes import operation_of
 
 BODY_TIMEOUT = 30.0  # Seconds: a body that dribbles in for longer is refused with 408.
 
@@ -37,45 +38,64 @@ def wrapped(
     )
 
 
+def something_to_change(given: dict[str, Any]) -> dict[str, Any]:
+    """A check for ``wrapped``: an update names at least one field."""
+    if not given:
+        raise vol.Invalid("must have at least one field to change")
+    return given
+
+
 def required(name: str) -> vol.Required:
     """The key of a field that must be given."""
     return vol.Required(name, msg=BLANK)
 
 
-def text(
-    *checks: Callable[[str], str], longest: int | None = None, shortest: int = 0
-) -> Callable[[Any], str]:
-    """A validator for a string that is not blank, of ``shortest`` to ``longest`` characters.
+class Text:
+    """A validator for a string that is not blank, and what the document says of it.
 
-    ``checks`` run after that, in order, and return the value that is kept.
+    ``shortest`` and ``longest`` count characters; ``checks`` run after that, in order, and return
+    the value that is kept. ``example`` and ``form`` (JSON Schema's ``format``) are documentation.
     """
 
-    def validate(value: Any) -> str:
+    def __init__(
+        self,
+        *checks: Callable[[str], str],
+        shortest: int = 1,
+        longest: int | None = None,
+        example: str,
+        form: str | None = None,
+    ) -> None:
+        self.checks = checks
+        self.shortest = shortest
+        self.longest = longest
+        self.example = example
+        self.form = form
+
+    def __call__(self, value: Any) -> str:
         if value is None:
             raise vol.Invalid(BLANK)
         if not isinstance(value, str):
             raise vol.Invalid("must be a string")
         if not value.strip():
             raise vol.Invalid(BLANK)
-        if len(value) < shortest:
-            raise vol.Invalid(f"is too short (minimum is {shortest} characters)")
-        if longest is not None and len(value) > longest:
-            raise vol.Invalid(f"is too long (maximum is {longest} characters)")
-        for check in checks:
+        if len(value) < self.shortest:
+            raise vol.Invalid(f"is too short (minimum is {self.shortest} characters)")
+        if self.longest is not None and len(value) > self.longest:
+            raise vol.Invalid(f"is too long (maximum is {self.longest} characters)")
+        for check in self.checks:
             value = check(value)
         return str(value)
 
-    return validate
+
+class TextOrNull(Text):
+    """The same, but null is a value too, and ``""`` means null."""
+
+    def __call__(self, value: Any) -> Any:
+        return None if value is None or value == "" else super().__call__(value)
 
 
-def text_or_null(*checks: Callable[[str], str], longest: int) -> Callable[[Any], str | None]:
-    """A validator for a string of up to ``longest`` characters or null; ``""`` means null."""
-    validate = text(*checks, longest=longest)
-    return lambda value: None if value is None or value == "" else validate(value)
-
-
-async def read_body(request: web.Request, schema: vol.Schema) -> Any:
-    """The request's JSON body, checked by ``schema``.
+async def read_body(request: web.Request) -> Any:
+    """The request's JSON body, checked by the schema that stands on the route.
 
     Raises ``InvalidInput`` with every faulty field, and aiohttp's 408 and 413.
     """
@@ -87,7 +107,9 @@ async def read_body(request: web.Request, schema: vol.Schema) -> Any:
     except web.RequestPayloadError:
         # A body that breaks off, or whose Content-Encoding is not what it says.
         raise InvalidInput({"body": ["cannot be read"]}) from None
-    return check(parse_json(raw), schema)
+    operation = operation_of(request)
+    assert operation is not None and operation.body is not None, "the route names no body"
+    return check(parse_json(raw), operation.body)
 
 
 def parse_json(raw: bytes) -> dict[str, Any]:

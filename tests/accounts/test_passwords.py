@@ -2,7 +2,7 @@ import asyncio
 import os
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import asyncpg
 import pytest
@@ -13,7 +13,7 @@ from tests.answers import assert_error
 from tests.conftest import Client, MakeClient
 
 CREDENTIALS = {"user": {"email": "alice@example.test", "password": "alice-secret"}}
-# Whole in its form, so that bcrypt does all of the work that a cost of 13 takes, and finds no match.
+# Whole in its form: bcrypt does all of the work that a cost of 13 takes, and finds no match.
 SLOW_HASH = "$2b$13$" + "a" * 21 + "u" + "a" * 30 + "u"
 
 
@@ -30,10 +30,18 @@ def hasher_of(client: Client) -> PasswordHasher:
     return client.http.app[PASSWORDS]
 
 
-async def until_hashing(hasher: PasswordHasher, request: asyncio.Task[object]) -> None:
-    """Wait until a job is under way; stop when ``request`` has ended without one."""
-    while not hasher._under_way and not request.done():
+async def until(condition: Callable[[], bool]) -> None:
+    """Let everything else go on until ``condition`` holds."""
+    while not condition():  # noqa: ASYNC110 - what is waited for has no event
         await asyncio.sleep(0)
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """What holds up a worker; opened at the end, so that a test that fails leaves none behind."""
+    gate = threading.Event()
+    yield gate
+    gate.set()
 
 
 async def test_a_job_more_than_the_queue_holds_is_refused(hasher: PasswordHasher) -> None:
@@ -55,20 +63,47 @@ async def test_a_queue_that_was_full_takes_jobs_again(hasher: PasswordHasher) ->
         assert [type(result) for result in results] == [bool, bool, Unavailable, Unavailable]
 
 
-async def test_a_job_whose_asker_has_gone_counts_until_it_is_done(hasher: PasswordHasher) -> None:
-    gate = threading.Event()
-    jobs = [asyncio.create_task(hasher._run(gate.wait)) for _ in range(2)]
-    await asyncio.sleep(0)
-    jobs[0].cancel()
+async def test_a_job_whose_asker_has_gone_counts_until_it_is_done(
+    hasher: PasswordHasher, gate: threading.Event
+) -> None:
+    started = threading.Event()
+
+    def job() -> None:
+        started.set()
+        gate.wait()
+
+    running = asyncio.create_task(hasher._run(job))
+    await until(started.is_set)
+    running.cancel()
+    waiting = asyncio.create_task(hasher.verify("a password", None))
     with pytest.raises(asyncio.CancelledError):
-        await jobs[0]
+        await running
     with pytest.raises(Unavailable):
         await hasher.hash("a password")
     gate.set()
-    await jobs[1]
-    while hasher._under_way:
-        await asyncio.sleep(0)
-    assert await hasher.verify("a password", await hasher.hash("a password"))
+    assert await waiting is False
+    await until(lambda: not hasher._under_way)
+
+
+async def test_a_job_that_nobody_waits_for_is_dropped_before_it_starts(
+    hasher: PasswordHasher, gate: threading.Event
+) -> None:
+    started = threading.Event()
+
+    def job() -> None:
+        started.set()
+        gate.wait()
+
+    running = asyncio.create_task(hasher._run(job))
+    await until(started.is_set)
+    waiting = asyncio.create_task(hasher.hash("a password"))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await until(lambda: hasher._under_way == 1)
+    gate.set()
+    await running
 
 
 async def test_a_hash_verifies_its_password_and_no_other(hasher: PasswordHasher) -> None:
@@ -98,11 +133,12 @@ async def test_a_hash_gives_way_to_everything_else(hasher: PasswordHasher) -> No
     assert ours < theirs
 
 
-async def test_a_login_too_many_is_told_to_come_again(make_client: MakeClient) -> None:
+async def test_a_login_too_many_is_told_to_come_again(
+    make_client: MakeClient, gate: threading.Event
+) -> None:
     client = await make_client(password_queue_size=0)
     token = await client.register("alice")
     hasher = hasher_of(client)
-    gate = threading.Event()
     jobs = [asyncio.create_task(hasher._run(gate.wait)) for _ in range(hasher._most)]
     await asyncio.sleep(0)
     fresh = {"username": "bob", "email": "bob@example.test", "password": "bob-secret"}
@@ -125,12 +161,15 @@ async def test_a_login_too_many_is_told_to_come_again(make_client: MakeClient) -
 
 
 async def test_a_full_queue_is_no_reason_to_refuse_a_renewal(
-    make_client: MakeClient, client: Client, alice: str, db: asyncpg.Connection
+    make_client: MakeClient,
+    client: Client,
+    alice: str,
+    db: asyncpg.Connection,
+    gate: threading.Event,
 ) -> None:
     later = await make_client(bcrypt_cost=5, password_queue_size=0)
     hasher = hasher_of(later)
     before = await db.fetchval("select password_hash from users")
-    gate = threading.Event()
     # All workers but one are busy, and that one is taken as soon as it has verified.
     jobs = [asyncio.create_task(hasher._run(gate.wait)) for _ in range(hasher._most - 1)]
     await asyncio.sleep(0)
@@ -138,8 +177,7 @@ async def test_a_full_queue_is_no_reason_to_refuse_a_renewal(
 
     async def verify_and_fill(password: str, hashed: str | None) -> bool:
         result = await verify(password, hashed)
-        while hasher._under_way >= hasher._most:
-            await asyncio.sleep(0)
+        await until(lambda: hasher._under_way < hasher._most)
         taken.append(asyncio.create_task(hasher._run(gate.wait)))
         await asyncio.sleep(0)
         return result
@@ -184,7 +222,8 @@ async def test_a_hash_under_way_holds_up_no_other_request(
 ) -> None:
     await db.execute("update users set password_hash = $1", SLOW_HASH)
     login = asyncio.create_task(client.post("/api/users/login", CREDENTIALS))
-    await until_hashing(hasher_of(client), login)
+    hasher = hasher_of(client)
+    await until(lambda: hasher._under_way > 0 or login.done())
     for _ in range(3):
         assert (await client.get("/health")).status == 200
         assert (await client.get("/api/user", token=alice)).status == 200
@@ -204,13 +243,16 @@ async def test_a_hash_under_way_holds_up_no_other_request(
     ids=["register", "login", "update", "delete"],
 )
 async def test_no_connection_is_held_while_a_password_is_hashed(
-    make_client: MakeClient, method: str, path: str, fields: dict[str, str]
+    make_client: MakeClient,
+    gate: threading.Event,
+    method: str,
+    path: str,
+    fields: dict[str, str],
 ) -> None:
     client = await make_client(database_pool_size=1)
     token = await client.register("alice")
     other = await client.register("carol")
     hasher = hasher_of(client)
-    gate = threading.Event()
     # Every worker waits at the gate, so that the request's own hash waits behind them.
     jobs = [
         asyncio.create_task(hasher._run(gate.wait)) for _ in range(hasher._threads._max_workers)
@@ -218,8 +260,7 @@ async def test_no_connection_is_held_while_a_password_is_hashed(
     await asyncio.sleep(0)
     under_way = hasher._under_way
     request = asyncio.create_task(client.send(method, path, {"user": fields}, token=token))
-    while hasher._under_way == under_way and not request.done():
-        await asyncio.sleep(0)
+    await until(lambda: hasher._under_way > under_way or request.done())
     assert not request.done()
     # The only connection there is: held, this would wait for the request, which waits for us.
     assert (await client.get("/api/user", token=other)).status == 200

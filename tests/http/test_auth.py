@@ -7,8 +7,8 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
 from service.app import create_app
-from service.http.auth import Auth, RouteTableDef
 from service.http.responses import json_response
+from service.http.routes import Auth, RouteTableDef
 from service.settings import Settings
 from tests.answers import assert_error
 from tests.conftest import SETTINGS, Answer, Client, read
@@ -183,7 +183,7 @@ async def test_the_routes_of_the_service_and_their_flags() -> None:
     settings: dict[str, Any] = SETTINGS
     app = create_app(Settings(**settings), "postgresql://nowhere/none")
     listed = {
-        (route.method, route.resource.canonical, getattr(route.handler, "auth", None))
+        (route.method, route.resource.canonical, route.handler.operation.auth)
         for route in app.router.routes()
         if route.resource is not None and route.method != hdrs.METH_HEAD
     }
@@ -194,4 +194,19 @@ async def test_the_routes_of_the_service_and_their_flags() -> None:
         ("GET", "/api/user", Auth.REQUIRED),
         ("PUT", "/api/user", Auth.REQUIRED),
         ("DELETE", "/api/user", Auth.REQUIRED),
+        ("GET", "/api/profiles/{username}", Auth.OPTIONAL),
+        ("POST", "/api/profiles/{username}/follow", Auth.REQUIRED),
+        ("DELETE", "/api/profiles/{username}/follow", Auth.REQUIRED),
+        ("GET", "/api/articles", Auth.OPTIONAL),
+        ("GET", "/api/articles/feed", Auth.REQUIRED),
+        ("POST", "/api/articles", Auth.REQUIRED),
+        ("GET", "/api/articles/{slug}", Auth.OPTIONAL),
+        ("PUT", "/api/articles/{slug}", Auth.REQUIRED),
+        ("DELETE", "/api/articles/{slug}", Auth.REQUIRED),
+        ("POST", "/api/articles/{slug}/favorite", Auth.REQUIRED),
+        ("DELETE", "/api/articles/{slug}/favorite", Auth.REQUIRED),
+        ("GET", "/api/articles/{slug}/comments", Auth.OPTIONAL),
+        ("POST", "/api/articles/{slug}/comments", Auth.REQUIRED),
+        ("DELETE", "/api/articles/{slug}/comments/{id}", Auth.REQUIRED),
+        ("GET", "/api/tags", Auth.NONE),
     }

@@ -106,7 +106,7 @@ PACKERS = {"gzip": gzip.compress, "deflate": zlib.compress}
 
 @pytest.mark.parametrize("encoding", PACKERS)
 async def test_a_packed_body_is_unpacked(client: Client, alice: str, encoding: str) -> None:
-    packed = PACKERS[encoding]('{"user": {"bio": "short"}}'.encode())
+    packed = PACKERS[encoding](b'{"user": {"bio": "short"}}')
     headers = {"Content-Encoding": encoding}
     answer = await client.put("/api/user", token=alice, data=packed, headers=headers)
     assert (answer.status, answer.body["user"]["bio"]) == (200, "short")

@@ -8,7 +8,7 @@ from aiohttp import web
 
 import sql
 from service.database.pool import DATABASE
-from service.http.auth import Auth, RouteTableDef
+from service.http.routes import Auth, RouteTableDef
 from service.logs import JsonFormatter, PlainFormatter, describe
 from tests.answers import assert_error
 from tests.conftest import Client

@@ -7,8 +7,8 @@ import orjson
 import pytest
 from aiohttp import web
 
-from service.http.auth import Auth, RouteTableDef
 from service.http.request_log import RequestLog
+from service.http.routes import Auth, RouteTableDef
 from service.logs import JsonFormatter
 from service.settings import Settings
 from tests.conftest import SECRET, SETTINGS, Client

@@ -1,0 +1,1 @@
+"""The RealWorld half: profiles, articles, comments, favourites and tags."""

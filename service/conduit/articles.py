@@ -1,0 +1,204 @@
+"""One article: write, read, change, delete, and the favourites of the one who asks."""
+
+import secrets
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+import voluptuous as vol
+from aiohttp import web
+from slugify import slugify
+
+import sql
+from service.conduit.profiles import profile, viewer_id
+from service.database.pool import DATABASE
+from service.http.errors import BLANK, SETTINGS, Forbidden, NotFound
+from service.http.parameters import path_text
+from service.http.responses import json_response
+from service.http.routes import Auth, RouteTableDef
+from service.http.validation import (
+    Text,
+    read_body,
+    required,
+    something_to_change,
+    wrapped,
+)
+
+routes = RouteTableDef()
+
+LONGEST_SLUG = 100
+MOST_TAGS = 50
+LONGEST_TAG = 50
+TRIES = 5
+
+title = Text(longest=255, example="How to train your dragon")
+description = Text(longest=2000, example="Ever wonder how?")
+body = Text(example="It takes a Jacobian")
+
+
+def tag_list(value: Any) -> list[str]:
+    """The tags in their order, each once. Blank ones, as text boxes send them, are left out."""
+    if value is None:
+        raise vol.Invalid(BLANK)
+    if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
+        raise vol.Invalid("must be a list of strings")
+    tags = list(dict.fromkeys(tag.strip() for tag in value if tag.strip()))
+    if len(tags) > MOST_TAGS:
+        raise vol.Invalid(f"is too long (maximum is {MOST_TAGS} tags)")
+    if any(len(tag) > LONGEST_TAG for tag in tags):
+        raise vol.Invalid(f"has a tag that is too long (maximum is {LONGEST_TAG} characters)")
+    return tags
+
+
+NEW_ARTICLE = wrapped(
+    "article",
+    {
+        required("title"): title,
+        required("description"): description,
+        required("body"): body,
+        "tagList": tag_list,
+    },
+)
+
+
+@routes.post("/api/articles", body=NEW_ARTICLE)
+async def create(request: web.Request) -> web.Response:
+    """Publish an article: 201."""
+    given = (await read_body(request))["article"]
+    row = await _until_the_slug_is_free(
+        sql.articles.create,
+        request.app[DATABASE],
+        author_id=request["user"].id,
+        title=given["title"],
+        description=given["description"],
+        body=given["body"],
+        tag_list=given.get("tagList", []),
+        slug=slug_of(given["title"]),
+    )
+    return _answer(request, row, status=201)
+
+
+@routes.get("/api/articles/{slug}", auth=Auth.OPTIONAL)
+async def show(request: web.Request) -> web.Response:
+    """The article that ``slug`` leads to, be it the present one or one from before."""
+    return await _show(request, path_text(request, "slug"))
+
+
+CHANGED_ARTICLE = wrapped(
+    "article",
+    {"title": title, "description": description, "body": body, "tagList": tag_list},
+    something_to_change,
+)
+
+
+@routes.put("/api/articles/{slug}", body=CHANGED_ARTICLE)
+async def update(request: web.Request) -> web.Response:
+    """Change the fields that are given; without ``tagList`` the tags stay, ``[]`` removes them."""
+    given = (await read_body(request))["article"]
+    article_id = await _own_article(request)
+    slug = await _until_the_slug_is_free(
+        sql.articles.update,
+        request.app[DATABASE],
+        article_id=article_id,
+        title=given.get("title"),
+        description=given.get("description"),
+        body=given.get("body"),
+        tag_list=given.get("tagList"),
+        slug=slug_of(given["title"]) if "title" in given else None,
+    )
+    if slug is None:
+        raise NotFound("article")
+    return await _show(request, slug)
+
+
+@routes.delete("/api/articles/{slug}")
+async def delete(request: web.Request) -> web.Response:
+    """Delete the article with its comments and favourites: 204."""
+    await sql.articles.delete(request.app[DATABASE], article_id=await _own_article(request))
+    return web.Response(status=204)
+
+
+@routes.post("/api/articles/{slug}/favorite")
+async def favorite(request: web.Request) -> web.Response:
+    """Make the article a favourite; twice is once."""
+    return await _set_favorite(request, sql.favorites.add)
+
+
+@routes.delete("/api/articles/{slug}/favorite")
+async def unfavorite(request: web.Request) -> web.Response:
+    """Make the article a favourite no more."""
+    return await _set_favorite(request, sql.favorites.remove)
+
+
+async def _set_favorite(request: web.Request, query: sql.Query) -> web.Response:
+    slug = path_text(request, "slug")
+    user_id = request["user"].id
+    if await query(request.app[DATABASE], slug=slug, user_id=user_id) is None:
+        raise NotFound("article")
+    return await _show(request, slug)
+
+
+async def _show(request: web.Request, slug: str) -> web.Response:
+    row = await sql.articles.find_by_slug(
+        request.app[DATABASE], slug=slug, viewer_id=viewer_id(request)
+    )
+    if row is None:
+        raise NotFound("article")
+    return _answer(request, row)
+
+
+async def _own_article(request: web.Request) -> int:
+    """The id of the article in the path. Raises ``NotFound``, and ``Forbidden`` to strangers."""
+    row = await sql.articles.find_owner(request.app[DATABASE], slug=path_text(request, "slug"))
+    if row is None:
+        raise NotFound("article")
+    if row["author_id"] != request["user"].id:
+        raise Forbidden("article")
+    return int(row["id"])
+
+
+async def _until_the_slug_is_free(query: sql.Query, database: Any, **arguments: Any) -> Any:
+    """Run a statement that takes a slug, again when the numbered one was somebody's title."""
+    for _ in range(TRIES - 1):
+        try:
+            return await query(database, **arguments)
+        except asyncpg.UniqueViolationError:
+            arguments["slug"] = f"{arguments['slug']}-{secrets.token_hex(4)}"
+    return await query(database, **arguments)
+
+
+def slug_of(text: str) -> str:
+    """A readable, bounded slug for a title in any script; never empty.
+
+    A title of nothing but symbols becomes ``article``, which is then numbered like any other.
+    """
+    return slugify(text, max_length=LONGEST_SLUG, word_boundary=True) or "article"
+
+
+def article(row: Any, *, strict: bool) -> dict[str, Any]:
+    """An article as the API shows it; ``body`` where the row has one."""
+    shown = {
+        "slug": row["slug"],
+        "title": row["title"],
+        "description": row["description"],
+        "body": row.get("body"),
+        "tagList": row["tag_list"],
+        "createdAt": timestamp(row["created_at"]),
+        "updatedAt": timestamp(row["updated_at"]),
+        "favorited": row["favorited"],
+        "favoritesCount": row["favorites_count"],
+        "author": profile(row, strict=strict, prefix="author_"),
+    }
+    if shown["body"] is None:
+        del shown["body"]
+    return shown
+
+
+def timestamp(time: datetime) -> str:
+    """ISO 8601 in UTC with milliseconds and ``Z``; ``time`` is in UTC, as PostgreSQL answers."""
+    return time.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+def _answer(request: web.Request, row: Any, *, status: int = 200) -> web.Response:
+    strict = request.app[SETTINGS].realworld_strict
+    return json_response({"article": article(row, strict=strict)}, status=status)

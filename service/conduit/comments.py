@@ -1,0 +1,91 @@
+"""Comments on an article."""
+
+from typing import Any
+
+from aiohttp import web
+
+import sql
+from service.conduit.articles import timestamp
+from service.conduit.profiles import profile, viewer_id
+from service.database.pool import DATABASE
+from service.http.errors import SETTINGS, Forbidden, NotFound
+from service.http.parameters import LARGEST, Number, QueryString, path_text
+from service.http.responses import json_response
+from service.http.routes import Auth, RouteTableDef
+from service.http.validation import Text, read_body, required, wrapped
+
+routes = RouteTableDef()
+
+# The specification lists all comments at once; a thousand is where "all" ends and paging begins.
+PAGE = QueryString(limit=(Number(1, 1000), 1000), offset=(Number(0, LARGEST), 0))
+
+
+@routes.get("/api/articles/{slug}/comments", auth=Auth.OPTIONAL, query=PAGE)
+async def everything(request: web.Request) -> web.Response:
+    """The comments on the article, newest first."""
+    page = PAGE.read(request)
+    rows = await sql.comments.list(
+        request.app[DATABASE],
+        slug=path_text(request, "slug"),
+        viewer_id=viewer_id(request),
+        **page,
+    )
+    if not rows:
+        raise NotFound("article")
+    strict = request.app[SETTINGS].realworld_strict
+    comments = [comment(row, strict=strict) for row in rows if row["id"] is not None]
+    return json_response({"comments": comments})
+
+
+NEW_COMMENT = wrapped("comment", {required("body"): Text(longest=20_000, example="Thank you!")})
+
+
+@routes.post("/api/articles/{slug}/comments", body=NEW_COMMENT)
+async def create(request: web.Request) -> web.Response:
+    """Comment on the article: 201."""
+    given = (await read_body(request))["comment"]
+    row = await sql.comments.create(
+        request.app[DATABASE],
+        slug=path_text(request, "slug"),
+        author_id=request["user"].id,
+        body=given["body"],
+    )
+    if row is None:
+        raise NotFound("article")
+    strict = request.app[SETTINGS].realworld_strict
+    return json_response({"comment": comment(row, strict=strict)}, status=201)
+
+
+@routes.delete("/api/articles/{slug}/comments/{id}")
+async def delete(request: web.Request) -> web.Response:
+    """Delete one's own comment: 204."""
+    row = await sql.comments.find_owner(
+        request.app[DATABASE], slug=path_text(request, "slug"), comment_id=_comment_id(request)
+    )
+    if row is None:
+        raise NotFound("article")
+    if row["author_id"] is None:
+        raise NotFound("comment")
+    if row["author_id"] != request["user"].id:
+        raise Forbidden("comment")
+    await sql.comments.delete(request.app[DATABASE], comment_id=row["id"])
+    return web.Response(status=204)
+
+
+def _comment_id(request: web.Request) -> int | None:
+    """The id in the path; ``None``, which no comment has, for what cannot be one."""
+    text = request.match_info["id"]
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= LARGEST):
+        return None
+    return int(text)
+
+
+def comment(row: Any, *, strict: bool) -> dict[str, Any]:
+    """A comment as the API shows it."""
+    return {
+        "id": row["id"],
+        "createdAt": timestamp(row["created_at"]),
+        "updatedAt": timestamp(row["updated_at"]),
+        "body": row["body"],
+        "author": profile(row, strict=strict, prefix="author_"),
+    }

@@ -1,0 +1,73 @@
+"""Lists of articles: newest first, filtered, paged, with an exact count."""
+
+from typing import Any
+
+from aiohttp import web
+
+import sql
+from service.accounts import fields
+from service.conduit.articles import article
+from service.conduit.profiles import viewer_id
+from service.database.pool import DATABASE
+from service.http.errors import SETTINGS
+from service.http.parameters import LARGEST, Number, QueryString, filter_text
+from service.http.responses import json_response
+from service.http.routes import Auth, RouteTableDef
+
+routes = RouteTableDef()
+
+PAGE = {"limit": (Number(1, 100), 20), "offset": (Number(0, LARGEST), 0)}
+
+FILTERS = QueryString(
+    tag=(filter_text, None), author=(filter_text, None), favorited=(filter_text, None), **PAGE
+)
+
+# One statement for each combination of filters, so that each has a plan that fits every call.
+STATEMENTS: dict[tuple[str, ...], sql.Query] = {
+    (): sql.listing.list_all,
+    ("tag",): sql.listing.list_by_tag,
+    ("username_key",): sql.listing.list_by_author,
+    ("favorited_key",): sql.listing.list_by_favorited,
+    ("tag", "username_key"): sql.listing.list_by_tag_and_author,
+    ("tag", "favorited_key"): sql.listing.list_by_tag_and_favorited,
+    ("username_key", "favorited_key"): sql.listing.list_by_author_and_favorited,
+    ("tag", "username_key", "favorited_key"): sql.listing.list_by_tag_author_and_favorited,
+}
+
+
+@routes.get("/api/articles", auth=Auth.OPTIONAL, query=FILTERS)
+async def everything(request: web.Request) -> web.Response:
+    """The articles, newest first, of a tag, of an author, of somebody's favourites, or of all."""
+    given = FILTERS.read(request)
+    wanted = {
+        "tag": given["tag"],
+        "username_key": fields.key_of(given["author"]) if given["author"] else None,
+        "favorited_key": fields.key_of(given["favorited"]) if given["favorited"] else None,
+    }
+    filters = {name: value for name, value in wanted.items() if value is not None}
+    return await _page(request, STATEMENTS[tuple(filters)], given, **filters)
+
+
+FEED = QueryString(**PAGE)
+
+
+@routes.get("/api/articles/feed", query=FEED)
+async def feed(request: web.Request) -> web.Response:
+    """The articles of those whom the one who asks follows, newest first."""
+    return await _page(request, sql.listing.list_feed, FEED.read(request))
+
+
+async def _page(
+    request: web.Request, query: sql.Query, given: dict[str, Any], **filters: Any
+) -> web.Response:
+    """One page. The first row always comes, and has the count; its slug is null when it is all."""
+    rows = await query(
+        request.app[DATABASE],
+        viewer_id=viewer_id(request),
+        limit=given["limit"],
+        offset=given["offset"],
+        **filters,
+    )
+    strict = request.app[SETTINGS].realworld_strict
+    articles = [article(row, strict=strict) for row in rows if row["slug"] is not None]
+    return json_response({"articles": articles, "articlesCount": rows[0]["articles_count"]})

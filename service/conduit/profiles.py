@@ -1,0 +1,64 @@
+"""Profiles, and who follows whom."""
+
+from typing import Any
+
+from aiohttp import web
+
+import sql
+from service.accounts import fields
+from service.database.pool import DATABASE
+from service.http.errors import SETTINGS, InvalidInput, NotFound
+from service.http.parameters import path_text
+from service.http.responses import json_response
+from service.http.routes import Auth, RouteTableDef
+
+routes = RouteTableDef()
+
+
+@routes.get("/api/profiles/{username}", auth=Auth.OPTIONAL)
+async def show(request: web.Request) -> web.Response:
+    """The profile of ``username``; ``following`` is that of the one who asks."""
+    return await _profile(request, sql.profiles.find)
+
+
+@routes.post("/api/profiles/{username}/follow")
+async def follow(request: web.Request) -> web.Response:
+    """Follow ``username``; following twice is following."""
+    if fields.key_of(path_text(request, "username")) == fields.key_of(request["user"].username):
+        raise InvalidInput({"profile": ["can't be your own"]})
+    return await _profile(request, sql.profiles.follow)
+
+
+@routes.delete("/api/profiles/{username}/follow")
+async def unfollow(request: web.Request) -> web.Response:
+    """Follow ``username`` no more."""
+    return await _profile(request, sql.profiles.unfollow)
+
+
+async def _profile(request: web.Request, query: sql.Query) -> web.Response:
+    """The row of one statement of ``sql/conduit/profiles.sql`` as the answer."""
+    row = await query(
+        request.app[DATABASE],
+        username_key=fields.key_of(path_text(request, "username")),
+        viewer_id=viewer_id(request),
+    )
+    if row is None:
+        raise NotFound("profile")
+    return json_response({"profile": profile(row, strict=request.app[SETTINGS].realworld_strict)})
+
+
+def viewer_id(request: web.Request) -> Any:
+    """The id of the one who asks, or ``None`` for nobody."""
+    user = request["user"]
+    return user.id if user is not None else None
+
+
+def profile(row: Any, *, strict: bool, prefix: str = "") -> dict[str, Any]:
+    """A profile as the API shows it, from the columns of ``row`` that begin with ``prefix``."""
+    bio = row[f"{prefix}bio"]
+    return {
+        "username": row[f"{prefix}username"],
+        "bio": bio if strict else bio or "",
+        "image": row[f"{prefix}image"],
+        "following": row[f"{prefix}following"],
+    }

@@ -1,0 +1,19 @@
+"""The most used tags."""
+
+from aiohttp import web
+
+import sql
+from service.database.pool import DATABASE
+from service.http.responses import json_response
+from service.http.routes import Auth, RouteTableDef
+
+routes = RouteTableDef()
+
+MOST = 100
+
+
+@routes.get("/api/tags", auth=Auth.NONE)
+async def everything(request: web.Request) -> web.Response:
+    """The most used tags, the most used first."""
+    rows = await sql.tags.most_used(request.app[DATABASE], limit=MOST)
+    return json_response({"tags": [row["tag"] for row in rows]})

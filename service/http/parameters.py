@@ -1,0 +1,80 @@
+"""What stands in the address of a request: parts of the path, and the query string."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import voluptuous as vol
+from aiohttp import web
+
+from service.http.errors import InvalidInput
+from service.http.validation import NOT_ALLOWED, check
+
+LARGEST = 2**63 - 1  # PostgreSQL's bigint.
+
+
+def path_text(request: web.Request, name: str) -> str:
+    """The part of the path that the route calls ``name``, decoded.
+
+    Raises ``InvalidInput`` where it holds what PostgreSQL's text cannot.
+    """
+    value = request.match_info[name]
+    if not is_storable(value):
+        raise InvalidInput({name: [NOT_ALLOWED]})
+    return value
+
+
+def is_storable(value: str) -> bool:
+    """Whether ``value`` is Unicode text without NUL: no surrogates, alone or from bad escapes."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in value
+
+
+class Number:
+    """A validator for a whole number from ``lowest`` to ``highest``, written in ASCII digits."""
+
+    def __init__(self, lowest: int, highest: int) -> None:
+        self.lowest = lowest
+        self.highest = highest
+
+    def __call__(self, value: str) -> int:
+        # Forty digits are beyond every bound; int() takes its time over thousands.
+        if not re.fullmatch(r"-?[0-9]{1,40}", value):
+            raise vol.Invalid("must be a whole number")
+        if int(value) < self.lowest:
+            raise vol.Invalid(f"must be at least {self.lowest}")
+        if int(value) > self.highest:
+            raise vol.Invalid(f"must be at most {self.highest}")
+        return int(value)
+
+
+def filter_text(value: str) -> str:
+    """A validator for a text to look for."""
+    if not is_storable(value):
+        raise vol.Invalid(NOT_ALLOWED)
+    return value
+
+
+class QueryString:
+    """The parameters that a route reads: each with its validator and its default."""
+
+    def __init__(self, **parameters: tuple[Callable[[str], Any], Any]) -> None:
+        self.validators = {name: validate for name, (validate, _) in parameters.items()}
+        self.defaults = {name: default for name, (_, default) in parameters.items()}
+        self._schema = vol.Schema({vol.Optional(name): v for name, v in self.validators.items()})
+
+    def read(self, request: web.Request) -> dict[str, Any]:
+        """The parameters of ``request``; one without a value counts as not given.
+
+        Raises ``InvalidInput`` with every faulty one. A repeated one is faulty: nobody can tell
+        which of the two was meant.
+        """
+        query = request.query
+        repeated = [name for name in self.validators if len(query.getall(name, ())) > 1]
+        if repeated:
+            raise InvalidInput({name: ["must be given once"] for name in repeated})
+        given = {name: query[name] for name in self.validators if query.get(name)}
+        return {**self.defaults, **check(given, self._schema)}

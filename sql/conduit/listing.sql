@@ -1,0 +1,450 @@
+-- The lists of articles. Each is one statement of one shape:
+--
+--     list    one row: the exact number of articles, and the ids of the page, found in an index alone
+--     page    the wide rows of those ids (function listed_articles)
+--
+-- The first row always comes, with articles_count; where the page is empty its slug is null. Beyond the end ("offset" not
+-- below the count) the limit is 0 and nothing is skipped at all. One statement for each combination of filters, rather than
+-- "$1 is null or ...", so that one plan, made once, fits every call.
+
+
+-- name: list_all(viewer_id, limit, offset) -> rows
+with total as materialized (
+    select coalesce(sum(articles_count), 0)::bigint as articles_count from article_totals
+),
+list as materialized (
+    select
+        total.articles_count,
+        array(
+            select id
+            from articles
+            order by created_at desc, id desc
+            limit case when $3::bigint < total.articles_count then $2::bigint else 0 end
+            offset $3::bigint
+        ) as article_ids
+    from total
+)
+select
+    list.articles_count,
+    page.slug,
+    page.title,
+    page.description,
+    page.tag_list,
+    page.created_at,
+    page.updated_at,
+    page.favorited,
+    page.favorites_count,
+    page.author_username,
+    page.author_bio,
+    page.author_image,
+    page.author_following
+from list
+left join lateral listed_articles(list.article_ids, $1) as page on true
+order by page.position;
+
+
+-- name: list_by_tag(tag, viewer_id, limit, offset) -> rows
+with total as materialized (
+    select coalesce((select articles_count from tag_counts where tag = $1), 0) as articles_count
+),
+list as materialized (
+    select
+        total.articles_count,
+        array(
+            select article_id
+            from article_tags
+            where tag = $1
+            order by created_at desc, article_id desc
+            limit case when $4::bigint < total.articles_count then $3::bigint else 0 end
+            offset $4::bigint
+        ) as article_ids
+    from total
+)
+select
+    list.articles_count,
+    page.slug,
+    page.title,
+    page.description,
+    page.tag_list,
+    page.created_at,
+    page.updated_at,
+    page.favorited,
+    page.favorites_count,
+    page.author_username,
+    page.author_bio,
+    page.author_image,
+    page.author_following
+from list
+left join lateral listed_articles(list.article_ids, $2) as page on true
+order by page.position;
+
+
+-- name: list_by_author(username_key, viewer_id, limit, offset) -> rows
+with author as materialized (
+    select (select id from users where username_key = $1) as id
+),
+total as materialized (
+    select
+        author.id as author_id,
+        coalesce((select articles_count from user_counts where user_id = author.id), 0) as articles_count
+    from author
+),
+list as materialized (
+    select
+        total.articles_count,
+        array(
+            select id
+            from articles
+            where author_id = total.author_id
+            order by created_at desc, id desc
+            limit case when $4::bigint < total.articles_count then $3::bigint else 0 end
+            offset $4::bigint
+        ) as article_ids
+    from total
+)
+select
+    list.articles_count,
+    page.slug,
+    page.title,
+    page.description,
+    page.tag_list,
+    page.created_at,
+    page.updated_at,
+    page.favorited,
+    page.favorites_count,
+    page.author_username,
+    page.author_bio,
+    page.author_image,
+    page.author_following
+from list
+left join lateral listed_articles(list.article_ids, $2) as page on true
+order by page.position;
+
+
+-- name: list_by_favorited(favorited_key, viewer_id, limit, offset) -> rows
+with reader as materialized (
+    select (select id from users where username_key = $1) as id
+),
+total as materialized (
+    select
+        reader.id as user_id,
+        coalesce((select favorites_count from user_counts where user_id = reader.id), 0) as articles_count
+    from reader
+),
+list as materialized (
+    select
+        total.articles_count,
+        array(
+            select article_id
+            from favorites
+            where user_id = total.user_id
+            order by article_created_at desc, article_id desc
+            limit case when $4::bigint < total.articles_count then $3::bigint else 0 end
+            offset $4::bigint
+        ) as article_ids
+    from total
+)
+select
+    list.articles_count,
+    page.slug,
+    page.title,
+    page.description,
+    page.tag_list,
+    page.created_at,
+    page.updated_at,
+    page.favorited,
+    page.favorites_count,
+    page.author_username,
+    page.author_bio,
+    page.author_image,
+    page.author_following
+from list
+left join lateral listed_articles(list.article_ids, $2) as page on true
+order by page.position;
+
+
+-- name: list_by_tag_and_author(tag, username_key, viewer_id, limit, offset) -> rows
+-- No count is kept of combinations. This one is counted in an index that holds just the articles that match.
+with total as materialized (
+    select author.id as author_id, count(article_tags.article_id) as articles_count
+    from (select (select id from users where username_key = $2) as id) as author
+    left join article_tags on article_tags.author_id = author.id and article_tags.tag = $1
+    group by author.id
+),
+list as materialized (
+    select
+        total.articles_count,
+        array(
+            select article_id
+            from article_tags
+            where author_id = total.author_id and tag = $1
+            order by created_at desc, article_id desc
+            limit case when $5::bigint < total.articles_count then $4::bigint else 0 end
+            offset $5::bigint
+        ) as article_ids
+    from total
+)
+select
+    list.articles_count,
+    page.slug,
+    page.title,
+    page.description,
+    page.tag_list,
+    page.created_at,
+    page.updated_at,
+    page.favorited,
+    page.favorites_count,
+    page.author_username,
+    page.author_bio,
+    page.author_image,
+    page.author_following
+from list
+left join lateral listed_articles(list.article_ids, $3) as page on true
+order by page.position;
+
+
+-- name: list_by_tag_and_favorited(tag, favorited_key, viewer_id, limit, offset) -> rows
+-- Each of the reader's favorites is looked up among the articles of the tag: it takes as long as that reader has favorites.
+-- "Offset 0" keeps the planner from turning the lookups into a merge that reads the whole tag.
+with matched as materialized (
+    select favorites.article_id, favorites.article_created_at as created_at
+    from favorites
+    cross join lateral (
+        select from article_tags
+        where article_tags.tag = $1
+            and article_tags.created_at = favorites.article_created_at
+            and article_tags.article_id = favorites.article_id
+        offset 0
+    ) as tagged
+    where favorites.user_id = (select id from users where username_key = $2)
+),
+list as materialized (
+    select
+        (select count(*) from matched) as articles_count,
+        array(
+            select article_id
+            from matched
+            order by created_at desc, article_id desc
+            limit $4::bigint
+            offset $5::bigint
+        ) as article_ids
+)
+select
+    list.articles_count,
+    page.slug,
+    page.title,
+    page.description,
+    page.tag_list,
+    page.created_at,
+    page.updated_at,
+    page.favorited,
+    page.favorites_count,
+    page.author_username,
+    page.author_bio,
+    page.author_image,
+    page.author_following
+from list
+left join lateral listed_articles(list.article_ids, $3) as page on true
+order by page.position;
+
+
+-- name: list_by_author_and_favorited(username_key, favorited_key, viewer_id, limit, offset) -> rows
+-- The smaller of two sets, the author's articles and the reader's favorites, is looked up in the other; kept counts tell which
+-- is the smaller. "Offset 0" as above.
+with author as materialized (
+    select users.id, coalesce(user_counts.articles_count, 0) as size
+    from users
+    left join user_counts on user_counts.user_id = users.id
+    where users.username_key = $1
+),
+reader as materialized (
+    select users.id, coalesce(user_counts.favorites_count, 0) as size
+    from users
+    left join user_counts on user_counts.user_id = users.id
+    where users.username_key = $2
+),
+matched as materialized (
+    select articles.id as article_id, articles.created_at
+    from author
+    cross join reader
+    join articles on articles.author_id = author.id
+    cross join lateral (
+        select from favorites
+        where favorites.article_id = articles.id and favorites.user_id = reader.id
+        offset 0
+    ) as liked
+    where author.size <= reader.size
+    union all
+    select favorites.article_id, favorites.article_created_at
+    from author
+    cross join reader
+    join favorites on favorites.user_id = reader.id
+    cross join lateral (
+        select from articles
+        where articles.author_id = author.id
+            and articles.created_at = favorites.article_created_at
+            and articles.id = favorites.article_id
+        offset 0
+    ) as written
+    where author.size > reader.size
+),
+list as materialized (
+    select
+        (select count(*) from matched) as articles_count,
+        array(
+            select article_id
+            from matched
+            order by created_at desc, article_id desc
+            limit $4::bigint
+            offset $5::bigint
+        ) as article_ids
+)
+select
+    list.articles_count,
+    page.slug,
+    page.title,
+    page.description,
+    page.tag_list,
+    page.created_at,
+    page.updated_at,
+    page.favorited,
+    page.favorites_count,
+    page.author_username,
+    page.author_bio,
+    page.author_image,
+    page.author_following
+from list
+left join lateral listed_articles(list.article_ids, $3) as page on true
+order by page.position;
+
+
+-- name: list_by_tag_author_and_favorited(tag, username_key, favorited_key, viewer_id, limit, offset) -> rows
+-- Looks each of the author's articles of that tag up among the reader's favorites.
+with matched as materialized (
+    select article_tags.article_id, article_tags.created_at
+    from article_tags
+    join favorites
+        on favorites.article_id = article_tags.article_id
+        and favorites.user_id = (select id from users where username_key = $3)
+    where article_tags.author_id = (select id from users where username_key = $2) and article_tags.tag = $1
+),
+list as materialized (
+    select
+        (select count(*) from matched) as articles_count,
+        array(
+            select article_id
+            from matched
+            order by created_at desc, article_id desc
+            limit $5::bigint
+            offset $6::bigint
+        ) as article_ids
+)
+select
+    list.articles_count,
+    page.slug,
+    page.title,
+    page.description,
+    page.tag_list,
+    page.created_at,
+    page.updated_at,
+    page.favorited,
+    page.favorites_count,
+    page.author_username,
+    page.author_bio,
+    page.author_image,
+    page.author_following
+from list
+left join lateral listed_articles(list.article_ids, $4) as page on true
+order by page.position;
+
+
+-- name: list_feed(viewer_id, limit, offset) -> rows
+-- A merge of the newest articles of each followed author. A page costs about as many index entries as it lies deep and
+-- there are followed authors, however much those have written:
+-- 
+-- 1. sample: from each author about twice the share to expect of the newest "reach" (offset + limit) articles.
+-- 2. since: the age of the reach-th newest in the sample. The reach-th newest of all cannot be older, so whatever the page needs
+--    is at least as new as that.
+-- 3. only authors whose whole sample is that new can have more of such articles: theirs are read from the index down to since.
+-- 
+-- The count is the sum of the authors' kept counts.
+with followed as materialized (
+    select follows.followed_id as author_id, user_counts.articles_count
+    from follows
+    join user_counts on user_counts.user_id = follows.followed_id
+    where follows.follower_id = $1 and user_counts.articles_count > 0
+),
+counted as materialized (
+    select coalesce(sum(articles_count), 0)::bigint as articles_count from followed
+),
+total as materialized (
+    select articles_count, case when $3::bigint < articles_count then $3::bigint + $2::bigint else 0 end as reach from counted
+),
+sample as materialized (
+    select followed.author_id, newest.id, newest.created_at
+    from total
+    cross join followed
+    cross join lateral (
+        select articles.id, articles.created_at
+        from articles
+        where articles.author_id = followed.author_id
+        order by articles.created_at desc, articles.id desc
+        limit 2 * total.reach * followed.articles_count / total.articles_count + 2
+    ) as newest
+    where total.reach > 0
+),
+since as materialized (
+    select coalesce(
+        (select created_at from sample order by created_at desc limit 1 offset total.reach - 1), '-infinity'
+    ) as created_at
+    from total
+    where total.reach > 0
+),
+candidates as materialized (
+    select sample.id, sample.created_at
+    from sample
+    where sample.created_at >= (select since.created_at from since)
+    union
+    select more.id, more.created_at
+    from total
+    cross join since
+    cross join (select author_id, min(created_at) as created_at from sample group by author_id) as sampled
+    cross join lateral (
+        select articles.id, articles.created_at
+        from articles
+        where articles.author_id = sampled.author_id
+            and articles.created_at between since.created_at and sampled.created_at
+        order by articles.created_at desc, articles.id desc
+        limit total.reach
+    ) as more
+    where sampled.created_at >= since.created_at
+),
+list as materialized (
+    select
+        total.articles_count,
+        array(
+            select id
+            from candidates
+            order by created_at desc, id desc
+            limit $2::bigint
+            offset case when total.reach > 0 then $3::bigint else 0 end
+        ) as article_ids
+    from total
+)
+select
+    list.articles_count,
+    page.slug,
+    page.title,
+    page.description,
+    page.tag_list,
+    page.created_at,
+    page.updated_at,
+    page.favorited,
+    page.favorites_count,
+    page.author_username,
+    page.author_bio,
+    page.author_image,
+    page.author_following
+from list
+left join lateral listed_articles(list.article_ids, $1) as page on true
+order by page.position;

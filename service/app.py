@@ -14,6 +14,7 @@ from service.conduit import articles, comments, listing, profiles, tags
 from service.database.pool import DATABASE, Database, DatabaseUnavailable
 from service.http import health
 from service.http.auth import IDENTIFY, auth_middleware
+from service.http.cors import cors_middleware
 from service.http.errors import EXPECTED, SETTINGS, ApiError, Unavailable, error_middleware
 from service.http.request_log import REQUEST_LOG, RequestLog, request_log_middleware
 from service.settings import Settings
@@ -21,7 +22,6 @@ from service.settings import Settings
 # ``request["user"]`` is the interface of this service's handlers, and a plain string on purpose.
 warnings.filterwarnings("ignore", category=web.NotAppKeyWarning)
 
-MIDDLEWARES = (request_log_middleware, error_middleware, auth_middleware)
 ROUTES = (
     health.routes,
     users.routes,
@@ -48,7 +48,9 @@ def create_app(
     ``database_url`` is the PostgreSQL in use, ``settings.database_url`` or that of the embedded
     server, already migrated; ``request_log`` takes the request lines (default: standard output).
     """
-    app = web.Application(middlewares=MIDDLEWARES, client_max_size=settings.max_body_size)
+    cors = [cors_middleware(settings.cors_origins)] if settings.cors_origins else []
+    middlewares = [request_log_middleware, *cors, error_middleware, auth_middleware]
+    app = web.Application(middlewares=middlewares, client_max_size=settings.max_body_size)
     app[SETTINGS] = settings
     app[REQUEST_LOG] = request_log or RequestLog()
     app[EXPECTED] = EXPECTED_ERRORS

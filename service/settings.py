@@ -83,6 +83,13 @@ def _secret(value: str) -> str:
     return value
 
 
+def _origin(value: str) -> str:
+    parts = urlsplit(value)
+    if value != "*" and (not parts.netloc or value != f"{parts.scheme}://{parts.netloc}".lower()):
+        raise ValueError("must list origins such as https://example.org, or be *")
+    return value
+
+
 def _list_of(parse: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
     def parse_all(value: str) -> tuple[str, ...]:
         return tuple(parse(part.strip()) for part in value.split(",") if part.strip())
@@ -158,6 +165,9 @@ class Settings:
     realworld_strict: bool = _setting(_flag, False)
     """Answer exactly as RealWorld 2.0.0: 422 for invalid input, 201 for a registration."""
 
+    cors_origins: tuple[str, ...] = _setting(_list_of(_origin), ())
+    """Origins whose web pages may call the service; ``*`` is all, and the embedded default."""
+
     @property
     def embedded(self) -> bool:
         """Whether the service runs on a PostgreSQL of its own."""
@@ -184,7 +194,8 @@ class Settings:
                 sentences.append(f"{name} {error}.")
         faulty = {sentence.partition(" ")[0] for sentence in sentences}
         on_a_server = "DATABASE_URL" in given
-        if on_a_server and "JWT_SECRET" not in given and "JWT_SECRET" not in faulty:
+        told = faulty & {"JWT_SECRET", "JWT_SECRET_FILE"}
+        if on_a_server and "JWT_SECRET" not in given and not told:
             sentences.append(
                 "JWT_SECRET is missing: set it to at least 32 random bytes; "
                 "python -c 'import secrets; print(secrets.token_urlsafe(48))' makes one."
@@ -196,6 +207,8 @@ class Settings:
             )
         if sentences:
             raise SettingsError(sentences)
+        if not on_a_server:
+            values.setdefault("cors_origins", ("*",))
         if "jwt_secret" not in values:
             values["jwt_secret"] = _kept_secret(values.get("data_dir", DATA_DIR))
         return cls(**values)

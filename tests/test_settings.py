@@ -203,7 +203,6 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
         ]
 
 
-@pytest.mark.xfail(strict=True, reason="the fault of JWT_SECRET_FILE is told twice")
 def test_a_secrets_file_that_cannot_be_read_is_told_once(tmp_path: Path) -> None:
     missing = tmp_path / "missing"
     assert faults(JWT_SECRET="", JWT_SECRET_FILE=str(missing)) == [

@@ -1,14 +1,19 @@
 #!/usr/bin/env python3
-"""The command line: ``python run.py [serve|migrate]``; ``serve`` is the default."""
+"""The command line: ``python run.py [serve|migrate|seed]``; ``serve`` is the default."""
 
 import argparse
+import asyncio
+import contextlib
 import logging
 import signal
 import sys
+from collections.abc import Iterator
 
 from service import logs
+from service.conduit.seed import PEOPLE, SeedError, seed
 from service.database.embedded import EmbeddedError, EmbeddedServer
 from service.database.migrate import MigrationError, migrate
+from service.database.pool import Database
 from service.settings import Settings, SettingsError
 from service.supervisor import StartError, Supervisor
 
@@ -26,19 +31,46 @@ def serve(settings: Settings) -> int:
 
 def migrate_only(settings: Settings) -> int:
     """Bring the database to the schema of this version, and end."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    embedded = EmbeddedServer(settings.data_dir, logger.info) if settings.embedded else None
-    url = embedded.start() if embedded is not None else settings.database_url
-    try:
-        count = migrate(url or "", logger.info)
-    finally:
-        if embedded is not None:
-            embedded.stop()
+    with _database_of(settings) as url:
+        count = migrate(url, logger.info)
     logger.info("The database is up to date (%s migrations applied)", count)
     return 0
 
 
-COMMANDS = {"serve": serve, "migrate": migrate_only}
+def seed_blog(settings: Settings) -> int:
+    """Fill an empty database with a small blog to look at."""
+    with _database_of(settings) as url:
+        migrate(url, logger.info)
+        password = asyncio.run(_seed(url, settings.bcrypt_cost))
+    names = ", ".join(f"{name}@example.test" for name in PEOPLE)
+    logger.info("Log in as one of %s; the password of each is %s", names, password)
+    return 0
+
+
+async def _seed(url: str, cost: int) -> str:
+    database = Database(url, size=1)
+    await database.open()
+    try:
+        return await seed(database, logger.info, cost)
+    finally:
+        await database.close()
+
+
+@contextlib.contextmanager
+def _database_of(settings: Settings) -> Iterator[str]:
+    """The URL of the database, the embedded server running for as long as it is used."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if settings.database_url is not None:
+        yield settings.database_url
+        return
+    embedded = EmbeddedServer(settings.data_dir, logger.info)
+    try:
+        yield embedded.start()
+    finally:
+        embedded.stop()
+
+
+COMMANDS = {"serve": serve, "migrate": migrate_only, "seed": seed_blog}
 
 
 def main() -> int:
@@ -57,7 +89,7 @@ def main() -> int:
         for sentence in error.sentences:
             print(sentence, file=sys.stderr)
         return MISCONFIGURED
-    except (StartError, EmbeddedError, MigrationError) as error:
+    except (StartError, EmbeddedError, MigrationError, SeedError) as error:
         print(error, file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:

@@ -1,0 +1,5 @@
+-- name: has_users() -> value
+select exists (select from users)
+
+-- name: introduce(id, bio) -> row
+update users set bio = $2 where id = $1 returning id, username

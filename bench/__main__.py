@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from bench import accounts
+from bench import accounts, conduit
 from bench.load import require_wrk
 from bench.table import keep, render
 
@@ -15,12 +15,24 @@ def report(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+PARTS = {
+    "accounts": ("Accounts", accounts.measure, ("figure", "", "ratio")),
+    "conduit": (
+        "Lists as the data grows",
+        conduit.measure,
+        ("10,000 articles", "1,000,000 articles", "ratio"),
+    ),
+}
+
+
 def main() -> None:
-    """Measure everything."""
+    """Measure every part, or those that are named as arguments."""
     require_wrk()
-    text = render("Accounts", accounts.measure(report))
-    keep(HERE / "accounts.md", text)
-    print(text)
+    for name in sys.argv[1:] or PARTS:
+        title, measure, heads = PARTS[name]
+        text = render(title, heads, measure(report))
+        keep(HERE / f"{name}.md", text)
+        print(text)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ class Row:
     ratio: str
 
 
-def render(title: str, rows: list[Row]) -> str:
-    """``rows`` as a Markdown table below ``title``."""
-    cells = [("", "figure", "", "ratio"), *((r.what, r.figure, r.beside, r.ratio) for r in rows)]
+def render(title: str, heads: tuple[str, str, str], rows: list[Row]) -> str:
+    """``rows`` as a Markdown table below ``title``; ``heads`` stand over the three figures."""
+    cells = [("", *heads), *((r.what, r.figure, r.beside, r.ratio) for r in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(4)]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"

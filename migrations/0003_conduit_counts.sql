@@ -56,6 +56,9 @@ create table user_counts (
     user_id uuid not null,
     articles_count bigint not null default 0,
     favorites_count bigint not null default 0,
+    -- No article of this user is newer; the newest may be older, because a deletion does not lower it. Spares the feed a look
+    -- at authors who have written nothing lately.
+    articles_until timestamptz not null default '-infinity',
     constraint user_counts_pk primary key (user_id),
     constraint user_counts_user_fk foreign key (user_id) references users (id) on delete cascade,
     constraint user_counts_not_negative check (articles_count >= 0 and favorites_count >= 0)
@@ -95,9 +98,11 @@ begin
     order by tag
     on conflict (tag) do update set articles_count = tag_counts.articles_count + excluded.articles_count;
 
-    insert into user_counts (user_id, articles_count)
-    select author_id, count(*) from inserted group by author_id order by author_id
-    on conflict (user_id) do update set articles_count = user_counts.articles_count + excluded.articles_count;
+    insert into user_counts (user_id, articles_count, articles_until)
+    select author_id, count(*), max(created_at) from inserted group by author_id order by author_id
+    on conflict (user_id) do update set
+        articles_count = user_counts.articles_count + excluded.articles_count,
+        articles_until = greatest(user_counts.articles_until, excluded.articles_until);
 
     insert into article_totals (slot, articles_count)
     select pg_backend_pid() % 32, count(*) from inserted having count(*) > 0

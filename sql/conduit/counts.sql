@@ -45,6 +45,11 @@ from (select coalesce(sum(articles_count), 0)::bigint as articles_count from art
 cross join (select count(*) as articles_count from articles) as found
 where kept.articles_count <> found.articles_count
 union all
+select 'user_counts.articles_until', articles.author_id::text, null, articles.id
+from articles
+left join user_counts on user_counts.user_id = articles.author_id
+where user_counts.articles_until is null or user_counts.articles_until < articles.created_at
+union all
 select 'favorites.article_created_at', favorites.article_id::text, null, null
 from favorites
 join articles on articles.id = favorites.article_id

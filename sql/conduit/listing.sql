@@ -359,17 +359,19 @@ order by page.position;
 
 
 -- name: list_feed(viewer_id, limit, offset) -> rows
--- A merge of the newest articles of each followed author. A page costs about as many index entries as it lies deep and
--- there are followed authors, however much those have written:
+-- A merge of the newest articles of each followed author. A page costs about as many index entries as it lies deep, and an entry
+-- for each followed author, however much those have written. The newest "reach" (offset + limit) articles are by no more
+-- authors than that, so:
 -- 
--- 1. sample: from each author about twice the share to expect of the newest "reach" (offset + limit) articles.
--- 2. since: the age of the reach-th newest in the sample. The reach-th newest of all cannot be older, so whatever the page needs
---    is at least as new as that.
--- 3. only authors whose whole sample is that new can have more of such articles: theirs are read from the index down to since.
+-- 1. sample: of the reach authors who wrote last, each about twice the share to expect of the newest reach articles.
+-- 2. since: the age of the reach-th newest in the sample. The reach-th newest of all cannot be older, so whatever the page
+--    needs is at least as new as that.
+-- 3. candidates: the sample down to since, and all down to since by those authors who may have more of it: authors whose whole
+--    sample is that new, or who are not in the sample but wrote since then.
 -- 
 -- The count is the sum of the authors' kept counts.
 with followed as materialized (
-    select follows.followed_id as author_id, user_counts.articles_count
+    select follows.followed_id as author_id, user_counts.articles_count, user_counts.articles_until
     from follows
     join user_counts on user_counts.user_id = follows.followed_id
     where follows.follower_id = $1 and user_counts.articles_count > 0
@@ -381,43 +383,48 @@ total as materialized (
     select articles_count, case when $3::bigint < articles_count then $3::bigint + $2::bigint else 0 end as reach from counted
 ),
 sample as materialized (
-    select followed.author_id, newest.id, newest.created_at
+    select latest.author_id, newest.id, newest.created_at
     from total
-    cross join followed
+    cross join lateral (
+        select author_id, articles_count from followed order by articles_until desc limit total.reach
+    ) as latest
     cross join lateral (
         select articles.id, articles.created_at
         from articles
-        where articles.author_id = followed.author_id
+        where articles.author_id = latest.author_id
         order by articles.created_at desc, articles.id desc
-        limit 2 * total.reach * followed.articles_count / total.articles_count + 2
+        limit 2 * total.reach * latest.articles_count / total.articles_count + 2
     ) as newest
-    where total.reach > 0
 ),
 since as materialized (
     select coalesce(
-        (select created_at from sample order by created_at desc limit 1 offset total.reach - 1), '-infinity'
+        (select created_at from sample order by created_at desc limit 1 offset greatest(total.reach - 1, 0)), '-infinity'
     ) as created_at
     from total
-    where total.reach > 0
 ),
 candidates as materialized (
     select sample.id, sample.created_at
     from sample
-    where sample.created_at >= (select since.created_at from since)
+    where sample.created_at >= (select created_at from since)
     union
     select more.id, more.created_at
     from total
     cross join since
-    cross join (select author_id, min(created_at) as created_at from sample group by author_id) as sampled
+    cross join followed
+    left join (
+        select author_id, min(created_at) as created_at from sample group by author_id
+    ) as sampled on sampled.author_id = followed.author_id
     cross join lateral (
         select articles.id, articles.created_at
         from articles
-        where articles.author_id = sampled.author_id
-            and articles.created_at between since.created_at and sampled.created_at
+        where articles.author_id = followed.author_id
+            and articles.created_at between since.created_at and coalesce(sampled.created_at, 'infinity')
         order by articles.created_at desc, articles.id desc
         limit total.reach
     ) as more
-    where sampled.created_at >= since.created_at
+    where total.reach > 0
+        and followed.articles_until >= since.created_at
+        and coalesce(sampled.created_at, 'infinity') >= since.created_at
 ),
 list as materialized (
     select

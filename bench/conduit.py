@@ -1,0 +1,114 @@
+"""The lists of articles, through HTTP, over ten thousand articles and over a million."""
+
+import contextlib
+import http.client
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+
+from bench import servers
+from bench.fill import PASSWORD, READER, fill
+from bench.table import Row
+from service.database.embedded import EmbeddedServer
+from service.database.migrate import migrate
+
+SIZES = (10_000, 1_000_000)
+ROUNDS = 200
+SECRET = "only for a database that is thrown away after the bench"  # noqa: S105
+AIM = 1.5
+
+
+@dataclass
+class Subject:
+    """The service over one size: a kept connection, a reader's token, and the paths to ask."""
+
+    connection: http.client.HTTPConnection
+    token: str
+    paths: dict[str, str]
+
+    def ask(self, path: str) -> float:
+        """Milliseconds that one answer took."""
+        started = time.perf_counter()
+        self.connection.request("GET", path, headers={"Authorization": f"Token {self.token}"})
+        answer = self.connection.getresponse()
+        body = answer.read()
+        elapsed = (time.perf_counter() - started) * 1000
+        if answer.status != 200:
+            raise SystemExit(f"GET {path} answered {answer.status}: {body[:200]!r}")
+        return elapsed
+
+
+def measure(report: Callable[[str], None]) -> list[Row]:
+    """Every figure of this part, as rows of the table. Filling a million takes some minutes."""
+    with contextlib.ExitStack() as stack:
+        small, large = (stack.enter_context(_subject(size, report)) for size in SIZES)
+        rows = []
+        for name in small.paths:
+            report(f"{name} ...")
+            times: tuple[list[float], list[float]] = ([], [])
+            # In turn, so that a machine that slows down slows both.
+            for turn in range(ROUNDS + 20):
+                for side, subject in enumerate((small, large)):
+                    elapsed = subject.ask(subject.paths[name])
+                    if turn >= 20:
+                        times[side].append(elapsed)
+            before, after = (statistics.median(side) for side in times)
+            rows.append(Row(name, f"{before:.2f} ms", f"{after:.2f} ms", f"{after / before:.2f}"))
+        return rows
+
+
+@contextlib.contextmanager
+def _subject(articles: int, report: Callable[[str], None]) -> Iterator[Subject]:
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        server = EmbeddedServer(Path(folder), report)
+        try:
+            url = server.start()
+            migrate(url, lambda _: None)
+            fill(url, articles, report)
+            paths = _paths(url)
+            with servers.service(DATABASE_URL=url, JWT_SECRET=SECRET) as base:
+                login = {"email": f"{READER}@example.com", "password": PASSWORD}
+                answer = servers.call(f"{base}/api/users/login", {"user": login})
+                connection = http.client.HTTPConnection(urlsplit(base).netloc, timeout=60)
+                yield Subject(connection, json.loads(answer)["user"]["token"], paths)
+                connection.close()
+        finally:
+            server.stop()
+
+
+def _paths(url: str) -> dict[str, str]:
+    """What to ask, by its name: the biggest tag, author and reader there are."""
+    with psycopg.connect(url) as connection:
+
+        def first(statement: str) -> str:
+            row = connection.execute(statement).fetchone()
+            assert row is not None
+            return str(row[0])
+
+        tag = first("select tag from tag_counts order by articles_count desc limit 1")
+        by_count = "select username from users join user_counts on user_id = id order by {} desc"
+        author = first(by_count.format("articles_count"))
+        liker = first(by_count.format("favorites_count"))
+        slug = first("select slug from articles order by id offset 500 limit 1")
+        discussed = first("select slug from articles where id = 1")
+    lists = {
+        "all articles": "/api/articles?",
+        "by tag": f"/api/articles?tag={tag}&",
+        "by author": f"/api/articles?author={author}&",
+        "favourited by": f"/api/articles?favorited={liker}&",
+        "feed of one who follows 200": "/api/articles/feed?",
+    }
+    return {
+        **{f"{name}, first page": path + "offset=0" for name, path in lists.items()},
+        **{f"{name}, page 50": path + "offset=980" for name, path in lists.items()},
+        "one article": f"/api/articles/{slug}",
+        "comments of an article that has 500": f"/api/articles/{discussed}/comments",
+        "tags": "/api/tags",
+    }

@@ -1,0 +1,76 @@
+"""Fills a migrated, empty database with articles and, in proportion, all that belongs to them.
+
+Few authors, tags and articles have most of everything: a rank is drawn as ``count ** random``,
+which makes each rank about as likely as one in ``rank * ln(count)``. Triggers and indexes are off
+meanwhile (that needs a superuser); the kept counts are made at the end from the rows themselves.
+"""
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import bcrypt
+import psycopg
+import psycopg.sql
+
+CHUNK = 50_000
+PASSWORD = "bench-bench"  # noqa: S105 (everybody's in a database that is thrown away)
+READER = "user11"  # Follows 200.
+
+_STEP = re.compile(r"^-- step: (.*?)(?: \(in chunks, (\d) an article\))?$", re.MULTILINE)
+
+
+def fill(url: str, articles: int, report: Callable[[str], None]) -> None:
+    """Fill the database at ``url``; ``report`` is told of each step. A million take minutes."""
+    started = time.monotonic()
+    values = {
+        "articles": articles,
+        "users": max(articles // 20, 300),
+        "tags": max(articles // 200, 100),
+        "password_hash": bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(12)).decode(),
+    }
+    parts = _STEP.split((Path(__file__).parent / "fill.sql").read_text(encoding="utf-8"))[1:]
+    with psycopg.connect(url, autocommit=True) as connection:
+        indexes = _prepare(connection)
+        for name, chunked, statement in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
+            report(f"{articles:,} articles, {time.monotonic() - started:.0f} s: {name}")
+            for chunk in _chunks(int(chunked) * articles) if chunked else [{}]:
+                connection.execute(statement, values | chunk)
+        report(f"{articles:,} articles, {time.monotonic() - started:.0f} s: indexes")
+        for definition in indexes:
+            connection.execute(definition)
+        connection.execute("vacuum (analyze)")
+
+
+def _chunks(count: int) -> list[dict[str, Any]]:
+    return [
+        {"first": first, "last": min(first + CHUNK - 1, count)}
+        for first in range(1, count + 1, CHUNK)
+    ]
+
+
+def _prepare(connection: Any) -> list[str]:
+    """Turn off what slows the filling; the definitions of the indexes that were dropped."""
+    connection.execute("set session_replication_role = replica")
+    connection.execute("set synchronous_commit = off")
+    connection.execute("set maintenance_work_mem = '512MB'")
+    connection.execute("select setseed(0.5)")
+    connection.execute(
+        """
+        create function pg_temp.user_id(rank bigint) returns uuid language sql immutable
+        as $$ select md5('user ' || rank)::uuid $$;
+        create function pg_temp.rank(count bigint) returns bigint language sql volatile
+        as $$ select least(floor(power(count, random()))::bigint, count) $$;
+        """
+    )
+    rows = connection.execute(
+        """
+        select indexname, indexdef from pg_indexes
+        where schemaname = 'public' and indexname like '%\\_index' order by indexname
+        """
+    ).fetchall()
+    for name, _ in rows:
+        connection.execute(psycopg.sql.SQL("drop index {}").format(psycopg.sql.Identifier(name)))
+    return [definition for _, definition in rows]

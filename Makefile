@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.run-installed
 DEV := $(VENV)/.dev-installed
 
+SECONDS ?= 120
+
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench clean
+.PHONY: help run test lint format bench fuzz clean
 
 help: ## List the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -28,6 +30,9 @@ format: $(DEV) ## Put the code into the one format
 
 bench: $(DEV) ## Measure the service against a bare aiohttp handler (needs wrk)
 	@$(BIN)/python -m bench
+
+fuzz: $(DEV) ## Try the service with whatever its document allows (SECONDS=120)
+	@$(BIN)/python -m tests.fuzz $(SECONDS)
 
 clean: ## Remove the virtual environment and caches; the data in .data stays
 	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -5,7 +5,6 @@ import argparse
 import asyncio
 import contextlib
 import logging
-import signal
 import sys
 from collections.abc import Iterator
 
@@ -15,7 +14,7 @@ from service.database.embedded import EmbeddedError, EmbeddedServer
 from service.database.migrate import MigrationError, migrate
 from service.database.pool import Database
 from service.settings import Settings, SettingsError
-from service.supervisor import StartError, Supervisor
+from service.supervisor import StartError, Supervisor, interruptible, take_signals
 
 logger = logging.getLogger("run")
 
@@ -59,13 +58,15 @@ async def _seed(url: str, cost: int) -> str:
 @contextlib.contextmanager
 def _database_of(settings: Settings) -> Iterator[str]:
     """The URL of the database, the embedded server running for as long as it is used."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    take_signals()
     if settings.database_url is not None:
-        yield settings.database_url
+        with interruptible():
+            yield settings.database_url
         return
     embedded = EmbeddedServer(settings.data_dir, logger.info)
     try:
-        yield embedded.start()
+        with interruptible():
+            yield embedded.start()
     finally:
         embedded.stop()
 

@@ -12,7 +12,7 @@ from service.accounts.passwords import PASSWORDS, PasswordHasher
 from service.accounts.tokens import AccessTokens
 from service.conduit import articles, comments, listing, profiles, tags
 from service.database.pool import DATABASE, Database, DatabaseUnavailable
-from service.http import health
+from service.http import docs, health, openapi
 from service.http.auth import IDENTIFY, auth_middleware
 from service.http.cors import cors_middleware
 from service.http.errors import EXPECTED, SETTINGS, ApiError, Unavailable, error_middleware
@@ -31,6 +31,8 @@ ROUTES = (
     articles.routes,
     comments.routes,
     tags.routes,
+    openapi.routes,
+    docs.routes,
 )
 
 EXPECTED_ERRORS: Mapping[type[Exception], ApiError] = {
@@ -64,6 +66,8 @@ def create_app(
     app.cleanup_ctx.append(_passwords)
     for routes in ROUTES:
         app.add_routes(routes)
+    app[openapi.DOCUMENT] = openapi.render_document(app)
+    docs.contents()  # Read now: a file that is missing stops the start, not a reader.
     return app
 
 

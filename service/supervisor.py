@@ -28,7 +28,8 @@ from service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-STOPPING = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+STOPPING = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM}
+AGAIN = 0.05  # Seconds until an interruption that went astray is tried again.
 PORT_WAIT = 2.0  # Seconds that a port may still be held by a service that is just ending.
 QUICK_DEATH = 1.0  # Seconds: a worker that lives shorter is not started again at once.
 KILL_AFTER = 5.0  # Seconds beyond the drain that a worker is given to end by itself.
@@ -49,19 +50,13 @@ class Supervisor:
         self._database_url = settings.database_url or ""
         self._sockets: list[socket.socket] = []
         self._workers: dict[int, tuple[int, float]] = {}  # pid -> (place, started at)
-        self._stopping = set(STOPPING)
 
     def run(self) -> int:
         """Start everything, serve until SIGTERM, SIGINT or SIGHUP, stop; return the exit status.
 
         Raises ``StartError``, ``EmbeddedError`` and ``MigrationError`` when it cannot start.
         """
-        # Blocked, so that none is lost between two looks; what takes its time lets them in.
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING | {signal.SIGCHLD})
-        if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # Started by nohup.
-            self._stopping.remove(signal.SIGHUP)
-        for number in self._stopping:
-            signal.signal(number, _interrupt)
+        take_signals()
         try:
             with contextlib.suppress(KeyboardInterrupt):
                 self._start()
@@ -73,7 +68,7 @@ class Supervisor:
 
     def _start(self) -> None:
         settings = self._settings
-        with self._interruptible():
+        with interruptible():
             self._sockets = _bind(settings.host, settings.port, settings.web_concurrency)
             if settings.embedded:
                 self._embedded = EmbeddedServer(settings.data_dir, logger.info)
@@ -83,7 +78,7 @@ class Supervisor:
             for place in range(settings.web_concurrency):
                 self._start_worker(place, tell)
             os.close(tell)
-            with self._interruptible():
+            with interruptible():
                 if _wait_until_ready(ready, settings.web_concurrency):
                     self._announce()
 
@@ -125,13 +120,14 @@ class Supervisor:
 
     def _watch(self) -> None:
         """Deal with what happens until it is time to stop."""
-        while signal.sigwait(self._stopping | {signal.SIGCHLD}) == signal.SIGCHLD:
+        awaited = {number for number in STOPPING if signal.getsignal(number) != signal.SIG_IGN}
+        while signal.sigwait(awaited | {signal.SIGCHLD}) == signal.SIGCHLD:
             for pid in _reap():
                 if pid in self._workers:
                     self._replace(pid)
                 elif self._embedded is not None and pid == self._embedded.pid:
                     logger.error("The embedded database ended; starting it again")
-                    with self._interruptible():
+                    with interruptible():
                         self._embedded.restart()
 
     def _replace(self, pid: int) -> None:
@@ -139,7 +135,7 @@ class Supervisor:
         logger.error("A worker (process %s) ended; starting another", pid)
         # A worker that cannot live must not become a storm of forks.
         if time.monotonic() - started < QUICK_DEATH:
-            with self._interruptible():
+            with interruptible():
                 time.sleep(QUICK_DEATH)
         self._start_worker(place)
 
@@ -160,14 +156,28 @@ class Supervisor:
         if self._embedded is not None:
             self._embedded.stop()
 
-    @contextlib.contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        """Let a signal to stop end what is done inside, with a ``KeyboardInterrupt``."""
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._stopping)
-        try:
-            yield
-        finally:
-            signal.pthread_sigmask(signal.SIG_BLOCK, self._stopping)
+
+def take_signals() -> None:
+    """Block the signals to stop, so that none is lost between two looks.
+
+    What takes its time runs inside ``interruptible``, which lets them in.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING | {signal.SIGCHLD})
+    for number in STOPPING:
+        ignored = signal.getsignal(number) == signal.SIG_IGN
+        if not (ignored and number == signal.SIGHUP):  # Ignored: it was started by nohup.
+            signal.signal(number, _interrupt)
+    sys.unraisablehook = _interrupt_again
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let a signal to stop end what is done inside, with a ``KeyboardInterrupt``."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -176,12 +186,23 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def _interrupt_again(dropped: "sys.UnraisableHookArgs") -> None:
+    # Python drops what is raised in a finalizer or around a fork: it is raised anew, a bit later.
+    if dropped.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(dropped)
+        return
+    signal.setitimer(signal.ITIMER_REAL, AGAIN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+
+
 def _work(settings: Settings, database_url: str, sock: socket.socket, tell: int | None) -> int:
     """A worker's life."""
     # The terminal sends Ctrl-C to everyone; the parent passes it on, so it counts once.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sys.unraisablehook = sys.__unraisablehook__
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING | {signal.SIGCHLD})
     logs.configure()
 

@@ -22,6 +22,7 @@ from service.database.embedded import EmbeddedServer
 from service.database.migrate import migrate
 from service.http.request_log import RequestLog
 from service.settings import Settings
+from tests.document import assert_documented
 
 SECRET = "tests sign with this, 32 bytes and more"
 SETTINGS = {"jwt_secret": SECRET, "bcrypt_cost": 4, "database_pool_size": 20}
@@ -90,7 +91,10 @@ class Answer:
 
 
 class Client:
-    """Talks to one instance of the service; paths and JSON in, ``Answer`` out."""
+    """Talks to one instance of the service; paths and JSON in, ``Answer`` out.
+
+    Every answer is held against the document of that instance, where a test client knows it.
+    """
 
     def __init__(self, client: TestClient[Any, Any], settings: Settings, log: io.StringIO) -> None:
         self.http = client
@@ -106,7 +110,10 @@ class Client:
         if json is not None:
             options["json"] = json
         async with self.http.request(method, path, headers=headers, **options) as response:
-            return Answer(response.status, await read(response), response.headers)
+            answer = Answer(response.status, await read(response), response.headers)
+            if isinstance(self.http, TestClient) and self.http.app is not None:
+                assert_documented(self.http.app, method, response.url.raw_path, answer)
+            return answer
 
     async def get(self, path: str, **options: Any) -> Answer:
         return await self.send("GET", path, **options)

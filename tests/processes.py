@@ -18,6 +18,7 @@ from typing import Any, Self, TypeVar
 
 import pytest
 
+from service.database.embedded_files import remove_leftovers
 from service.database.embedded_processes import cluster_name
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,6 +77,10 @@ class Process:
             os.killpg(self.pid, signal.SIGKILL)
         self._popen.wait()
         eventually(lambda: not self.postgres(), "the end of PostgreSQL")
+        # A killed service leaves its run folder to the next start over its data: there is none.
+        lock = self.data_dir / "lock"
+        if lock.exists():
+            remove_leftovers(self.data_dir, lock.read_text().partition("\n")[2].strip())
 
     @property
     def port(self) -> int:

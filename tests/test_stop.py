@@ -5,6 +5,7 @@ import http.client
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from tests.postgres import OwnPostgres
 from tests.processes import (
+    ROOT,
     RUN,
     Process,
     account,
@@ -70,13 +72,12 @@ def refuses(port: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_the_running_request_finish(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_lets_the_running_request_finish(tmp_path: Path) -> None:
     with serve(tmp_path, BCRYPT_COST=13) as service:
         service.serving().register("jake")
         with service.connection() as connection:
             begin_slow_login(service, connection)
-            service.send(number)
+            service.send(signal.SIGTERM)
             status, body = answer(connection)
             assert status == 200 and body["user"]["username"] == "jake"
         assert service.status() == 0
@@ -111,7 +112,7 @@ def test_more_signals_during_the_drain_change_nothing(tmp_path: Path) -> None:
         assert service.left() == []
 
 
-@pytest.mark.parametrize("number", STOPPING)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_idle_connections_do_not_delay_the_end(
     tmp_path: Path, new_database: NewDatabase, number: signal.Signals
 ) -> None:
@@ -182,14 +183,43 @@ def test_a_signal_during_the_start_ends_it_cleanly(
         assert not list(service.data_dir.glob("postgres.new-*"))
 
 
+def test_an_interruption_that_python_drops_comes_again(tmp_path: Path) -> None:
+    program = """if True:
+        import os, signal, time
+        from service.supervisor import interruptible, take_signals
+
+        class Finalized:
+            def __del__(self):
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(0)
+
+        take_signals()
+        try:
+            with interruptible():
+                Finalized()
+                print("dropped")
+                time.sleep(60)
+        except KeyboardInterrupt:
+            print("interrupted")
+        """
+    command = (sys.executable, "-c", program)
+    with Process(command, tmp_path, {"PYTHONPATH": str(ROOT)}) as process:
+        assert process.status() == 0
+        assert process.out == "dropped\ninterrupted\n"
+        assert process.err == ""
+
+
 def test_a_signal_ends_the_wait_for_a_database(tmp_path: Path, away: str) -> None:
-    for command, status in (("serve", 0), ("migrate", 130)):
-        for number in (signal.SIGTERM, signal.SIGINT):
-            with serve(tmp_path, command=(*RUN, command), DATABASE_URL=away) as service:
-                service.says("Waiting for the database to answer")
-                service.send(number)
-                assert service.status() == status
-                assert "Traceback" not in service.err
+    for command, number, status in (
+        ("serve", signal.SIGTERM, 0),
+        ("serve", signal.SIGINT, 0),
+        ("migrate", signal.SIGTERM, 130),
+    ):
+        with serve(tmp_path, command=(*RUN, command), DATABASE_URL=away) as service:
+            service.says("Waiting for the database to answer")
+            service.send(number)
+            assert service.status() == status
+            assert "Traceback" not in service.err
 
 
 def test_a_hangup_is_ignored_under_nohup(tmp_path: Path, new_database: NewDatabase) -> None:

@@ -15,11 +15,27 @@ from service.database.pool import DATABASE
 from service.http.errors import SETTINGS, Conflict, Unauthorized, Unavailable
 from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef
+from service.http.schemas import ByDialect, Named, nullable, object_of, string
 from service.http.validation import read_body, required, something_to_change, wrapped
 
-routes = RouteTableDef()
+routes = RouteTableDef(tag="Accounts")
 
 UNIQUE = {"users_username_key": "username", "users_email_key": "email"}
+
+BIO = string(example="I work at statefarm")
+IMAGE = nullable(string(example="https://i.stack.imgur.com/xHWG8.jpg", form="uri"))
+SIGNED_IN = object_of(
+    user=Named(
+        "User",
+        object_of(
+            email=string(example="jake@jake.jake", form="email"),
+            token=string(example="eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"),
+            username=string(example="jake"),
+            bio=ByDialect(default=BIO, strict=nullable(BIO)),
+            image=IMAGE,
+        ),
+    )
+)
 
 REGISTRATION = wrapped(
     "user",
@@ -31,7 +47,13 @@ REGISTRATION = wrapped(
 )
 
 
-@routes.post("/api/users", auth=Auth.NONE, body=REGISTRATION)
+@routes.post(
+    "/api/users",
+    auth=Auth.NONE,
+    body=REGISTRATION,
+    answers={ByDialect(default=200, strict=201): SIGNED_IN},
+    errors=(409,),
+)
 async def register(request: web.Request) -> web.Response:
     """Open an account: 200 (201 strict) with the user, 409 when the name or address is taken."""
     given = (await read_body(request))["user"]
@@ -62,7 +84,13 @@ LOGIN = wrapped(
 )
 
 
-@routes.post("/api/users/login", auth=Auth.NONE, body=LOGIN)
+@routes.post(
+    "/api/users/login",
+    auth=Auth.NONE,
+    body=LOGIN,
+    answers={200: SIGNED_IN},
+    errors=(401,),
+)
 async def login(request: web.Request) -> web.Response:
     """Sign in: 200 with the user, 401 in the same words and time for every other pair."""
     given = (await read_body(request))["user"]
@@ -76,7 +104,7 @@ async def login(request: web.Request) -> web.Response:
     return _signed_in(request, User.of(row))
 
 
-@routes.get("/api/user")
+@routes.get("/api/user", answers={200: SIGNED_IN})
 async def current(request: web.Request) -> web.Response:
     """The one who asks, with a fresh token."""
     return _signed_in(request, request["user"])
@@ -95,7 +123,7 @@ UPDATE = wrapped(
 )
 
 
-@routes.put("/api/user", body=UPDATE)
+@routes.put("/api/user", body=UPDATE, answers={200: SIGNED_IN}, errors=(409,))
 async def update(request: web.Request) -> web.Response:
     """Change the fields that are given: 200 with the user, 409 when a value is taken."""
     given = (await read_body(request))["user"]
@@ -132,7 +160,7 @@ async def update(request: web.Request) -> web.Response:
 DELETION = wrapped("user", {required("password"): fields.given_password})
 
 
-@routes.delete("/api/user", body=DELETION)
+@routes.delete("/api/user", body=DELETION, answers={204: None})
 async def delete(request: web.Request) -> web.Response:
     """Delete the account, after its password: 204, or 401 when the password is wrong."""
     given = (await read_body(request))["user"]

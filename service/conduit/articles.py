@@ -1,6 +1,7 @@
 """One article: write, read, change, delete, and the favourites of the one who asks."""
 
 import secrets
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
@@ -10,12 +11,22 @@ from aiohttp import web
 from slugify import slugify
 
 import sql
-from service.conduit.profiles import profile, viewer_id
-from service.database.pool import DATABASE
+from service.conduit.gone import unless_gone
+from service.conduit.profiles import PROFILE, profile, viewer_id
+from service.database.pool import DATABASE, Database
 from service.http.errors import BLANK, SETTINGS, Forbidden, NotFound
 from service.http.parameters import path_text
 from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef
+from service.http.schemas import (
+    Named,
+    array_of,
+    boolean,
+    documented_as,
+    integer,
+    object_of,
+    string,
+)
 from service.http.validation import (
     Text,
     read_body,
@@ -35,7 +46,26 @@ title = Text(longest=255, example="How to train your dragon")
 description = Text(longest=2000, example="Ever wonder how?")
 body = Text(example="It takes a Jacobian")
 
+TAGS = array_of(string(example="dragons"))
+TIME = string(example="2016-02-18T03:22:56.637Z", form="date-time")
+IN_LIST = {
+    "slug": string(example="how-to-train-your-dragon"),
+    "title": string(example=title.example),
+    "description": string(example=description.example),
+    "tagList": TAGS,
+    "createdAt": TIME,
+    "updatedAt": TIME,
+    "favorited": boolean(example=False),
+    "favoritesCount": integer(example=0, lowest=0),
+    "author": PROFILE,
+}
+ARTICLE = object_of(
+    article=Named("Article", object_of(**IN_LIST, body=string(example=body.example)))
+)
+SLUG = {"slug": IN_LIST["slug"]}
 
+
+@documented_as({**TAGS, "maxItems": MOST_TAGS})
 def tag_list(value: Any) -> list[str]:
     """The tags in their order, each once. Blank ones, as text boxes send them, are left out."""
     if value is None:
@@ -61,7 +91,7 @@ NEW_ARTICLE = wrapped(
 )
 
 
-@routes.post("/api/articles", body=NEW_ARTICLE)
+@routes.post("/api/articles", body=NEW_ARTICLE, answers={201: ARTICLE})
 async def create(request: web.Request) -> web.Response:
     """Publish an article: 201."""
     given = (await read_body(request))["article"]
@@ -78,7 +108,13 @@ async def create(request: web.Request) -> web.Response:
     return _answer(request, row, status=201)
 
 
-@routes.get("/api/articles/{slug}", auth=Auth.OPTIONAL)
+@routes.get(
+    "/api/articles/{slug}",
+    auth=Auth.OPTIONAL,
+    parameters=SLUG,
+    answers={200: ARTICLE},
+    errors=(404,),
+)
 async def show(request: web.Request) -> web.Response:
     """The article that ``slug`` leads to, be it the present one or one from before."""
     return await _show(request, path_text(request, "slug"))
@@ -91,40 +127,56 @@ CHANGED_ARTICLE = wrapped(
 )
 
 
-@routes.put("/api/articles/{slug}", body=CHANGED_ARTICLE)
+@routes.put(
+    "/api/articles/{slug}",
+    body=CHANGED_ARTICLE,
+    parameters=SLUG,
+    answers={200: ARTICLE},
+    errors=(403, 404),
+)
 async def update(request: web.Request) -> web.Response:
     """Change the fields that are given; without ``tagList`` the tags stay, ``[]`` removes them."""
     given = (await read_body(request))["article"]
-    article_id = await _own_article(request)
     slug = await _until_the_slug_is_free(
-        sql.articles.update,
+        _change,
         request.app[DATABASE],
-        article_id=article_id,
+        request=request,
         title=given.get("title"),
         description=given.get("description"),
         body=given.get("body"),
         tag_list=given.get("tagList"),
         slug=slug_of(given["title"]) if "title" in given else None,
     )
-    if slug is None:
-        raise NotFound("article")
     return await _show(request, slug)
 
 
-@routes.delete("/api/articles/{slug}")
+async def _change(database: Database, *, request: web.Request, **fields: Any) -> str:
+    """Change the article in the path, one edit at a time; its slug is what comes back."""
+    async with database.transaction() as connection:
+        row = await sql.articles.lock_by_slug(connection, slug=path_text(request, "slug"))
+        article_id = _own_id(row, request)
+        slug = await sql.articles.update(connection, article_id=article_id, **fields)
+    return str(slug)
+
+
+@routes.delete("/api/articles/{slug}", parameters=SLUG, answers={204: None}, errors=(403, 404))
 async def delete(request: web.Request) -> web.Response:
     """Delete the article with its comments and favourites: 204."""
     await sql.articles.delete(request.app[DATABASE], article_id=await _own_article(request))
     return web.Response(status=204)
 
 
-@routes.post("/api/articles/{slug}/favorite")
+@routes.post(
+    "/api/articles/{slug}/favorite", parameters=SLUG, answers={200: ARTICLE}, errors=(404,)
+)
 async def favorite(request: web.Request) -> web.Response:
     """Make the article a favourite; twice is once."""
     return await _set_favorite(request, sql.favorites.add)
 
 
-@routes.delete("/api/articles/{slug}/favorite")
+@routes.delete(
+    "/api/articles/{slug}/favorite", parameters=SLUG, answers={200: ARTICLE}, errors=(404,)
+)
 async def unfavorite(request: web.Request) -> web.Response:
     """Make the article a favourite no more."""
     return await _set_favorite(request, sql.favorites.remove)
@@ -133,7 +185,8 @@ async def unfavorite(request: web.Request) -> web.Response:
 async def _set_favorite(request: web.Request, query: sql.Query) -> web.Response:
     slug = path_text(request, "slug")
     user_id = request["user"].id
-    if await query(request.app[DATABASE], slug=slug, user_id=user_id) is None:
+    setting = query(request.app[DATABASE], slug=slug, user_id=user_id)
+    if await unless_gone(setting) is None:
         raise NotFound("article")
     return await _show(request, slug)
 
@@ -150,6 +203,10 @@ async def _show(request: web.Request, slug: str) -> web.Response:
 async def _own_article(request: web.Request) -> int:
     """The id of the article in the path. Raises ``NotFound``, and ``Forbidden`` to strangers."""
     row = await sql.articles.find_owner(request.app[DATABASE], slug=path_text(request, "slug"))
+    return _own_id(row, request)
+
+
+def _own_id(row: Any, request: web.Request) -> int:
     if row is None:
         raise NotFound("article")
     if row["author_id"] != request["user"].id:
@@ -157,22 +214,26 @@ async def _own_article(request: web.Request) -> int:
     return int(row["id"])
 
 
-async def _until_the_slug_is_free(query: sql.Query, database: Any, **arguments: Any) -> Any:
-    """Run a statement that takes a slug, again when the numbered one was somebody's title."""
+async def _until_the_slug_is_free(
+    query: Callable[..., Awaitable[Any]], database: Database, **arguments: Any
+) -> Any:
+    """Run ``query``, which takes a slug, again when the numbered one was somebody's title."""
     for _ in range(TRIES - 1):
         try:
-            return await query(database, **arguments)
+            return await unless_gone(query(database, **arguments))
         except asyncpg.UniqueViolationError:
             arguments["slug"] = f"{arguments['slug']}-{secrets.token_hex(4)}"
-    return await query(database, **arguments)
+    return await unless_gone(query(database, **arguments))
 
 
 def slug_of(text: str) -> str:
     """A readable, bounded slug for a title in any script; never empty.
 
     A title of nothing but symbols becomes ``article``, which is then numbered like any other.
+    ``feed`` would lead to the feed.
     """
-    return slugify(text, max_length=LONGEST_SLUG, word_boundary=True) or "article"
+    slug = slugify(text, max_length=LONGEST_SLUG, word_boundary=True) or "article"
+    return "feed-article" if slug == "feed" else slug
 
 
 def article(row: Any, *, strict: bool) -> dict[str, Any]:

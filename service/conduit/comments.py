@@ -5,22 +5,42 @@ from typing import Any
 from aiohttp import web
 
 import sql
-from service.conduit.articles import timestamp
-from service.conduit.profiles import profile, viewer_id
+from service.conduit.articles import SLUG, TIME, timestamp
+from service.conduit.profiles import PROFILE, profile, viewer_id
 from service.database.pool import DATABASE
 from service.http.errors import SETTINGS, Forbidden, NotFound
 from service.http.parameters import LARGEST, Number, QueryString, path_text
 from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef
+from service.http.schemas import Named, array_of, integer, object_of, string
 from service.http.validation import Text, read_body, required, wrapped
 
 routes = RouteTableDef()
+
+ID = integer(example=1, lowest=1, highest=LARGEST)
+COMMENT = Named(
+    "Comment",
+    object_of(
+        id=ID,
+        createdAt=TIME,
+        updatedAt=TIME,
+        body=string(example="Thank you!"),
+        author=PROFILE,
+    ),
+)
 
 # The specification lists all comments at once; a thousand is where "all" ends and paging begins.
 PAGE = QueryString(limit=(Number(1, 1000), 1000), offset=(Number(0, LARGEST), 0))
 
 
-@routes.get("/api/articles/{slug}/comments", auth=Auth.OPTIONAL, query=PAGE)
+@routes.get(
+    "/api/articles/{slug}/comments",
+    auth=Auth.OPTIONAL,
+    query=PAGE,
+    parameters=SLUG,
+    answers={200: object_of(comments=array_of(COMMENT))},
+    errors=(404,),
+)
 async def everything(request: web.Request) -> web.Response:
     """The comments on the article, newest first."""
     page = PAGE.read(request)
@@ -40,7 +60,13 @@ async def everything(request: web.Request) -> web.Response:
 NEW_COMMENT = wrapped("comment", {required("body"): Text(longest=20_000, example="Thank you!")})
 
 
-@routes.post("/api/articles/{slug}/comments", body=NEW_COMMENT)
+@routes.post(
+    "/api/articles/{slug}/comments",
+    body=NEW_COMMENT,
+    parameters=SLUG,
+    answers={201: object_of(comment=COMMENT)},
+    errors=(404,),
+)
 async def create(request: web.Request) -> web.Response:
     """Comment on the article: 201."""
     given = (await read_body(request))["comment"]
@@ -56,7 +82,12 @@ async def create(request: web.Request) -> web.Response:
     return json_response({"comment": comment(row, strict=strict)}, status=201)
 
 
-@routes.delete("/api/articles/{slug}/comments/{id}")
+@routes.delete(
+    "/api/articles/{slug}/comments/{id}",
+    parameters={**SLUG, "id": ID},
+    answers={204: None},
+    errors=(403, 404),
+)
 async def delete(request: web.Request) -> web.Response:
     """Delete one's own comment: 204."""
     row = await sql.comments.find_owner(

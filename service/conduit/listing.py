@@ -6,15 +6,21 @@ from aiohttp import web
 
 import sql
 from service.accounts import fields
-from service.conduit.articles import article
+from service.conduit.articles import IN_LIST, article
 from service.conduit.profiles import viewer_id
 from service.database.pool import DATABASE
 from service.http.errors import SETTINGS
 from service.http.parameters import LARGEST, Number, QueryString, filter_text
 from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef
+from service.http.schemas import Named, array_of, integer, object_of
 
-routes = RouteTableDef()
+routes = RouteTableDef(tag="Articles")
+
+ARTICLES = object_of(
+    articles=array_of(Named("ArticleInList", object_of(**IN_LIST))),
+    articlesCount=integer(example=1, lowest=0),
+)
 
 PAGE = {"limit": (Number(1, 100), 20), "offset": (Number(0, LARGEST), 0)}
 
@@ -35,7 +41,7 @@ STATEMENTS: dict[tuple[str, ...], sql.Query] = {
 }
 
 
-@routes.get("/api/articles", auth=Auth.OPTIONAL, query=FILTERS)
+@routes.get("/api/articles", auth=Auth.OPTIONAL, query=FILTERS, answers={200: ARTICLES})
 async def everything(request: web.Request) -> web.Response:
     """The articles, newest first, of a tag, of an author, of somebody's favourites, or of all."""
     given = FILTERS.read(request)
@@ -51,7 +57,7 @@ async def everything(request: web.Request) -> web.Response:
 FEED = QueryString(**PAGE)
 
 
-@routes.get("/api/articles/feed", query=FEED)
+@routes.get("/api/articles/feed", query=FEED, answers={200: ARTICLES})
 async def feed(request: web.Request) -> web.Response:
     """The articles of those whom the one who asks follows, newest first."""
     return await _page(request, sql.listing.list_feed, FEED.read(request))

@@ -6,22 +6,43 @@ from aiohttp import web
 
 import sql
 from service.accounts import fields
+from service.accounts.users import BIO, IMAGE
+from service.conduit.gone import unless_gone
 from service.database.pool import DATABASE
 from service.http.errors import SETTINGS, InvalidInput, NotFound
 from service.http.parameters import path_text
 from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef
+from service.http.schemas import ByDialect, Named, boolean, nullable, object_of, string
 
 routes = RouteTableDef()
 
+PROFILE = Named(
+    "Profile",
+    object_of(
+        username=string(example="jake"),
+        bio=ByDialect(default=BIO, strict=nullable(BIO)),
+        image=IMAGE,
+        following=boolean(example=False),
+    ),
+)
+ANSWERS = {200: object_of(profile=PROFILE)}
+USERNAME = {"username": string(example="jake")}
 
-@routes.get("/api/profiles/{username}", auth=Auth.OPTIONAL)
+
+@routes.get(
+    "/api/profiles/{username}",
+    auth=Auth.OPTIONAL,
+    parameters=USERNAME,
+    answers=ANSWERS,
+    errors=(404,),
+)
 async def show(request: web.Request) -> web.Response:
     """The profile of ``username``; ``following`` is that of the one who asks."""
     return await _profile(request, sql.profiles.find)
 
 
-@routes.post("/api/profiles/{username}/follow")
+@routes.post("/api/profiles/{username}/follow", parameters=USERNAME, answers=ANSWERS, errors=(404,))
 async def follow(request: web.Request) -> web.Response:
     """Follow ``username``; following twice is following."""
     if fields.key_of(path_text(request, "username")) == fields.key_of(request["user"].username):
@@ -29,7 +50,9 @@ async def follow(request: web.Request) -> web.Response:
     return await _profile(request, sql.profiles.follow)
 
 
-@routes.delete("/api/profiles/{username}/follow")
+@routes.delete(
+    "/api/profiles/{username}/follow", parameters=USERNAME, answers=ANSWERS, errors=(404,)
+)
 async def unfollow(request: web.Request) -> web.Response:
     """Follow ``username`` no more."""
     return await _profile(request, sql.profiles.unfollow)
@@ -37,10 +60,12 @@ async def unfollow(request: web.Request) -> web.Response:
 
 async def _profile(request: web.Request, query: sql.Query) -> web.Response:
     """The row of one statement of ``sql/conduit/profiles.sql`` as the answer."""
-    row = await query(
-        request.app[DATABASE],
-        username_key=fields.key_of(path_text(request, "username")),
-        viewer_id=viewer_id(request),
+    row = await unless_gone(
+        query(
+            request.app[DATABASE],
+            username_key=fields.key_of(path_text(request, "username")),
+            viewer_id=viewer_id(request),
+        )
     )
     if row is None:
         raise NotFound("profile")

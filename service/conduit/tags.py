@@ -6,13 +6,18 @@ import sql
 from service.database.pool import DATABASE
 from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef
+from service.http.schemas import array_of, object_of, string
 
 routes = RouteTableDef()
 
 MOST = 100
 
 
-@routes.get("/api/tags", auth=Auth.NONE)
+@routes.get(
+    "/api/tags",
+    auth=Auth.NONE,
+    answers={200: object_of(tags=array_of(string(example="dragons")))},
+)
 async def everything(request: web.Request) -> web.Response:
     """The most used tags, the most used first."""
     rows = await sql.tags.most_used(request.app[DATABASE], limit=MOST)

@@ -6,14 +6,22 @@ from aiohttp import web
 
 from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef
+from service.http.schemas import object_of, one_of
 
 DATABASE_ANSWERS: web.AppKey[Callable[[], Awaitable[bool]]] = web.AppKey("database_answers")
 """Tells whether the database gives a sign of life. Set by the application's wiring."""
 
-routes = RouteTableDef()
+routes = RouteTableDef(tag="Operations")
 
 
-@routes.get("/health", auth=Auth.NONE)
+@routes.get(
+    "/health",
+    auth=Auth.NONE,
+    answers={
+        200: object_of(status=one_of("ok"), database=one_of("connected")),
+        503: object_of(status=one_of("error"), database=one_of("disconnected")),
+    },
+)
 async def health(request: web.Request) -> web.Response:
     """200 while the database answers, 503 while it does not."""
     if await request.app[DATABASE_ANSWERS]():

@@ -73,8 +73,18 @@ class QueryString:
         which of the two was meant.
         """
         query = request.query
-        repeated = [name for name in self.validators if len(query.getall(name, ())) > 1]
-        if repeated:
-            raise InvalidInput({name: ["must be given once"] for name in repeated})
-        given = {name: query[name] for name in self.validators if query.get(name)}
-        return {**self.defaults, **check(given, self._schema)}
+        errors: dict[str, list[str]] = {}
+        given = {}
+        for name in self.validators:
+            values = query.getall(name, ())
+            if len(values) > 1:
+                errors[name] = ["must be given once"]
+            elif values and values[0]:
+                given[name] = values[0]
+        try:
+            checked = check(given, self._schema)
+        except InvalidInput as invalid:
+            errors.update(invalid.errors)
+        if errors:
+            raise InvalidInput(dict(sorted(errors.items())))
+        return {**self.defaults, **checked}

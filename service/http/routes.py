@@ -36,10 +36,14 @@ class Operation:
     """Checks the request's body; ``read_body`` uses it."""
     query: "QueryString | None"
     """Reads the query string; the handler uses the same."""
-    answers: Mapping[int, Any]
+    answers: Mapping[Any, Any]
     """The schema of the body by status; ``None`` for an answer without one."""
     errors: Collection[int]
     """Statuses of errors beyond those that follow from the rest."""
+    parameters: Mapping[str, Any]
+    """The schemas of the parts of the path; one that is not named is a text."""
+    tag: str
+    """The heading that it stands under; ``""`` is the name of the handler's module."""
 
 
 class RouteTableDef(web.RouteTableDef):
@@ -47,6 +51,11 @@ class RouteTableDef(web.RouteTableDef):
 
     The flag left out is ``Auth.REQUIRED``: forgetting it closes a door rather than opening one.
     """
+
+    def __init__(self, tag: str = "") -> None:
+        """``tag`` is the heading that the document puts these routes under."""
+        super().__init__()
+        self._tag = tag
 
     def route(
         self,
@@ -56,13 +65,14 @@ class RouteTableDef(web.RouteTableDef):
         auth: Auth = Auth.REQUIRED,
         body: vol.Schema | None = None,
         query: "QueryString | None" = None,
-        answers: Mapping[int, Any] | None = None,
+        answers: Mapping[Any, Any] | None = None,
         errors: Collection[int] = (),
+        parameters: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> Callable[[_Handler], _Handler]:
         """Register the handler below; see ``Operation`` for the arguments."""
         register = super().route(method, path, **kwargs)
-        operation = Operation(auth, body, query, answers or {}, errors)
+        operation = Operation(auth, body, query, answers or {}, errors, parameters or {}, self._tag)
 
         def mark(handler: Any) -> Any:
             if getattr(handler, "operation", operation) != operation:

@@ -1,9 +1,11 @@
 """What each field takes and refuses, by its values."""
 
 import unicodedata
+from typing import Any
 
 import pytest
 
+from service.accounts import fields
 from tests.answers import assert_error, assert_invalid
 from tests.conftest import Answer, Client, Dialect
 
@@ -284,3 +286,22 @@ async def test_what_is_no_web_address_is_no_image(
     token = await speaker.register("alice")
     answer = await speaker.put("/api/user", {"user": {"image": image}}, token=token)
     assert_invalid(answer, dialect.invalid, image=message)
+
+
+async def test_an_address_too_long_to_be_anybodys_is_not_parsed(
+    client: Client, alice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Parsing a megabyte takes a second, in which no other request would be answered.
+    parsed = []
+    parse = fields.validate_email
+
+    def note(given: str, **options: Any) -> Any:
+        parsed.append(len(given))
+        return parse(given, **options)
+
+    monkeypatch.setattr(fields, "validate_email", note)
+    for email in ("alice@example.test", "a" * 254, "a" * 255, "a." * 400_000 + "@example.test"):
+        credentials = {"email": email, "password": "wrong"}
+        answer = await client.post("/api/users/login", {"user": credentials})
+        assert_error(answer, 401, "invalid_credentials", {"credentials": ["invalid"]})
+    assert parsed == [18, 254]

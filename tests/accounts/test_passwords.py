@@ -2,13 +2,14 @@ import asyncio
 import os
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
 
-from service.accounts.passwords import LONGEST_PASSWORD, NICENESS, PASSWORDS, PasswordHasher
+from service.accounts.passwords import LONGEST_PASSWORD, NICENESS, PasswordHasher
 from service.http.errors import Unavailable
+from tests.accounts.conftest import hasher_of, until
 from tests.answers import assert_error
 from tests.conftest import Client, MakeClient
 
@@ -23,25 +24,6 @@ async def hasher() -> AsyncIterator[PasswordHasher]:
     hasher = PasswordHasher(cost=4, threads=1, queue_size=1)
     yield hasher
     hasher.close()
-
-
-def hasher_of(client: Client) -> PasswordHasher:
-    assert client.http.app is not None
-    return client.http.app[PASSWORDS]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Let everything else go on until ``condition`` holds."""
-    while not condition():  # noqa: ASYNC110 - what is waited for has no event
-        await asyncio.sleep(0)
-
-
-@pytest.fixture
-def gate() -> Iterator[threading.Event]:
-    """What holds up a worker; opened at the end, so that a test that fails leaves none behind."""
-    gate = threading.Event()
-    yield gate
-    gate.set()
 
 
 async def test_a_job_more_than_the_queue_holds_is_refused(hasher: PasswordHasher) -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import threading
 import unicodedata
 from collections import Counter
 from typing import Any
@@ -7,6 +8,7 @@ import asyncpg
 import pytest
 
 from service.accounts.fields import key_of
+from tests.accounts.conftest import hasher_of, until
 from tests.answers import assert_error
 from tests.conftest import Client, Dialect, MakeClient
 
@@ -160,12 +162,22 @@ async def test_simultaneous_registrations_in_two_processes_are_decided_too(
 
 
 async def test_of_simultaneous_updates_to_one_name_one_succeeds(
-    client: Client, db: asyncpg.Connection
+    client: Client, db: asyncpg.Connection, gate: threading.Event
 ) -> None:
     tokens = [await client.register(f"user{n}") for n in range(20)]
-    answers = await asyncio.gather(
-        *(client.put("/api/user", {"user": {"username": "Same"}}, token=token) for token in tokens)
-    )
+    hasher = hasher_of(client)
+    workers = hasher._threads._max_workers
+    jobs = [asyncio.create_task(hasher._run(gate.wait)) for _ in range(workers)]
+    fields = {"username": "Same", "password": "another one"}
+    requests = [
+        asyncio.create_task(client.put("/api/user", {"user": fields}, token=token))
+        for token in tokens
+    ]
+    # By now each of them has found the name free, and waits for its hash.
+    await until(lambda: hasher._under_way == workers + len(requests))
+    gate.set()
+    answers = await asyncio.gather(*requests)
+    await asyncio.gather(*jobs)
     assert Counter(answer.status for answer in answers) == {200: 1, 409: 19}
     for answer in answers:
         if answer.status == 409:

@@ -188,7 +188,7 @@ async def test_closing_does_not_wait_for_a_statement_that_hangs(
 
     task = asyncio.create_task(hang())
     async with asyncio.timeout(10):
-        while not await db.fetchval(  # noqa: ASYNC110
+        while not await db.fetchval(
             "select count(*) from pg_stat_activity where wait_event = 'PgSleep'"
         ):
             await asyncio.sleep(0.01)

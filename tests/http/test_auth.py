@@ -209,4 +209,7 @@ async def test_the_routes_of_the_service_and_their_flags() -> None:
         ("POST", "/api/articles/{slug}/comments", Auth.REQUIRED),
         ("DELETE", "/api/articles/{slug}/comments/{id}", Auth.REQUIRED),
         ("GET", "/api/tags", Auth.NONE),
+        ("GET", "/openapi.json", Auth.NONE),
+        ("GET", "/docs", Auth.NONE),
+        ("GET", "/docs/{asset}", Auth.NONE),
     }

@@ -1,0 +1,85 @@
+"""``GET /docs``: the document as a page to read and to try, with nothing from the network."""
+
+import functools
+from importlib.resources import files
+
+import swagger_ui_bundle
+from aiohttp import web
+
+from service.http.errors import NotFound
+from service.http.routes import Auth, RouteTableDef
+from service.http.schemas import Media, one_of, string
+
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        # Swagger UI's stylesheet has its icons within it.
+        "img-src 'self' data:",
+        "connect-src 'self'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+        "form-action 'none'",
+    )
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+TYPES = {
+    "docs.js": "text/javascript; charset=utf-8",
+    "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
+    "swagger-ui.css": "text/css; charset=utf-8",
+    "favicon-32x32.png": "image/png",
+}
+"""The files that the page loads: what is not named here is not served."""
+
+PAGE = "docs.html"
+HTML = "text/html; charset=utf-8"
+
+routes = RouteTableDef(tag="Operations")
+
+
+@functools.cache
+def contents() -> dict[str, bytes]:
+    """The page and its files by name, read once: at start, by the application's wiring."""
+    own = files("service.http") / "static"
+    foreign = swagger_ui_bundle.swagger_ui_path
+    found = {name: own / name for name in (PAGE, *TYPES)}
+    return {
+        name: (path if path.is_file() else foreign / name).read_bytes()
+        for name, path in found.items()
+    }
+
+
+@routes.get(
+    "/docs",
+    auth=Auth.NONE,
+    answers={200: Media(("text/html",), string(example="<!doctype html>..."))},
+)
+async def page(request: web.Request) -> web.Response:
+    """The page that shows this document."""
+    return _file(PAGE, HTML)
+
+
+@routes.get(
+    "/docs/{asset}",
+    auth=Auth.NONE,
+    parameters={"asset": one_of(*TYPES)},
+    answers={200: Media(("text/javascript", "text/css", "image/png"), {})},
+    errors=(404,),
+)
+async def asset(request: web.Request) -> web.Response:
+    """A file that the page loads."""
+    name = request.match_info["asset"]
+    if name not in TYPES:
+        raise NotFound("file")
+    return _file(name, TYPES[name])
+
+
+def _file(name: str, content_type: str) -> web.Response:
+    headers = {**HEADERS, "Content-Type": content_type, "Cache-Control": "no-cache"}
+    return web.Response(body=contents()[name], headers=headers)

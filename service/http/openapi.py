@@ -1,0 +1,204 @@
+"""The OpenAPI 3.1 document, made from the routes and from the schemas that validate."""
+
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from aiohttp import hdrs, web
+
+from service.http.errors import SETTINGS
+from service.http.openapi_inputs import schema_of
+from service.http.openapi_parts import ANY_ERROR, ERRORS, HEADERS, INFO, SECURITY_SCHEMES
+from service.http.responses import JSON
+from service.http.routes import Auth, Operation, RouteTableDef
+from service.http.schemas import ByDialect, Media, Named, string
+
+DOCUMENT = web.AppKey("document", bytes)
+"""The document as JSON. Set by the application's wiring, once every route stands."""
+
+REQUEST_ID = {"X-Request-ID": {"$ref": "#/components/headers/X-Request-ID"}}
+SECURITY: Mapping[Auth, list[dict[str, list[str]]]] = {
+    Auth.REQUIRED: [{"Token": []}],
+    Auth.OPTIONAL: [{"Token": []}, {}],
+    Auth.NONE: [],
+}
+
+routes = RouteTableDef(tag="Operations")
+
+
+@routes.get(
+    "/openapi.json",
+    auth=Auth.NONE,
+    answers={
+        200: {
+            "type": "object",
+            "properties": {"openapi": string(example="3.1.0")},
+            "required": ["openapi", "info", "paths", "components"],
+            "examples": [{"openapi": "3.1.0", "info": {}, "paths": {}, "components": {}}],
+        }
+    },
+)
+async def show(request: web.Request) -> web.Response:
+    """This document."""
+    return web.Response(body=request.app[DOCUMENT], headers={"Content-Type": JSON})
+
+
+def render_document(app: web.Application) -> bytes:
+    """The document of every route that ``app`` has by now, in the dialect it is set to."""
+    return orjson.dumps(Document(app[SETTINGS].realworld_strict).of(app))
+
+
+class Document:
+    """Puts the document together in one of the two dialects."""
+
+    def __init__(self, strict: bool) -> None:
+        self.strict = strict
+        self.schemas: dict[str, Any] = {"Error": self.resolve(ANY_ERROR)}
+
+    def of(self, app: web.Application) -> dict[str, Any]:
+        """The whole document."""
+        paths: dict[str, dict[str, Any]] = {}
+        for method, path, handler in documented_routes(app):
+            paths.setdefault(path, {})[method.lower()] = self.operation(path, handler)
+        tags = {
+            tag: None for path in paths.values() for item in path.values() for tag in item["tags"]
+        }
+        return {
+            "openapi": "3.1.0",
+            "info": INFO,
+            "servers": [{"url": "/"}],
+            "tags": [{"name": tag} for tag in tags],
+            "paths": paths,
+            "components": {
+                "schemas": self.schemas,
+                "responses": {
+                    error.name: self.error_response(error.example, error.headers)
+                    | {"description": error.description}
+                    for error in ERRORS.values()
+                },
+                "headers": HEADERS,
+                "securitySchemes": SECURITY_SCHEMES,
+            },
+        }
+
+    def operation(self, path: str, handler: Any) -> dict[str, Any]:
+        """What the document says of one method of one path."""
+        operation: Operation = handler.operation
+        text = inspect.getdoc(handler) or handler.__name__
+        first = " ".join(text.partition("\n\n")[0].split())
+        tag = operation.tag or handler.__module__.rpartition(".")[2].capitalize()
+        said: dict[str, Any] = {
+            "operationId": f"{handler.__module__.rpartition('.')[2]}_{handler.__name__}",
+            "tags": [tag],
+            "summary": re.split(r"[:;.](?:\s|$)", first)[0].replace("``", ""),
+            "description": text.replace("``", "`"),
+            "security": SECURITY[operation.auth],
+        }
+        parameters = [*self.path_parameters(path, operation), *self.query_parameters(operation)]
+        if parameters:
+            said["parameters"] = parameters
+        if operation.body is not None:
+            said["requestBody"] = {
+                "required": True,
+                "content": self.json(schema_of(operation.body)),
+            }
+        statuses = {self.resolve(status): body for status, body in operation.answers.items()}
+        said["responses"] = {
+            str(status): self.response(status, statuses.get(status), status in statuses)
+            for status in sorted({*statuses, *self.errors(operation, bool(parameters))})
+        }
+        return said
+
+    def path_parameters(self, path: str, operation: Operation) -> Iterator[dict[str, Any]]:
+        """The parts of the path that stand in braces."""
+        for name in re.findall(r"{(\w+)", path):
+            schema = self.resolve(operation.parameters.get(name, string(example=name)))
+            yield {"name": name, "in": "path", "required": True, "schema": schema}
+
+    def query_parameters(self, operation: Operation) -> Iterator[dict[str, Any]]:
+        """What the handler reads from the query string, with its bounds and defaults."""
+        if operation.query is None:
+            return
+        for name, validator in operation.query.validators.items():
+            schema = schema_of(validator)
+            if (default := operation.query.defaults[name]) is not None:
+                schema = {**schema, "default": default}
+            yield {"name": name, "in": "query", "required": False, "schema": schema}
+
+    def errors(self, operation: Operation, has_parameters: bool) -> Iterator[int]:
+        """The statuses of the errors that this operation can answer with."""
+        invalid = 422 if self.strict else 400
+        if operation.auth is Auth.REQUIRED:
+            yield 401
+        if has_parameters:
+            yield invalid
+        if operation.body is not None:
+            yield from (invalid, 408, 413)
+        yield from operation.errors
+        yield from (500, 503)
+
+    def response(self, status: int, body: Any, is_answer: bool) -> dict[str, Any]:
+        """One answer: the route's own, or one of the errors that all routes share."""
+        if not is_answer:
+            return {"$ref": f"#/components/responses/{ERRORS[status].name}"}
+        said: dict[str, Any] = {
+            "description": DESCRIPTIONS.get(status, HTTPStatus(status).phrase),
+            "headers": REQUEST_ID,
+        }
+        if isinstance(body, Media):
+            schema = self.resolve(body.schema)
+            said["content"] = {kind: {"schema": schema} for kind in body.types}
+        elif body is not None:
+            said["content"] = self.json(body)
+        return said
+
+    def error_response(self, example: Any, headers: tuple[str, ...]) -> dict[str, Any]:
+        """An error of the one shape."""
+        referred = {name: {"$ref": f"#/components/headers/{name}"} for name in headers}
+        schema = {"$ref": "#/components/schemas/Error"}
+        content = {"application/json": {"schema": schema, "example": example}}
+        return {"headers": REQUEST_ID | referred, "content": content}
+
+    def json(self, schema: Any) -> dict[str, Any]:
+        """A JSON body with its example."""
+        content = {"schema": self.resolve(schema), "example": self.example(schema)}
+        return {"application/json": content}
+
+    def resolve(self, schema: Any) -> Any:
+        """``schema`` in this dialect, with references in place of what has a name."""
+        if isinstance(schema, ByDialect):
+            return self.resolve(schema.strict if self.strict else schema.default)
+        if isinstance(schema, Named):
+            if schema.name not in self.schemas:
+                self.schemas[schema.name] = self.resolve(schema.schema)
+            return {"$ref": f"#/components/schemas/{schema.name}"}
+        if isinstance(schema, Mapping):
+            return {name: self.resolve(value) for name, value in schema.items()}
+        if isinstance(schema, list):
+            return [self.resolve(value) for value in schema]
+        return schema
+
+    def example(self, schema: Any) -> Any:
+        """A value that fits ``schema``, from the examples of its leaves."""
+        if isinstance(schema, ByDialect):
+            return self.example(schema.strict if self.strict else schema.default)
+        if isinstance(schema, Named):
+            return self.example(schema.schema)
+        if "examples" in schema:
+            return schema["examples"][0]
+        if "properties" in schema:
+            return {name: self.example(part) for name, part in schema["properties"].items()}
+        return [self.example(schema["items"])]
+
+
+DESCRIPTIONS = {200: "Done.", 201: "Made.", 204: "Done; the answer is empty."}
+
+
+def documented_routes(app: web.Application) -> Iterator[tuple[str, str, Any]]:
+    """Method, path and handler of every route; aiohttp adds a ``HEAD`` to each ``GET``."""
+    for route in app.router.routes():
+        if route.resource is not None and route.method != hdrs.METH_HEAD:
+            yield route.method, route.resource.canonical, route.handler

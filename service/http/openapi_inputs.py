@@ -1,0 +1,58 @@
+"""What is accepted, as JSON Schema: read off the very validators that decide."""
+
+from typing import Any
+
+import voluptuous as vol
+
+from service.http.parameters import Number, filter_text
+from service.http.schemas import Schema, nullable
+from service.http.validation import Text, TextOrNull, something_to_change
+
+
+def schema_of(validator: Any) -> Schema:
+    """What ``validator`` accepts. Raises ``TypeError`` for one that it does not know.
+
+    A validator of another kind brings its schema itself, by ``documented_as``.
+    """
+    if hasattr(validator, "json_schema"):
+        return validator.json_schema
+    if isinstance(validator, vol.Schema):
+        return _object(validator.schema)
+    if isinstance(validator, vol.All):
+        return _all(validator)
+    if isinstance(validator, Text):
+        return _text(validator)
+    if isinstance(validator, Number):
+        return {"type": "integer", "minimum": validator.lowest, "maximum": validator.highest}
+    if validator is filter_text:
+        return {"type": "string"}
+    raise TypeError(f"the document cannot tell what {validator!r} accepts")
+
+
+def _object(fields: dict[Any, Any]) -> Schema:
+    properties = {str(name): schema_of(validator) for name, validator in fields.items()}
+    required = [str(name) for name in fields if isinstance(name, vol.Required)]
+    schema = {"type": "object", "properties": properties}
+    return {**schema, "required": required} if required else schema
+
+
+def _all(validator: vol.All) -> Schema:
+    """The fields of a wrapper: the checks around them are known, or not of any shape."""
+    fields = next(part for part in validator.validators if isinstance(part, vol.Schema))
+    schema = _object(fields.schema)
+    if something_to_change in validator.validators:
+        return {**schema, "minProperties": 1}
+    return schema
+
+
+def _text(validator: Text) -> Schema:
+    schema = {"type": "string", "minLength": validator.shortest, "examples": [validator.example]}
+    if validator.longest is not None:
+        schema["maxLength"] = validator.longest
+    if validator.form is not None:
+        schema["format"] = validator.form
+    if isinstance(validator, TextOrNull):
+        # The empty text is accepted too: it means null.
+        return nullable({**schema, "minLength": 0})
+    # Blank is as good as missing.
+    return {**schema, "pattern": r"\S"}

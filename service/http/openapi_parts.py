@@ -1,0 +1,136 @@
+"""The parts of the document that no route decides: errors, headers, how to sign in."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from service.http.schemas import array_of, string
+
+INFO = {
+    "title": "Conduit Accounts",
+    "version": "2.0.0",
+    "summary": "User accounts, and the RealWorld API.",
+    "description": (
+        "Every error has one shape: messages by field for people, a stable `code` for programs. "
+        "Fields that a body has beyond those listed are ignored.\n\n"
+        "Any path can also answer 404 and 405 to what no route takes, 417 to an `Expect` header "
+        "other than `100-continue`, and 400 to bytes that are not HTTP, all in the same shape."
+    ),
+    "license": {"name": "MIT License", "identifier": "MIT"},
+}
+
+SECURITY_SCHEMES = {
+    "Token": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Authorization",
+        "description": (
+            "The word `Token`, one space, and the `token` of a registration or login: "
+            "`Token eyJhbGciOi...`. Enter all of it here."
+        ),
+    }
+}
+
+HEADERS = {
+    "X-Request-ID": {
+        "description": "The request's id in the log: the client's own, or a new one.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
+        "example": "3f1c9a2b7d4e-1a",
+    },
+    "Retry-After": {
+        "description": "Seconds to wait before the next try.",
+        "schema": {"type": "integer", "minimum": 0},
+        "example": 2,
+    },
+    "WWW-Authenticate": {
+        "description": "The scheme that would be accepted.",
+        "schema": {"type": "string", "const": "Token"},
+        "example": "Token",
+    },
+}
+
+ANY_ERROR = {
+    "type": "object",
+    "description": "Messages by the field or subject that they are about, and a stable code.",
+    "properties": {
+        "errors": {
+            "type": "object",
+            "additionalProperties": {**array_of({"type": "string"}), "minItems": 1},
+            "minProperties": 1,
+            "examples": [{"email": ["can't be blank"]}],
+        },
+        "code": string(example="invalid_input"),
+    },
+    "required": ["errors", "code"],
+    "additionalProperties": False,
+}
+
+
+@dataclass(frozen=True)
+class SharedError:
+    """An error answer that stands once in the document."""
+
+    name: str
+    description: str
+    code: str
+    subject: str
+    message: str
+    headers: tuple[str, ...] = ()
+
+    @property
+    def example(self) -> dict[str, Any]:
+        """The body, in the one shape."""
+        return {"errors": {self.subject: [self.message]}, "code": self.code}
+
+
+_INVALID = SharedError(
+    "InvalidInput", "Every faulty field is named.", "invalid_input", "email", "can't be blank"
+)
+
+ERRORS = {
+    400: _INVALID,
+    401: SharedError(
+        "Unauthorized",
+        "Wrong credentials, or no token that counts.",
+        *("token_missing", "token", "is missing"),
+        headers=("WWW-Authenticate",),
+    ),
+    403: SharedError(
+        "Forbidden",
+        "Signed in, but it is another's.",
+        *("forbidden", "article", "forbidden"),
+    ),
+    404: SharedError("NotFound", "No such thing.", "not_found", "article", "not found"),
+    408: SharedError(
+        "RequestTimeout",
+        "The body took too long to arrive.",
+        *("request_timeout", "body", "took too long to arrive"),
+    ),
+    409: SharedError(
+        "Conflict",
+        "Taken; every field whose value is taken is named.",
+        *("already_taken", "email", "has already been taken"),
+    ),
+    410: SharedError("Gone", "It has expired.", "expired", "token", "has expired"),
+    413: SharedError(
+        "BodyTooLarge", "The body is over the limit.", "body_too_large", "body", "is too large"
+    ),
+    422: _INVALID,
+    429: SharedError(
+        "TooManyRequests",
+        "Too many attempts.",
+        *("too_many_requests", "requests", "are too many"),
+        headers=("Retry-After",),
+    ),
+    500: SharedError(
+        "InternalError",
+        "A fault of ours; the log has it under the request's id.",
+        *("internal_error", "server", "internal error"),
+    ),
+    503: SharedError(
+        "Unavailable",
+        "The database or the password workers cannot take the request now.",
+        *("database_unavailable", "database", "is not available"),
+        headers=("Retry-After",),
+    ),
+}

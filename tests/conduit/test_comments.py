@@ -1,0 +1,149 @@
+import asyncpg
+import pytest
+
+from tests.answers import assert_error
+from tests.conduit.writing import JSON, TIME, close_account, follow, profile, publish, say
+from tests.conftest import Client, Dialect
+
+COMMENTS = "/api/articles/dragons/comments"
+NO_COMMENT = {"comment": ["not found"]}
+
+
+async def test_a_comment_is_answered(speaker: Client, dialect: Dialect) -> None:
+    token = await speaker.register("alice")
+    await publish(speaker, token, "Dragons")
+    answer = await speaker.post(COMMENTS, {"comment": {"body": "Thank you!"}}, token=token)
+    comment = answer.body["comment"]
+    expected = {
+        "id": comment["id"],
+        "createdAt": comment["createdAt"],
+        "updatedAt": comment["createdAt"],
+        "body": "Thank you!",
+        "author": profile("alice", dialect.no_bio),
+    }
+    assert (answer.status, answer.body) == (201, {"comment": expected})
+    assert isinstance(comment["id"], int)
+    assert TIME.fullmatch(comment["createdAt"])
+
+
+async def test_an_article_without_comments_has_an_empty_list(speaker: Client) -> None:
+    token = await speaker.register("alice")
+    await publish(speaker, token, "Dragons")
+    answer = await speaker.get(COMMENTS)
+    assert (answer.status, answer.body) == (200, {"comments": []})
+
+
+async def test_comments_are_listed_newest_first(speaker: Client) -> None:
+    alice, bob = await speaker.register("alice"), await speaker.register("bob")
+    await publish(speaker, alice, "Dragons")
+    await publish(speaker, alice, "Others")
+    said = [await say(speaker, token, "dragons", body) for token, body in [
+        (alice, "first"), (bob, "second\n<i>line</i> 😀"), (alice, "first")
+    ]]  # fmt: skip
+    await say(speaker, alice, "others")
+    answer = await speaker.get(COMMENTS)
+    assert (answer.status, answer.body) == (200, {"comments": said[::-1]})
+
+
+async def test_comments_of_one_moment_are_listed_by_their_ids(
+    client: Client, alice: str, db: asyncpg.Connection
+) -> None:
+    await publish(client, alice, "Dragons")
+    await db.execute(
+        """
+        insert into comments (article_id, author_id, body)
+        select articles.id, articles.author_id, 'comment ' || n
+        from articles cross join generate_series(1, 1001) as n
+        """
+    )
+    shown = (await client.get(COMMENTS)).body["comments"]
+    assert [comment["body"] for comment in shown] == [f"comment {n}" for n in range(1001, 1, -1)]
+    pages = [
+        (await client.get(f"{COMMENTS}?limit=300&offset={offset}")).body["comments"]
+        for offset in range(0, 1200, 300)
+    ]
+    assert [comment["body"] for page in pages for comment in page] == [
+        f"comment {n}" for n in range(1001, 0, -1)
+    ]
+    beyond = await client.get(f"{COMMENTS}?offset={2**63 - 1}")
+    assert (beyond.status, beyond.body) == (200, {"comments": []})
+
+
+async def test_whether_a_commenter_is_followed_depends_on_who_asks(
+    client: Client, alice: str, bob: str
+) -> None:
+    await publish(client, alice, "Dragons")
+    await say(client, alice, "dragons")
+    await say(client, bob, "dragons")
+    await follow(client, bob, "alice")
+    seen = {
+        name: [
+            comment["author"]["following"]
+            for comment in (await client.get(COMMENTS, token=token)).body["comments"]
+        ]
+        for name, token in {"alice": alice, "bob": bob, "nobody": None, "stale": "stale"}.items()
+    }
+    assert seen == {
+        "alice": [False, False],
+        "bob": [False, True],
+        "nobody": [False, False],
+        "stale": [False, False],
+    }
+
+
+async def test_a_deleted_comment_is_gone(speaker: Client) -> None:
+    token = await speaker.register("alice")
+    await publish(speaker, token, "Dragons")
+    first, second = [await say(speaker, token, "dragons") for _ in range(2)]
+    path = f"{COMMENTS}/{first['id']}"
+    answer = await speaker.delete(path, token=token, headers=JSON, data=b"")
+    assert (answer.status, answer.body) == (204, None)
+    assert (await speaker.get(COMMENTS)).body == {"comments": [second]}
+    assert_error(await speaker.delete(path, token=token), 404, "not_found", NO_COMMENT)
+
+
+@pytest.mark.parametrize("stranger", ["bob", "the article's author"])
+async def test_another_s_comment_cannot_be_deleted(
+    client: Client, alice: str, bob: str, stranger: str
+) -> None:
+    commenter, other = (alice, bob) if stranger == "bob" else (bob, alice)
+    await publish(client, alice, "Dragons")
+    comment = await say(client, commenter, "dragons")
+    answer = await client.delete(f"{COMMENTS}/{comment['id']}", token=other)
+    assert_error(answer, 403, "forbidden", {"comment": ["forbidden"]})
+    assert (await client.get(COMMENTS)).body == {"comments": [comment]}
+
+
+async def test_a_comment_is_not_found_below_another_article(client: Client, alice: str) -> None:
+    await publish(client, alice, "Dragons")
+    await publish(client, alice, "Others")
+    comment = await say(client, alice, "dragons")
+    path = f"/api/articles/others/comments/{comment['id']}"
+    assert_error(await client.delete(path, token=alice), 404, "not_found", NO_COMMENT)
+    assert (await client.get(COMMENTS)).body == {"comments": [comment]}
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        *("0", "-1", "1.5", "abc", "1e3", "%20", "%00", "%FF", "٣", "²", "1%3Bdrop", "null"),
+        *(str(2**63 - 1), str(2**63), "9" * 19, "9" * 5000),
+    ],
+    ids=lambda number: number[:20],
+)
+async def test_what_is_no_comment_s_id_is_not_found(
+    client: Client, alice: str, number: str
+) -> None:
+    await publish(client, alice, "Dragons")
+    comment = await say(client, alice, "dragons")
+    answer = await client.delete(f"{COMMENTS}/{number}", token=alice)
+    assert_error(answer, 404, "not_found", NO_COMMENT)
+    assert (await client.get(COMMENTS)).body == {"comments": [comment]}
+
+
+async def test_a_deleted_user_s_comments_are_gone(client: Client, alice: str, bob: str) -> None:
+    await publish(client, alice, "Dragons")
+    kept = await say(client, alice, "dragons")
+    await say(client, bob, "dragons")
+    await close_account(client, bob, "bob")
+    assert (await client.get(COMMENTS)).body == {"comments": [kept]}

@@ -1,0 +1,104 @@
+import asyncio
+
+import asyncpg
+import pytest
+
+import sql
+from tests.conduit.writing import close_account, follow, like, profile, publish, slugs_of
+from tests.conftest import Client, Dialect
+
+FAVORITE = "/api/articles/dragons/favorite"
+
+
+async def test_a_favorite_answers_the_article(speaker: Client, dialect: Dialect) -> None:
+    token = await speaker.register("alice")
+    published = await publish(speaker, token, "Dragons")
+    for _ in range(2):  # Twice is once.
+        answer = await speaker.post(FAVORITE, token=token)
+        expected = {"article": {**published, "favorited": True, "favoritesCount": 1}}
+        assert (answer.status, answer.body) == (200, expected)
+        assert answer.body["article"]["author"] == profile("alice", dialect.no_bio)
+        assert (await speaker.get("/api/articles/dragons", token=token)).body == expected
+    for _ in range(2):
+        answer = await speaker.delete(FAVORITE, token=token)
+        assert (answer.status, answer.body) == (200, {"article": published})
+
+
+async def test_favorites_are_those_of_the_one_who_asks(
+    client: Client, alice: str, bob: str
+) -> None:
+    await publish(client, alice, "Dragons", tagList=["t"])
+    await like(client, bob, "dragons")
+    await follow(client, bob, "alice")
+    expected = {"alice": False, "bob": True, "nobody": False, "stale": False}
+    tokens = {"alice": alice, "bob": bob, "nobody": None, "stale": "stale"}
+    for path in [
+        "/api/articles/dragons",
+        "/api/articles",
+        "/api/articles?tag=t",
+        "/api/articles?author=alice",
+        "/api/articles?favorited=bob",
+        "/api/articles?tag=t&author=alice",
+        "/api/articles?tag=t&favorited=bob",
+        "/api/articles?author=alice&favorited=bob",
+        "/api/articles?tag=t&author=alice&favorited=bob",
+    ]:
+        for name, token in tokens.items():
+            body = (await client.get(path, token=token)).body
+            article = body["article"] if "article" in body else body["articles"][0]
+            seen = (article["favorited"], article["author"]["following"])
+            assert seen == (expected[name], expected[name]), (path, name)
+            assert article["favoritesCount"] == 1
+
+
+async def test_the_count_is_of_all_and_falls_again(client: Client, alice: str, bob: str) -> None:
+    await publish(client, alice, "Dragons")
+    await like(client, alice, "dragons")
+    await like(client, bob, "dragons")
+    for token, left in [(alice, 1), (alice, 1), (bob, 0)]:
+        answer = await client.delete(FAVORITE, token=token)
+        article = answer.body["article"]
+        assert (article["favorited"], article["favoritesCount"]) == (False, left)
+
+
+async def test_simultaneous_favorites_all_count(
+    client: Client, alice: str, db: asyncpg.Connection
+) -> None:
+    await publish(client, alice, "Dragons")
+    tokens = await asyncio.gather(*[client.register(f"fan{n}") for n in range(10)])
+    await asyncio.gather(*[like(client, token, "dragons") for token in tokens * 3])
+    article = (await client.get("/api/articles/dragons")).body["article"]
+    assert article["favoritesCount"] == 10
+    await asyncio.gather(*[client.delete(FAVORITE, token=token) for token in tokens * 3])
+    article = (await client.get("/api/articles/dragons")).body["article"]
+    assert article["favoritesCount"] == 0
+    assert await sql.counts.find_wrong(db) == []
+
+
+async def test_favorites_are_listed_by_the_age_of_the_articles(
+    client: Client, alice: str, bob: str
+) -> None:
+    for title in ("first", "second", "third"):
+        await publish(client, alice, title)
+    await like(client, bob, "third", "first", "second")
+    answer = await client.get("/api/articles?favorited=bob")
+    assert slugs_of(answer) == ["third", "second", "first"]
+
+
+@pytest.mark.parametrize("leaving", ["alice", "bob"])
+async def test_a_deleted_user_s_favorites_are_gone(
+    client: Client, alice: str, bob: str, db: asyncpg.Connection, leaving: str
+) -> None:
+    await publish(client, alice, "Dragons")
+    await publish(client, bob, "Bees")
+    for token in (alice, bob):
+        await like(client, token, "dragons", "bees")
+    await close_account(client, {"alice": alice, "bob": bob}[leaving], leaving)
+    kept = {"alice": "bees", "bob": "dragons"}[leaving]
+    shown = (await client.get(f"/api/articles/{kept}")).body["article"]
+    assert shown["favoritesCount"] == 1
+    assert (await client.get(f"/api/articles?favorited={leaving}")).body == {
+        "articles": [],
+        "articlesCount": 0,
+    }
+    assert await sql.counts.find_wrong(db) == []

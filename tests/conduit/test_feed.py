@@ -1,0 +1,134 @@
+import random
+
+import asyncpg
+import pytest
+
+from tests.answers import assert_error
+from tests.conduit.writing import (
+    article_like,
+    close_account,
+    follow,
+    like,
+    profile,
+    publish,
+    slugs_of,
+)
+from tests.conftest import Client, Dialect
+
+FEED = "/api/articles/feed"
+
+
+async def test_the_feed_of_who_follows_nobody_is_empty(speaker: Client) -> None:
+    token = await speaker.register("alice")
+    await publish(speaker, token)
+    await publish(speaker, await speaker.register("bob"))
+    answer = await speaker.get(FEED, token=token)
+    assert (answer.status, answer.body) == (200, {"articles": [], "articlesCount": 0})
+
+
+async def test_the_feed_shows_the_articles_of_followed_authors(
+    speaker: Client, dialect: Dialect
+) -> None:
+    alice, bob, carol = [await speaker.register(name) for name in ("alice", "bob", "carol")]
+    await follow(speaker, alice, "bob", "carol")
+    one = await publish(speaker, bob, "One")
+    await publish(speaker, alice, "Own")
+    two = await publish(speaker, carol, "Two", tagList=[])
+    await publish(speaker, await speaker.register("dave"), "Stranger")
+    await like(speaker, alice, "one")
+    answer = await speaker.get(FEED, token=alice)
+    bob_shown = profile("bob", dialect.no_bio, following=True)
+    carol_shown = profile("carol", dialect.no_bio, following=True)
+    liked = {"favorited": True, "favoritesCount": 1}
+    assert answer.status == 200
+    assert answer.body == {
+        "articles": [
+            article_like(two, carol_shown, "two", title="Two", body=None, tagList=[]),
+            article_like(one, bob_shown, "one", title="One", body=None, **liked),
+        ],
+        "articlesCount": 2,
+    }
+
+
+async def test_the_feed_takes_a_user(client: Client) -> None:
+    answer = await client.get(FEED)
+    assert_error(answer, 401, "token_missing", {"token": ["is missing"]})
+    answer = await client.get(FEED, token="stale")
+    assert_error(answer, 401, "token_invalid", {"token": ["is invalid"]})
+
+
+async def test_the_feed_follows_every_change(client: Client, alice: str, bob: str) -> None:
+    async def feed() -> tuple[list[str], int]:
+        answer = await client.get(FEED, token=alice)
+        return slugs_of(answer), answer.body["articlesCount"]
+
+    await publish(client, bob, "One")
+    await follow(client, alice, "bob")
+    assert await feed() == (["one"], 1)
+    await publish(client, bob, "Two")
+    assert await feed() == (["two", "one"], 2)
+    await client.put("/api/articles/one", {"article": {"title": "Uno"}}, token=bob)
+    assert await feed() == (["two", "uno"], 2)
+    await client.delete("/api/articles/two", token=bob)
+    assert await feed() == (["uno"], 1)
+    await client.delete("/api/profiles/bob/follow", token=alice)
+    assert await feed() == ([], 0)
+    await follow(client, alice, "bob")
+    assert await feed() == (["uno"], 1)
+    await close_account(client, bob, "bob")
+    assert await feed() == ([], 0)
+
+
+PEOPLE_AND_ARTICLES = """
+    with author as (
+        insert into users (username, username_key, email, email_key, password_hash)
+        select name, name, name, name, '' from unnest($1::text[]) as name
+        returning id, username
+    ),
+    followed as (
+        insert into follows (follower_id, followed_id)
+        select users.id, author.id from users cross join author where users.username = 'alice'
+    ),
+    article as (
+        insert into articles (author_id, slug, title, description, body, created_at)
+        select author.id, slug, slug, 'd', 'b', now() - age * interval '1 second'
+        from unnest($2::text[], $3::text[], $4::int[]) as given (name, slug, age)
+        join author on author.username = given.name
+        returning id, slug
+    )
+    insert into article_slugs (slug, article_id) select slug, id from article
+"""
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_every_page_of_the_feed_is_that_of_the_plain_list(
+    client: Client, alice: str, db: asyncpg.Connection, seed: int
+) -> None:
+    """Whatever the mix of busy and idle authors, and with many articles of one moment."""
+    dice = random.Random(seed)
+    people = [f"author{n}" for n in range(dice.choice([1, 3, 12]))]
+    weights = [dice.choice([1, 5, 100]) for _ in people]
+    total = 150
+    names = dice.choices(people, weights, k=total)
+    ages = [dice.randrange(dice.choice([2, 40, 10_000])) for _ in range(total)]
+    slugs = [f"slug-{n}" for n in range(total)]
+    await db.execute(PEOPLE_AND_ARTICLES, people, names, slugs, ages)
+    rows = await db.fetch("select slug from articles order by created_at desc, id desc")
+    expected = [row["slug"] for row in rows]
+    assert len(expected) == total
+    pages = [(100, 0), (100, 100), (1, 149), (20, 140), (20, 150), (1, 2**63 - 1)]
+    pages += [(dice.randint(1, 100), dice.randrange(160)) for _ in range(20)]
+    for limit, offset in pages:
+        answer = await client.get(f"{FEED}?limit={limit}&offset={offset}", token=alice)
+        assert slugs_of(answer) == expected[offset : offset + limit], (limit, offset)
+        assert answer.body["articlesCount"] == total
+
+
+async def test_the_feed_shows_twenty_unless_told(
+    client: Client, alice: str, db: asyncpg.Connection
+) -> None:
+    slugs = [f"slug-{n}" for n in range(25)]
+    await db.execute(PEOPLE_AND_ARTICLES, ["bob"], ["bob"] * 25, slugs, list(range(25)))
+    assert slugs_of(await client.get(FEED, token=alice)) == slugs[:20]
+    answer = await client.get(f"{FEED}?limit=&offset=", token=alice)
+    assert slugs_of(answer) == slugs[:20]

@@ -1,0 +1,167 @@
+from itertools import product
+from typing import Any
+
+import asyncpg
+import pytest
+
+from tests.conduit.writing import article_like, follow, like, profile, publish, slugs_of
+from tests.conftest import Client, Dialect
+
+EMPTY = {"articles": [], "articlesCount": 0}
+
+# Title (which is the slug), author, tags, and whose favorite it is.
+WORLD = [
+    ("one", "alice", ["a"], ["alice"]),
+    ("two", "alice", ["a", "b"], ["bob"]),
+    ("three", "alice", [], ["alice", "bob"]),
+    ("four", "bob", ["b", "a"], ["alice"]),
+    ("five", "bob", ["b"], []),
+    ("six", "alice", ["b"], ["bob", "alice"]),
+    ("seven", "bob", ["A"], ["bob"]),
+]
+
+
+async def make_world(client: Client) -> dict[str, str]:
+    """Publish and like what ``WORLD`` says; returns the tokens by name."""
+    tokens = {name: await client.register(name) for name in ("alice", "bob", "carol")}
+    for title, author, tags, fans in WORLD:
+        await publish(client, tokens[author], title, tagList=tags)
+        for fan in fans:
+            await like(client, tokens[fan], title)
+    return tokens
+
+
+async def test_without_articles_the_list_is_empty(speaker: Client) -> None:
+    answer = await speaker.get("/api/articles")
+    assert (answer.status, answer.body) == (200, EMPTY)
+
+
+async def test_articles_are_listed_newest_first_without_bodies(
+    speaker: Client, dialect: Dialect
+) -> None:
+    alice, bob = await speaker.register("alice"), await speaker.register("bob")
+    one = await publish(speaker, alice, "One")
+    two = await publish(speaker, bob, "Two", tagList=["b", "a"])
+    await follow(speaker, alice, "bob")
+    await like(speaker, alice, "two")
+    author = profile("bob", dialect.no_bio, following=True)
+    changes: dict[str, Any] = {"title": "Two", "tagList": ["b", "a"]}
+    changes |= {"favorited": True, "favoritesCount": 1, "body": None}
+    answer = await speaker.get("/api/articles", token=alice)
+    assert answer.status == 200
+    assert answer.body == {
+        "articles": [
+            article_like(two, author, "two", **changes),
+            article_like(one, profile("alice", dialect.no_bio), "one", title="One", body=None),
+        ],
+        "articlesCount": 2,
+    }
+
+
+async def test_every_combination_of_filters_lists_just_what_matches(client: Client) -> None:
+    await make_world(client)
+    tags = [None, "a", "b", "A", "unknown"]
+    names = [None, "alice", "BOB", "carol", "unknown"]
+    for tag, author, favorited in product(tags, names, names):
+        given = {"tag": tag, "author": author, "favorited": favorited}
+        params = {name: value for name, value in given.items() if value is not None}
+        expected = [
+            title
+            for title, writer, its_tags, fans in reversed(WORLD)
+            if (tag is None or tag in its_tags)
+            and (author is None or author.lower() == writer)
+            and (favorited is None or favorited.lower() in fans)
+        ]
+        answer = await client.get("/api/articles", params=params)
+        assert (slugs_of(answer), answer.body["articlesCount"]) == (expected, len(expected)), params
+        assert all("body" not in article for article in answer.body["articles"])
+
+
+async def test_a_parameter_without_a_value_is_not_given(client: Client) -> None:
+    await make_world(client)
+    answer = await client.get("/api/articles?tag=&author=&favorited=&limit=&offset=&other=1")
+    assert slugs_of(answer) == [title for title, *_ in reversed(WORLD)]
+
+
+async def test_the_order_is_that_of_publishing_not_of_updating(client: Client) -> None:
+    tokens = await make_world(client)
+    await client.put("/api/articles/one", {"article": {"body": "new"}}, token=tokens["alice"])
+    answer = await client.get("/api/articles")
+    assert slugs_of(answer) == [title for title, *_ in reversed(WORLD)]
+
+
+async def test_an_author_is_found_by_a_new_name(client: Client) -> None:
+    tokens = await make_world(client)
+    await client.put("/api/user", {"user": {"username": "Zoë"}}, token=tokens["bob"])
+    answer = await client.get("/api/articles", params={"author": "ZOE\u0308"})
+    assert slugs_of(answer) == ["seven", "five", "four"]
+    assert (await client.get("/api/articles?author=bob")).body == EMPTY
+
+
+MANY = 150
+MANY_ARTICLES = """
+    with article as (
+        insert into articles (author_id, slug, title, description, body, tag_list)
+        select users.id, 'same-' || n, 'Same', 'd', 'b', array['t']
+        from users cross join generate_series(1, $1::int) as n
+        where users.username = 'bob'
+        returning id, slug
+    )
+    insert into article_slugs (slug, article_id) select slug, id from article
+"""
+FILTERS = {
+    "tag": "t",
+    "author": "bob",
+    "favorited": "bob",
+}
+COMBINATIONS = [
+    "&".join(f"{name}={FILTERS[name]}" for name, on in zip(FILTERS, chosen, strict=True) if on)
+    for chosen in product([False, True], repeat=3)
+]
+
+
+@pytest.fixture
+async def many(client: Client, alice: str, bob: str, db: asyncpg.Connection) -> str:
+    """Articles of Bob's, all of one moment, each a favorite of his; a follower's token."""
+    await db.execute(MANY_ARTICLES, MANY)
+    await db.execute(
+        "insert into favorites (user_id, article_id) select author_id, id from articles"
+    )
+    await follow(client, alice, "bob")
+    return alice
+
+
+PATHS = [f"/api/articles?{combination}&" for combination in COMBINATIONS]
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/api/articles/feed?"])
+async def test_pages_of_one_moment_have_no_gaps_and_no_repeats(
+    client: Client, many: str, path: str
+) -> None:
+    pages = []
+    for offset in range(0, MANY + 40, 40):
+        answer = await client.get(f"{path}limit=40&offset={offset}", token=many)
+        assert answer.body["articlesCount"] == MANY
+        pages.append(slugs_of(answer))
+    whole = [slug for page in pages for slug in page]
+    assert whole == [f"same-{n}" for n in range(MANY, 0, -1)]
+    assert [len(page) for page in pages] == [40, 40, 40, 30, 0]
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/api/articles/feed?"])
+async def test_the_edges_of_paging(client: Client, many: str, path: str) -> None:
+    whole = [f"same-{n}" for n in range(MANY, 0, -1)]
+    for page, expected in [
+        ("", whole[:20]),
+        ("limit=1", whole[:1]),
+        ("limit=100", whole[:100]),
+        ("limit=007", whole[:7]),
+        ("offset=149", whole[149:]),
+        ("offset=150", []),
+        ("offset=151&limit=1", []),
+        (f"offset={2**63 - 1}", []),
+        (f"offset={2**63 - 1}&limit=100", []),
+        (f"offset={2**63 - 2}&limit=1", []),
+    ]:
+        answer = await client.get(path + page, token=many)
+        assert (slugs_of(answer), answer.body["articlesCount"]) == (expected, MANY), page

@@ -1,0 +1,82 @@
+import asyncpg
+
+from tests.conduit.writing import close_account, publish
+from tests.conftest import Client
+
+
+async def tags(client: Client) -> list[str]:
+    answer = await client.get("/api/tags")
+    assert answer.status == 200
+    assert list(answer.body) == ["tags"]
+    listed: list[str] = answer.body["tags"]
+    return listed
+
+
+async def test_without_articles_there_are_no_tags(speaker: Client) -> None:
+    answer = await speaker.get("/api/tags")
+    assert (answer.status, answer.body) == (200, {"tags": []})
+
+
+async def test_the_most_used_tag_is_first_and_equals_are_in_order(speaker: Client) -> None:
+    token = await speaker.register("alice")
+    for used in (["b", "a", "often"], ["often", "c", "sometimes"], ["often", "sometimes"]):
+        await publish(speaker, token, tagList=used)
+    answer = await speaker.get("/api/tags")
+    assert (answer.status, answer.body) == (200, {"tags": ["often", "sometimes", "a", "b", "c"]})
+
+
+async def test_tags_follow_every_change(client: Client, alice: str) -> None:
+    await publish(client, alice, "One", tagList=["a", "b"])
+    await publish(client, alice, "Two", tagList=["b"])
+    assert await tags(client) == ["b", "a"]
+    await client.put("/api/articles/two", {"article": {"tagList": ["a", "c"]}}, token=alice)
+    assert await tags(client) == ["a", "b", "c"]
+    await client.put("/api/articles/one", {"article": {"tagList": []}}, token=alice)
+    assert await tags(client) == ["a", "c"]
+    await client.put("/api/articles/two", {"article": {"body": "new"}}, token=alice)
+    assert await tags(client) == ["a", "c"]
+    await client.delete("/api/articles/two", token=alice)
+    assert await tags(client) == []
+
+
+async def test_a_tag_goes_with_its_author(client: Client, alice: str, bob: str) -> None:
+    await publish(client, alice, "One", tagList=["alice's", "shared"])
+    await publish(client, bob, "Two", tagList=["bob's", "shared"])
+    await close_account(client, alice, "alice")
+    assert await tags(client) == ["bob's", "shared"]
+
+
+async def test_the_hundred_most_used_are_listed(
+    client: Client, alice: str, db: asyncpg.Connection
+) -> None:
+    # Tag n stands on n articles: many of near counts, so that coarse order would show.
+    await db.execute(
+        """
+        insert into articles (author_id, slug, title, description, body, tag_list)
+        select users.id, 's' || place, 't', 'd', 'b',
+            array(select 'tag ' || n from generate_series(place, 130) as n)
+        from users cross join generate_series(1, 130) as place
+        """
+    )
+    assert await tags(client) == [f"tag {n}" for n in range(130, 30, -1)]
+
+
+async def test_tags_keep_their_order_each_once_without_blanks(client: Client, alice: str) -> None:
+    given = ["z", " a ", "", "z", "  ", "a", "m", "\t", "Z"]
+    article = await publish(client, alice, "One", tagList=given)
+    assert article["tagList"] == ["z", "a", "m", "Z"]
+    shown = await client.get("/api/articles/one")
+    assert shown.body["article"]["tagList"] == ["z", "a", "m", "Z"]
+    listed = await client.get("/api/articles?tag=a")
+    assert listed.body["articles"][0]["tagList"] == ["z", "a", "m", "Z"]
+    assert await tags(client) == ["Z", "a", "m", "z"]
+
+
+async def test_tags_of_any_script_and_sign_are_found(client: Client, alice: str) -> None:
+    odd = ["c++", "c#", "龙", "😀", "a&b=c", "50%", "two words", "'; --", "{x,y}", "null", '"']
+    article = await publish(client, alice, "One", tagList=odd)
+    assert article["tagList"] == odd
+    assert set(await tags(client)) == set(odd)
+    for tag in odd:
+        answer = await client.get("/api/articles", params={"tag": tag})
+        assert answer.body["articlesCount"] == 1

@@ -1,0 +1,95 @@
+"""What the tests of this folder write, and how it should come back."""
+
+import re
+from typing import Any
+
+from tests.conftest import Answer, Client
+
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+
+DRAGON = {
+    "title": "How to train your dragon",
+    "description": "Ever wonder how?",
+    "body": "You have to believe",
+    "tagList": ["reactjs", "angularjs", "dragons"],
+}
+
+JSON = {"Content-Type": "application/json"}
+
+
+async def publish(
+    client: Client, token: str, title: str = DRAGON["title"], **fields: Any
+) -> dict[str, Any]:
+    """Publish an article and return it as it was answered."""
+    body = {"article": {**DRAGON, "title": title, **fields}}
+    answer = await client.post("/api/articles", body, token=token)
+    assert answer.status == 201, answer
+    article: dict[str, Any] = answer.body["article"]
+    return article
+
+
+async def say(client: Client, token: str, slug: str, body: str = "Thank you!") -> dict[str, Any]:
+    """Comment on an article and return the comment as it was answered."""
+    answer = await client.post(
+        f"/api/articles/{slug}/comments", {"comment": {"body": body}}, token=token
+    )
+    assert answer.status == 201, answer
+    comment: dict[str, Any] = answer.body["comment"]
+    return comment
+
+
+async def follow(client: Client, token: str, *names: str) -> None:
+    """Follow the users of these names."""
+    for name in names:
+        answer = await client.post(f"/api/profiles/{name}/follow", token=token)
+        assert answer.status == 200, answer
+
+
+async def like(client: Client, token: str, *slugs: str) -> None:
+    """Make the articles favorites."""
+    for slug in slugs:
+        answer = await client.post(f"/api/articles/{slug}/favorite", token=token)
+        assert answer.status == 200, answer
+
+
+async def close_account(client: Client, token: str, name: str) -> None:
+    """Delete an account that ``Client.register`` opened."""
+    body = {"user": {"password": f"{name}-secret"}}
+    assert (await client.delete("/api/user", body, token=token)).status == 204
+
+
+def profile(
+    name: str, bio: str | None = "", *, image: str | None = None, following: bool = False
+) -> dict[str, Any]:
+    """A profile as it should be answered."""
+    return {"username": name, "bio": bio, "image": image, "following": following}
+
+
+def article_like(
+    answered: dict[str, Any], author: dict[str, Any], slug: str, **changes: Any
+) -> dict[str, Any]:
+    """The dragon article as it should be answered; its times are those of ``answered``.
+
+    Holds that these are times. Without ``body`` where ``changes`` say ``body=None``.
+    """
+    assert TIME.fullmatch(answered["createdAt"])
+    assert TIME.fullmatch(answered["updatedAt"])
+    expected = {
+        **DRAGON,
+        "slug": slug,
+        "createdAt": answered["createdAt"],
+        "updatedAt": answered["updatedAt"],
+        "favorited": False,
+        "favoritesCount": 0,
+        "author": author,
+        **changes,
+    }
+    if expected["body"] is None:
+        del expected["body"]
+    return expected
+
+
+def slugs_of(answer: Answer) -> list[str]:
+    """The slugs of the articles in a list."""
+    assert answer.status == 200, answer
+    return [article["slug"] for article in answer.body["articles"]]

@@ -1,0 +1,121 @@
+"""``make fuzz``: schemathesis reads the document and sends the service whatever comes to its mind.
+
+``python -m tests.fuzz 600`` goes on for ten minutes, from another seed each time.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import secrets
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from service.app import create_app
+from service.database.embedded import EmbeddedServer
+from service.database.migrate import migrate
+from service.http.request_log import RequestLog
+from service.http.server import Server
+from service.settings import Settings
+
+# Not `allow_header_conformance`: it takes `/api/articles/feed` for a path of `GET` alone, though
+# the other methods of `/api/articles/{slug}` take it too, as `Allow` rightly says.
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "unsupported_method",
+    "ignored_auth",
+)
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: Settings, database_url: str, log: Any) -> AsyncIterator[str]:
+    """The service behind its own server, on a port of its own; its address."""
+    app = create_app(settings, database_url, RequestLog(log))
+    listening = socket.create_server(("127.0.0.1", 0))
+    address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    server = Server(app, listening, 1.0)
+    await server.start()
+    try:
+        yield address
+    finally:
+        await server.stop()
+
+
+async def register(address: str) -> str:
+    """Open an account, with an article and a comment to find, and return its token."""
+    user = {"username": "jake", "email": "jake@jake.jake", "password": secrets.token_hex()}
+    article = {"title": "How to train your dragon", "description": "Ever wonder how?", "body": "No"}
+    async with aiohttp.ClientSession(address, raise_for_status=True) as session:
+        async with session.post("/api/users", json={"user": user}) as answer:
+            token = str((await answer.json())["user"]["token"])
+        session.headers["Authorization"] = f"Token {token}"
+        async with session.post("/api/articles", json={"article": article}) as answer:
+            slug = (await answer.json())["article"]["slug"]
+        path = f"/api/articles/{slug}/comments"
+        async with session.post(path, json={"comment": {"body": "Thank you!"}}):
+            return token
+
+
+async def fuzz(address: str, folder: Path, *options: str) -> tuple[int, str]:
+    """Let schemathesis at the service; its exit status, and what it says where that is not 0."""
+    token = await register(address)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "schemathesis.cli", "run", f"{address}/openapi.json"),
+        *("--header", f"Authorization: Token {token}"),
+        *("--checks", ",".join(CHECKS)),
+        *("--continue-on-failure", "--no-color", "--warnings", "off"),
+        # Bodies that come close to the limit, and texts that few filters let through, are fine.
+        *("--suppress-health-check", "all", "--request-timeout", "30"),
+        *options,
+        cwd=folder,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, said.decode()
+
+
+async def run(seconds: int, seed: int, strict: bool) -> int:
+    """Fuzz a service and a database made for it; the exit status."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        server = EmbeddedServer(folder / "postgres", print, durable=False)
+        url = await asyncio.to_thread(server.start)
+        try:
+            await asyncio.to_thread(migrate, url, lambda _: None)
+            settings = Settings(
+                jwt_secret=secrets.token_hex(), bcrypt_cost=4, realworld_strict=strict
+            )
+            print(f"Fuzzing for {seconds} s from seed {seed} ...", flush=True)
+            with (folder / "log").open("w", encoding="utf-8") as log:
+                async with serving(settings, url, log) as address:
+                    options = ("--max-time", str(seconds), "--seed", str(seed))
+                    status, said = await fuzz(address, folder, *options)
+        finally:
+            await asyncio.to_thread(server.stop)
+    print(said)
+    return status
+
+
+def main() -> int:
+    """Read the command line and fuzz."""
+    parser = argparse.ArgumentParser(description="Fuzz the service by its own document.")
+    parser.add_argument("seconds", nargs="?", type=int, default=120)
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(2**31))
+    parser.add_argument("--strict", action="store_true", help="in the RealWorld 2.0.0 dialect")
+    given = parser.parse_args()
+    return asyncio.run(run(given.seconds, given.seed, given.strict))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -4,7 +4,7 @@
 --
 -- Locks. A kept count is a row that writers share, so every transaction takes its locks in one order:
 --
---     deletion lock > users > slugs > articles > favorites > tag_counts > article_counts > user_counts > article_totals
+--     deletion lock > users > articles > slugs > favorites > tag_counts > article_counts > user_counts > article_totals
 --
 -- and, within tag_counts, tags in ascending order. Other writers than deletions touch one row of each table, except tag_counts.
 -- Deletions of users and articles touch many, in the order their cascades happen to run, and therefore queue up behind one

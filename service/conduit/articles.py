@@ -11,7 +11,7 @@ from aiohttp import web
 from slugify import slugify
 
 import sql
-from service.conduit.gone import unless_gone
+from service.conduit.gone import unless_gone, user_gone
 from service.conduit.profiles import PROFILE, profile, viewer_id
 from service.database.pool import DATABASE, Database
 from service.http.errors import BLANK, SETTINGS, Forbidden, NotFound
@@ -105,6 +105,8 @@ async def create(request: web.Request) -> web.Response:
         tag_list=given.get("tagList", []),
         slug=slug_of(given["title"]),
     )
+    if row is None:
+        raise user_gone()
     return _answer(request, row, status=201)
 
 

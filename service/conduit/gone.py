@@ -10,15 +10,16 @@ from service.http.errors import ApiError, NotFound, Unauthorized
 _Result = TypeVar("_Result")
 
 
-def _user_gone() -> ApiError:
+def user_gone() -> ApiError:
+    """The refusal of a user whose account was deleted while the request ran."""
     return Unauthorized("token", "has been revoked", code="token_revoked")
 
 
 # The foreign key that a row to be written would break, and what the client is told.
 _ANSWERS: dict[str, Callable[[], ApiError]] = {
-    "articles_author_fk": _user_gone,
-    "favorites_user_fk": _user_gone,
-    "follows_follower_fk": _user_gone,
+    "articles_author_fk": user_gone,
+    "favorites_user_fk": user_gone,
+    "follows_follower_fk": user_gone,
     "favorites_article_fk": lambda: NotFound("article"),
     "follows_followed_fk": lambda: NotFound("profile"),
 }

@@ -1,9 +1,13 @@
 -- name: create(author_id, title, description, body, tag_list, slug) -> row
 -- The slug asked for, or, when it is taken, the same with the article's id. "On conflict" waits for a simultaneous article of
 -- that title and then sees it. What is left is a slug with an id that somebody chose as a title before: unique violation on
--- article_slugs_pk; trying again takes the next id.
-with chosen as materialized (
-    select nextval(pg_get_serial_sequence('articles', 'id')) as id
+-- article_slugs_pk; trying again takes the next id. No row: the author has been deleted meanwhile. The author is locked before
+-- the slug (the order of locks stands in migration 0003).
+with author as materialized (
+    select id, username, bio, image from users where id = $1 for key share
+),
+chosen as materialized (
+    select nextval(pg_get_serial_sequence('articles', 'id')) as id from author
 ),
 plain as (
     insert into article_slugs (slug, article_id)
@@ -19,8 +23,8 @@ numbered as (
 ),
 article as (
     insert into articles (id, author_id, slug, title, description, body, tag_list)
-    select chosen.id, $1, coalesce((select slug from plain), (select slug from numbered)), $2, $3, $4, $5
-    from chosen
+    select chosen.id, author.id, coalesce((select slug from plain), (select slug from numbered)), $2, $3, $4, $5
+    from chosen cross join author
     returning id, author_id, slug, title, description, body, tag_list, created_at, updated_at
 )
 select
@@ -35,12 +39,12 @@ select
     article.updated_at,
     false as favorited,
     0::bigint as favorites_count,
-    users.username as author_username,
-    users.bio as author_bio,
-    users.image as author_image,
+    author.username as author_username,
+    author.bio as author_bio,
+    author.image as author_image,
     exists (select from follows where follows.follower_id = $1 and follows.followed_id = $1) as author_following
 from article
-join users on users.id = article.author_id;
+cross join author;
 
 
 -- name: find_by_slug(slug, viewer_id) -> row

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 
 from aiohttp import web
 
-from service.accounts import users
+from service.accounts import events, refresh, sessions, users
 from service.accounts.identity import TOKENS, Identity
 from service.accounts.passwords import PASSWORDS, PasswordHasher
 from service.accounts.tokens import AccessTokens
@@ -25,6 +25,9 @@ warnings.filterwarnings("ignore", category=web.NotAppKeyWarning)
 ROUTES = (
     health.routes,
     users.routes,
+    refresh.routes,
+    sessions.routes,
+    events.routes,
     profiles.routes,
     # The feed's path must come before /api/articles/{slug}, which would match it.
     listing.routes,

@@ -73,6 +73,15 @@ def _flag(value: str) -> bool:
         raise ValueError("must be true or false") from None
 
 
+def _one_of(*known: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value not in known:
+            raise ValueError(f"must be {' or '.join(known)}")
+        return value
+
+    return parse
+
+
 def _secret(value: str) -> str:
     advice = "python -c 'import secrets; print(secrets.token_urlsafe(48))' makes one"
     if len(value.encode("utf-8", "surrogateescape")) < MINIMUM_SECRET_BYTES:
@@ -152,6 +161,21 @@ class Settings:
 
     access_token_ttl: int = _setting(_whole_number(1, 31_536_000), 86_400)
     """Seconds that an access token is valid."""
+
+    refresh_token_ttl: int = _setting(_whole_number(1, 31_536_000), 604_800)
+    """Seconds that a refresh token is valid, unused."""
+
+    session_ttl: int = _setting(_whole_number(1, 315_360_000), 2_592_000)
+    """Seconds after its login that a session ends, however much it is used."""
+
+    session_limit: int = _setting(_whole_number(0, 100_000), 0)
+    """Most open sessions of one user; 0 is no limit."""
+
+    session_limit_policy: str = _setting(_one_of("evict-oldest", "deny"), "evict-oldest")
+    """What a login over the limit does: end the session unused for longest, or fail with 403."""
+
+    event_ttl: int = _setting(_whole_number(1, 315_360_000), 7_776_000)
+    """Seconds that the security log goes back."""
 
     bcrypt_cost: int = _setting(_whole_number(4, 16), 12)
     """Work factor of new password hashes: each step doubles the time of a hash."""

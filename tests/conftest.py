@@ -4,6 +4,7 @@
 embedded one. A database of its own is made there, and dropped at the end.
 """
 
+import asyncio
 import io
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import jwt
 import psycopg
 import pytest
 from aiohttp import ClientResponse
@@ -77,8 +79,22 @@ async def db(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     """A connection to look behind the service; every row is removed after the test."""
     connection = await asyncpg.connect(database_url)
     yield connection
-    await connection.execute("truncate users, tag_counts, article_tags, article_totals cascade")
+    await connection.execute(
+        "truncate users, events, tag_counts, article_tags, article_totals cascade"
+    )
     await connection.close()
+
+
+async def until_blocked(db: asyncpg.Connection, count: int) -> None:
+    """Return once ``count`` connections to the tests' database wait for a lock."""
+    waiting = (
+        "select count(*) from pg_stat_activity"
+        " where wait_event_type = 'Lock' and datname = current_database()"
+    )
+    async with asyncio.timeout(20):
+        while await db.fetchval(waiting) < count:
+            # Within a transaction the statistics are those of its first look otherwise.
+            await db.execute("select pg_stat_clear_snapshot()")
 
 
 @dataclass
@@ -88,6 +104,23 @@ class Answer:
     status: int
     body: Any
     headers: Any
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a device that signed in holds."""
+
+    access: str
+    refresh: str
+    session: str
+
+    @classmethod
+    def of(cls, answer: Answer) -> "Device":
+        """The tokens in the answer to a registration, a login or a refresh."""
+        assert answer.status in (200, 201), answer
+        access = answer.body.get("access_token") or answer.body["user"]["token"]
+        claims = jwt.decode(access, options={"verify_signature": False})
+        return cls(access, answer.body["refresh_token"], claims["sid"])
 
 
 class Client:
@@ -129,10 +162,25 @@ class Client:
 
     async def register(self, name: str, **changes: Any) -> str:
         """Open an account called ``name`` and return its access token."""
+        return (await self.open_account(name, **changes)).access
+
+    async def open_account(self, name: str, **changes: Any) -> "Device":
+        """Open an account called ``name`` on a device and return what that holds."""
         user = {"username": name, "email": f"{name}@example.test", "password": f"{name}-secret"}
-        answer = await self.post("/api/users", {"user": {**user, **changes}})
-        assert answer.status in (200, 201), answer
-        return str(answer.body["user"]["token"])
+        return Device.of(await self.post("/api/users", {"user": {**user, **changes}}))
+
+    async def sign_in(self, name: str, password: str | None = None, **options: Any) -> "Device":
+        """Sign ``name`` in on another device and return what that holds."""
+        user = {"email": f"{name}@example.test", "password": password or f"{name}-secret"}
+        return Device.of(await self.post("/api/users/login", {"user": user}, **options))
+
+    async def lives(self, access: str) -> bool:
+        """Whether an access token is worth anything."""
+        return (await self.get("/api/user", token=access)).status == 200
+
+    async def refresh(self, token: str) -> Answer:
+        """Show a refresh token."""
+        return await self.post("/api/auth/refresh", {"refresh_token": token})
 
 
 async def read(response: ClientResponse) -> Any:

@@ -1,6 +1,7 @@
 """Whose token is it: from an access token to ``request["user"]``."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -14,18 +15,28 @@ from service.http.errors import Unauthorized
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user as handlers see one: never with the password's hash."""
+    """A user as handlers see one, never with the password's hash; and the session that asks."""
 
     id: UUID
     email: str
     username: str
     bio: str | None
     image: str | None
+    session_id: UUID
+    session_expires_at: datetime
 
     @classmethod
-    def of(cls, row: Any) -> "User":
-        """The user in a row that has these columns."""
-        return cls(row["id"], row["email"], row["username"], row["bio"], row["image"])
+    def of(cls, row: Any, session_id: UUID, session_expires_at: datetime) -> "User":
+        """The user in a row that has these columns, in this session."""
+        return cls(
+            row["id"],
+            row["email"],
+            row["username"],
+            row["bio"],
+            row["image"],
+            session_id,
+            session_expires_at,
+        )
 
 
 class Identity:
@@ -38,13 +49,22 @@ class Identity:
     async def identify(self, token: str) -> User:
         """The user whom ``token`` was issued to.
 
-        Raises ``Unauthorized`` when the token is invalid or expired, or the account is gone.
+        Raises ``Unauthorized`` when the token is invalid or expired, its session has ended, or the
+        account is gone.
         """
         claims = self._tokens.verify(token)
-        row = await sql.users.find_by_id(self._database, id=claims.user_id)
-        if row is None:
-            raise Unauthorized("token", "has been revoked", code="token_revoked")
-        return User.of(row)
+        row = await sql.sessions.find_with_user(
+            self._database, id=claims.session_id, user_id=claims.user_id
+        )
+        if row is None or row["expired"] or row["end_reason"] is not None:
+            raise revoked_token(row["end_reason"] if row is not None else None)
+        return User.of(row, row["session_id"], row["session_expires_at"])
+
+
+def revoked_token(end_reason: str | None = None) -> Unauthorized:
+    """The refusal of a token whose session is over; a device that had to go is told so."""
+    code = "session_evicted" if end_reason == "evicted" else "token_revoked"
+    return Unauthorized("token", "has been revoked", code=code)
 
 
 TOKENS = web.AppKey("tokens", AccessTokens)

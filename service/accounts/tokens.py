@@ -3,15 +3,18 @@
 import re
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 import jwt
 
 from service.http.auth import invalid_token
 from service.http.errors import Unauthorized
+from service.http.schemas import string
 
 ALGORITHM = "HS256"
-REQUIRED_CLAIMS = ["sub", "iat", "exp"]
+ACCESS_TOKEN = string(example="eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl")
+REQUIRED_CLAIMS = ["sub", "iat", "exp", "sid"]
 
 # Base64 decoders forgive padding, foreign letters and stray bits at the end; we don't, so that a
 # token has one spelling. 32 bytes of signature are 43 letters, the last of which ends in two zeros.
@@ -23,7 +26,16 @@ class Claims:
     """What a verified token says; ``expires_at`` is in seconds since 1970."""
 
     user_id: UUID
+    session_id: UUID
     expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class AccessToken:
+    """A new token; ``expires_in`` is how many seconds it is valid."""
+
+    token: str
+    expires_in: int
 
 
 class AccessTokens:
@@ -35,11 +47,12 @@ class AccessTokens:
         self._believed = (secret, *previous_secrets)
         self._ttl = ttl
 
-    def issue(self, user_id: UUID) -> str:
-        """A token for this user, valid from now."""
+    def issue(self, user_id: UUID, session_id: UUID, session_expires_at: datetime) -> AccessToken:
+        """A token for this user's session, valid from now and never longer than the session."""
         now = int(time.time())
-        claims = {"sub": str(user_id), "iat": now, "exp": now + self._ttl}
-        return jwt.encode(claims, self._secret, ALGORITHM)
+        expires_at = min(now + self._ttl, int(session_expires_at.timestamp()))
+        claims = {"sub": str(user_id), "iat": now, "exp": expires_at, "sid": str(session_id)}
+        return AccessToken(jwt.encode(claims, self._secret, ALGORITHM), expires_at - now)
 
     def verify(self, token: str) -> Claims:
         """The claims of ``token``. Raises ``Unauthorized`` when it is invalid or has expired."""
@@ -55,7 +68,8 @@ class AccessTokens:
                     # Another machine's clock may be ahead of ours: `iat` is not held against it.
                     options={"require": REQUIRED_CLAIMS, "verify_iat": False},
                 )
-                return Claims(UUID(claims["sub"]), int(claims["exp"]))
+                session_id = UUID(str(claims["sid"]))
+                return Claims(UUID(claims["sub"]), session_id, int(claims["exp"]))
             except jwt.InvalidSignatureError:
                 continue
             except jwt.ExpiredSignatureError:

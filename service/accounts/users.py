@@ -9,33 +9,25 @@ from aiohttp import web
 
 import sql
 from service.accounts import fields
-from service.accounts.identity import TOKENS, User
+from service.accounts.events import origin, write_event
+from service.accounts.identity import User, revoked_token
 from service.accounts.passwords import PASSWORDS
+from service.accounts.sessions import open_session
+from service.accounts.user_answers import CURRENT, SIGNED_IN, shown, signed_in
 from service.database.pool import DATABASE
 from service.http.errors import SETTINGS, Conflict, Unauthorized, Unavailable
 from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef
-from service.http.schemas import ByDialect, Named, nullable, object_of, string
+from service.http.schemas import ByDialect
 from service.http.validation import read_body, required, something_to_change, wrapped
 
 routes = RouteTableDef(tag="Accounts")
 
-UNIQUE = {"users_username_key": "username", "users_email_key": "email"}
+# A login begins anew when the password's hash changes under it: another login renews it, or the
+# password itself is another one now.
+LOGIN_TRIES = 3
 
-BIO = string(example="I work at statefarm")
-IMAGE = nullable(string(example="https://i.stack.imgur.com/xHWG8.jpg", form="uri"))
-SIGNED_IN = object_of(
-    user=Named(
-        "User",
-        object_of(
-            email=string(example="jake@jake.jake", form="email"),
-            token=string(example="eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"),
-            username=string(example="jake"),
-            bio=ByDialect(default=BIO, strict=nullable(BIO)),
-            image=IMAGE,
-        ),
-    )
-)
+UNIQUE = {"users_username_key": "username", "users_email_key": "email"}
 
 REGISTRATION = wrapped(
     "user",
@@ -64,18 +56,27 @@ async def register(request: web.Request) -> web.Response:
     await _refuse_taken(request, keys)
     password_hash = await request.app[PASSWORDS].hash(given["password"])
     try:
-        row = await sql.users.insert(
-            request.app[DATABASE],
-            username=given["username"],
-            email=given["email"],
-            password_hash=password_hash,
-            **keys,
-        )
+        async with request.app[DATABASE].transaction() as connection:
+            row = await sql.users.insert(
+                connection,
+                username=given["username"],
+                email=given["email"],
+                password_hash=password_hash,
+                **keys,
+            )
+            session = await open_session(
+                request,
+                connection,
+                user_id=row["id"],
+                password_hash=password_hash,
+                kind="registered",
+            )
     except asyncpg.UniqueViolationError as violation:
         await _refuse_taken(request, keys)
         raise Conflict(UNIQUE[violation.constraint_name]) from None
+    assert session is not None, "the hash of a user just inserted is that user's"
     status = 201 if request.app[SETTINGS].realworld_strict else 200
-    return _signed_in(request, User.of(row), status=status)
+    return signed_in(request, row, session, status=status)
 
 
 LOGIN = wrapped(
@@ -89,25 +90,48 @@ LOGIN = wrapped(
     auth=Auth.NONE,
     body=LOGIN,
     answers={200: SIGNED_IN},
-    errors=(401,),
+    errors=(401, 403),
 )
 async def login(request: web.Request) -> web.Response:
     """Sign in: 200 with the user, 401 in the same words and time for every other pair."""
     given = (await read_body(request))["user"]
+    for _ in range(LOGIN_TRIES):
+        row, password_hash = await _verified(request, given)
+        async with request.app[DATABASE].transaction() as connection:
+            session = await open_session(
+                request,
+                connection,
+                user_id=row["id"],
+                password_hash=password_hash,
+                kind="signed_in",
+            )
+        if session is not None:
+            return signed_in(request, row, session)
+    raise _wrong_credentials()
+
+
+async def _verified(request: web.Request, given: Mapping[str, str]) -> tuple[Any, str]:
+    """The user with this address and password, and the hash that is now kept of it.
+
+    Raises ``Unauthorized``, and notes a failure in the log of the account, if there is one.
+    """
     database, passwords = request.app[DATABASE], request.app[PASSWORDS]
     row = await sql.users.find_by_email(database, email_key=fields.email_key(given["email"]))
     old_hash = row["password_hash"] if row is not None else None
     if not await passwords.verify(given["password"], old_hash) or row is None:
+        # Also for an address that nobody has: it would take less time than a wrong password.
+        user_id = row["id"] if row is not None else None
+        await write_event(request, database, "sign_in_failed", user_id=user_id)
         raise _wrong_credentials()
     if passwords.is_outdated(row["password_hash"]):
-        await _renew_hash(request, row, given["password"])
-    return _signed_in(request, User.of(row))
+        return row, await _renew_hash(request, row, given["password"])
+    return row, row["password_hash"]
 
 
-@routes.get("/api/user", answers={200: SIGNED_IN})
+@routes.get("/api/user", answers={200: CURRENT})
 async def current(request: web.Request) -> web.Response:
     """The one who asks, with a fresh token."""
-    return _signed_in(request, request["user"])
+    return json_response({"user": shown(request, request["user"])})
 
 
 UPDATE = wrapped(
@@ -123,7 +147,7 @@ UPDATE = wrapped(
 )
 
 
-@routes.put("/api/user", body=UPDATE, answers={200: SIGNED_IN}, errors=(409,))
+@routes.put("/api/user", body=UPDATE, answers={200: CURRENT}, errors=(409,))
 async def update(request: web.Request) -> web.Response:
     """Change the fields that are given: 200 with the user, 409 when a value is taken."""
     given = (await read_body(request))["user"]
@@ -137,24 +161,50 @@ async def update(request: web.Request) -> web.Response:
     if "password" in given:
         password_hash = await request.app[PASSWORDS].hash(given["password"])
     try:
-        row = await sql.users.update(
-            request.app[DATABASE],
-            id=user.id,
-            username=given.get("username"),
-            email=given.get("email"),
-            password_hash=password_hash,
-            set_bio="bio" in given,
-            bio=given.get("bio"),
-            set_image="image" in given,
-            image=given.get("image"),
-            **keys,
-        )
+        async with request.app[DATABASE].transaction() as connection:
+            row = await sql.users.update(
+                connection,
+                id=user.id,
+                username=given.get("username"),
+                email=given.get("email"),
+                password_hash=password_hash,
+                set_bio="bio" in given,
+                bio=given.get("bio"),
+                set_image="image" in given,
+                image=given.get("image"),
+                **keys,
+            )
+            await _follow_update(request, connection, row, password_changed="password" in given)
     except asyncpg.UniqueViolationError as violation:
         await _refuse_taken(request, keys, except_id=user.id)
         raise Conflict(UNIQUE[violation.constraint_name]) from None
-    if row is None:
-        raise Unauthorized("token", "has been revoked", code="token_revoked")
-    return _signed_in(request, User.of(row))
+    changed = User.of(row, user.session_id, user.session_expires_at)
+    return json_response({"user": shown(request, changed)})
+
+
+async def _follow_update(
+    request: web.Request, connection: sql.Connection, row: Any, *, password_changed: bool
+) -> None:
+    """Log what was changed, and end the other sessions with a password. Raises ``Unauthorized``.
+
+    The update holds the user's row. Of two password changes at once, the one that came second was
+    asked for by a session that the first has ended: it must not win.
+    """
+    user: User = request["user"]
+    if row is None or not await sql.sessions.is_open(connection, id=user.session_id):
+        raise revoked_token()
+    here = {"user_id": user.id, "session_id": user.session_id}
+    if row["email"] != user.email:
+        await write_event(request, connection, "email_changed", **here)
+    if password_changed:
+        await write_event(request, connection, "password_changed", **here)
+        await sql.sessions.end_others(
+            connection,
+            user_id=user.id,
+            except_id=user.session_id,
+            reason="password_changed",
+            **origin(request),
+        )
 
 
 DELETION = wrapped("user", {required("password"): fields.given_password})
@@ -168,18 +218,30 @@ async def delete(request: web.Request) -> web.Response:
     password_hash = await sql.users.find_password_hash(database, id=user.id)
     if not await request.app[PASSWORDS].verify(given["password"], password_hash):
         raise _wrong_credentials()
-    if await sql.users.delete(database, id=user.id, password_hash=password_hash) is None:
-        raise _wrong_credentials()
+    async with database.transaction() as connection:
+        if await sql.users.delete(connection, id=user.id, password_hash=password_hash) is None:
+            raise _wrong_credentials()
+        await write_event(
+            request,
+            connection,
+            "account_deleted",
+            user_id=user.id,
+            session_id=user.session_id,
+        )
     return web.Response(status=204)
 
 
-async def _renew_hash(request: web.Request, row: Any, password: str) -> None:
+async def _renew_hash(request: web.Request, row: Any, password: str) -> str:
+    """Hash ``password`` at today's cost; the hash that is the user's from now on."""
     # A full queue is no reason to refuse the right password: the next login tries again.
+    old_hash: str = row["password_hash"]
     with contextlib.suppress(Unavailable):
         new_hash = await request.app[PASSWORDS].hash(password)
-        await sql.users.renew_password_hash(
-            request.app[DATABASE], id=row["id"], old_hash=row["password_hash"], new_hash=new_hash
+        renewed: str | None = await sql.users.renew_password_hash(
+            request.app[DATABASE], id=row["id"], old_hash=old_hash, new_hash=new_hash
         )
+        return renewed or old_hash
+    return old_hash
 
 
 async def _refuse_taken(
@@ -195,15 +257,3 @@ async def _refuse_taken(
 
 def _wrong_credentials() -> Unauthorized:
     return Unauthorized("credentials", "invalid", code="invalid_credentials")
-
-
-def _signed_in(request: web.Request, user: User, *, status: int = 200) -> web.Response:
-    strict = request.app[SETTINGS].realworld_strict
-    body = {
-        "email": user.email,
-        "token": request.app[TOKENS].issue(user.id),
-        "username": user.username,
-        "bio": user.bio if strict else user.bio or "",
-        "image": user.image,
-    }
-    return json_response({"user": body}, status=status)

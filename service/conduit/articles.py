@@ -2,7 +2,6 @@
 
 import secrets
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -16,9 +15,10 @@ from service.conduit.profiles import PROFILE, profile, viewer_id
 from service.database.pool import DATABASE, Database
 from service.http.errors import BLANK, SETTINGS, Forbidden, NotFound
 from service.http.parameters import path_text
-from service.http.responses import json_response
+from service.http.responses import json_response, timestamp
 from service.http.routes import Auth, RouteTableDef
 from service.http.schemas import (
+    TIME,
     Named,
     array_of,
     boolean,
@@ -47,7 +47,6 @@ description = Text(longest=2000, example="Ever wonder how?")
 body = Text(example="It takes a Jacobian")
 
 TAGS = array_of(string(example="dragons"))
-TIME = string(example="2016-02-18T03:22:56.637Z", form="date-time")
 IN_LIST = {
     "slug": string(example="how-to-train-your-dragon"),
     "title": string(example=title.example),
@@ -255,11 +254,6 @@ def article(row: Any, *, strict: bool) -> dict[str, Any]:
     if shown["body"] is None:
         del shown["body"]
     return shown
-
-
-def timestamp(time: datetime) -> str:
-    """ISO 8601 in UTC with milliseconds and ``Z``; ``time`` is in UTC, as PostgreSQL answers."""
-    return time.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def _answer(request: web.Request, row: Any, *, status: int = 200) -> web.Response:

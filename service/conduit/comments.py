@@ -5,14 +5,14 @@ from typing import Any
 from aiohttp import web
 
 import sql
-from service.conduit.articles import SLUG, TIME, timestamp
+from service.conduit.articles import SLUG
 from service.conduit.profiles import PROFILE, profile, viewer_id
 from service.database.pool import DATABASE
 from service.http.errors import SETTINGS, Forbidden, NotFound
 from service.http.parameters import LARGEST, Number, QueryString, path_text
-from service.http.responses import json_response
+from service.http.responses import json_response, timestamp
 from service.http.routes import Auth, RouteTableDef
-from service.http.schemas import Named, array_of, integer, object_of, string
+from service.http.schemas import TIME, Named, array_of, integer, object_of, string
 from service.http.validation import Text, read_body, required, wrapped
 
 routes = RouteTableDef()

@@ -6,7 +6,7 @@ from aiohttp import web
 
 import sql
 from service.accounts import fields
-from service.accounts.users import BIO, IMAGE
+from service.accounts.user_answers import BIO, IMAGE
 from service.conduit.gone import unless_gone
 from service.database.pool import DATABASE
 from service.http.errors import SETTINGS, InvalidInput, NotFound

@@ -1,6 +1,7 @@
 """JSON answers."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -21,3 +22,8 @@ def json_response(
         status=status,
         headers={"Content-Type": JSON, **headers} if headers else {"Content-Type": JSON},
     )
+
+
+def timestamp(time: datetime) -> str:
+    """ISO 8601 in UTC with milliseconds and ``Z``; ``time`` is in UTC, as PostgreSQL answers."""
+    return time.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"

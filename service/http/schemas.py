@@ -43,6 +43,9 @@ def string(*, example: str, form: str | None = None) -> Schema:
     return {**schema, "format": form} if form else schema
 
 
+TIME = string(example="2016-02-18T03:22:56.637Z", form="date-time")
+
+
 def one_of(*values: str) -> Schema:
     """One of these texts; the first is the example."""
     return {"type": "string", "enum": list(values), "examples": [values[0]]}

@@ -1,8 +1,3 @@
--- name: find_by_id(id) -> row
-select id, email, username, bio, image
-from users
-where id = $1
-
 -- name: find_by_email(email_key) -> row
 select id, email, username, bio, image, password_hash
 from users
@@ -38,11 +33,12 @@ set username = coalesce($2, username),
 where id = $1
 returning id, email, username, bio, image
 
--- name: renew_password_hash(id, old_hash, new_hash) -> none
+-- name: renew_password_hash(id, old_hash, new_hash) -> value
 -- Only over the hash that was verified: a password changed in between stays changed.
 update users
 set password_hash = $3
 where id = $1 and password_hash = $2
+returning password_hash
 
 -- name: delete(id, password_hash) -> value
 -- Only while the hash is still the one that was verified.

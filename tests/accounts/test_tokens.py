@@ -104,12 +104,20 @@ NOT_A_TOKEN: dict[str, Callable[[str], str]] = {
     "no sub": without("sub"),
     "no iat": without("iat"),
     "no exp": without("exp"),
+    "no sid": without("sid"),
     "a sub that is null": with_claim("sub", None),
     "a sub that is no UUID": with_claim("sub", "alice"),
     "a sub that is a number": with_claim("sub", 1),
     "a sub that is a list": with_claim("sub", [str(uuid4())]),
     "a sub with SQL": with_claim("sub", "' or true --"),
     "a sub with a NUL": with_claim("sub", "\0"),
+    "a sid that is null": with_claim("sid", None),
+    "a sid that is empty": with_claim("sid", ""),
+    "a sid that is no UUID": with_claim("sid", "alice"),
+    "a sid that is a number": with_claim("sid", 5),
+    "a sid that is a list": with_claim("sid", [str(uuid4())]),
+    "a sid with SQL": with_claim("sid", "' or true --"),
+    "a sid with a NUL": with_claim("sid", "\0"),
     "an exp that is null": with_claim("exp", None),
     "an exp that is a word": with_claim("exp", "never"),
     "an exp that is infinite": with_claim("exp", float("inf")),
@@ -144,8 +152,8 @@ async def test_a_token_says_who_and_until_when(make_client: MakeClient) -> None:
     token = await client.register("alice")
     assert decode(token.split(".")[0]) == HS256
     claims = claims_of(token)
-    assert set(claims) == {"sub", "iat", "exp"}
-    assert UUID(claims["sub"])
+    assert set(claims) == {"sub", "iat", "exp", "sid"}
+    assert UUID(claims["sub"]) and UUID(claims["sid"])
     assert before <= claims["iat"] <= int(time.time())
     assert claims["exp"] == claims["iat"] + 1000
 

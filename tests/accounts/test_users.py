@@ -23,10 +23,16 @@ def user_of(answer: Answer, dialect: Dialect) -> dict[str, object]:
     }
 
 
+def signed_in(answer: Answer, dialect: Dialect) -> dict[str, object]:
+    """The same, as registration and login answer him."""
+    siblings = {"refresh_token": answer.body["refresh_token"], "expires_in": 86_400}
+    return {**user_of(answer, dialect), **siblings}
+
+
 async def test_registration_answers_the_user(speaker: Client, dialect: Dialect) -> None:
     answer = await speaker.post("/api/users", {"user": JAKE})
     assert answer.status == dialect.registered
-    assert answer.body == user_of(answer, dialect)
+    assert answer.body == signed_in(answer, dialect)
     assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
 
 
@@ -42,7 +48,7 @@ async def test_login_answers_the_user(speaker: Client, dialect: Dialect) -> None
     credentials = {"email": "jake@jake.jake", "password": "jakejake"}
     answer = await speaker.post("/api/users/login", {"user": credentials})
     assert answer.status == 200
-    assert answer.body == user_of(answer, dialect)
+    assert answer.body == signed_in(answer, dialect)
     again = await speaker.get("/api/user", token=answer.body["user"]["token"])
     assert again.body == user_of(again, dialect)
 

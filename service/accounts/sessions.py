@@ -1,0 +1,193 @@
+"""Sessions: one for each device that signed in; the limit on them, and their end.
+
+After the OWASP Session Management Cheat Sheet: a session has an absolute end, its owner sees and
+ends it from any device, and its end counts from the next request on.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from aiohttp import web
+
+import sql
+from service.accounts.events import origin
+from service.accounts.identity import User, revoked_token
+from service.accounts.opaque_tokens import new_token
+from service.database.pool import DATABASE
+from service.http.errors import SETTINGS, ApiError, NotFound
+from service.http.responses import json_response, timestamp
+from service.http.routes import RouteTableDef
+from service.http.schemas import (
+    TIME,
+    Named,
+    array_of,
+    boolean,
+    integer,
+    nullable,
+    object_of,
+    string,
+)
+
+routes = RouteTableDef(tag="Sessions")
+
+ID = string(example="0b7a1f52-6a5e-4f0e-9d3a-5f2f0b9a3c11", form="uuid")
+REFRESH_TOKEN = string(example="kF7n0m9u1uY7b0uXKk9o0l1VwJm0b6vG5q2cQw8tZrE")
+EXPIRES_IN = integer(example=86_400, lowest=0)
+SESSION = Named(
+    "Session",
+    object_of(
+        id=ID,
+        created_at=TIME,
+        last_used_at=TIME,
+        ip=nullable(string(example="192.0.2.7")),
+        user_agent=nullable(string(example="Mozilla/5.0")),
+        current=boolean(example=True),
+    ),
+)
+
+
+class SessionLimitReached(ApiError):
+    """403: the user has as many open sessions as may be, and none has to go for another."""
+
+    status = 403
+    code = "session_limit_reached"
+
+    def __init__(self) -> None:
+        super().__init__({"session": ["limit reached"]})
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """A session that was just opened, with the plain refresh token for its device."""
+
+    id: UUID
+    expires_at: datetime
+    refresh_token: str
+
+
+async def open_session(
+    request: web.Request,
+    connection: sql.Connection,
+    *,
+    user_id: UUID,
+    password_hash: str,
+    kind: str,
+) -> NewSession | None:
+    """Open a session in the transaction of ``connection`` and log it as an event of ``kind``.
+
+    ``password_hash`` is the one that was verified: ``None`` comes back when it no longer is the
+    user's. Raises ``SessionLimitReached`` under the policy ``deny``.
+    """
+    settings = request.app[SETTINGS]
+    if settings.session_limit:
+        await _make_room(request, connection, user_id)
+    token = new_token()
+    row = await sql.sessions.open(
+        connection,
+        user_id=user_id,
+        password_hash=password_hash,
+        ttl=settings.session_ttl,
+        digest=token.digest,
+        refresh_token_ttl=settings.refresh_token_ttl,
+        kind=kind,
+        **origin(request),
+    )
+    return NewSession(row["id"], row["expires_at"], token.plain) if row is not None else None
+
+
+async def _make_room(request: web.Request, connection: sql.Connection, user_id: UUID) -> None:
+    """See to it that one more session is within the limit, also when logins come at once."""
+    settings = request.app[SETTINGS]
+    await sql.sessions.lock_owner(connection, user_id=user_id)
+    if settings.session_limit_policy == "deny":
+        count = await sql.sessions.count_open(connection, user_id=user_id)
+        if count >= settings.session_limit:
+            raise SessionLimitReached
+    else:
+        await sql.sessions.evict_oldest(
+            connection, user_id=user_id, keep=settings.session_limit - 1, **origin(request)
+        )
+
+
+@routes.post("/api/auth/logout", answers={204: None})
+async def logout(request: web.Request) -> web.Response:
+    """End the session that asks: 204."""
+    user: User = request["user"]
+    await sql.sessions.end_one(
+        request.app[DATABASE],
+        id=user.session_id,
+        user_id=user.id,
+        kind="signed_out",
+        **origin(request),
+    )
+    return web.Response(status=204)
+
+
+@routes.get("/api/user/sessions", answers={200: object_of(sessions=array_of(SESSION))})
+async def list_sessions(request: web.Request) -> web.Response:
+    """The user's open sessions, newest first, at most 1,000."""
+    user: User = request["user"]
+    rows = await sql.sessions.list_open(request.app[DATABASE], user_id=user.id)
+    return json_response({"sessions": [_session(row, user) for row in rows]})
+
+
+@routes.delete("/api/user/sessions/{id}", parameters={"id": ID}, answers={204: None}, errors=(404,))
+async def end(request: web.Request) -> web.Response:
+    """End one of the user's open sessions: 204, or 404 for whatever else the id may name."""
+    user: User = request["user"]
+    session_id = _session_id(request.match_info["id"])
+    ended = await sql.sessions.end_one(
+        request.app[DATABASE],
+        id=session_id,
+        user_id=user.id,
+        kind="session_ended",
+        **origin(request),
+    )
+    if ended is None:
+        raise NotFound("session")
+    return web.Response(status=204)
+
+
+@routes.delete("/api/user/sessions", answers={204: None})
+async def end_others(request: web.Request) -> web.Response:
+    """End every session of the user but the one that asks: 204.
+
+    Of devices that end each other at once the first remains: the others have no session any more.
+    """
+    user: User = request["user"]
+    async with request.app[DATABASE].transaction() as connection:
+        await sql.sessions.lock_owner(connection, user_id=user.id)
+        if not await sql.sessions.is_open(connection, id=user.session_id):
+            raise revoked_token()
+        await sql.sessions.end_others(
+            connection,
+            user_id=user.id,
+            except_id=user.session_id,
+            reason="session_ended",
+            **origin(request),
+        )
+    return web.Response(status=204)
+
+
+def _session_id(given: str) -> UUID:
+    """The id in a path. Raises ``NotFound`` unless it is spelt as the API spells one."""
+    try:
+        session_id = UUID(given)
+    except ValueError:
+        raise NotFound("session") from None
+    if str(session_id) != given.lower():
+        raise NotFound("session")
+    return session_id
+
+
+def _session(row: Any, user: User) -> dict[str, Any]:
+    return {
+        "id": str(row["id"]),
+        "created_at": timestamp(row["created_at"]),
+        "last_used_at": timestamp(row["last_used_at"]),
+        "ip": row["ip"],
+        "user_agent": row["user_agent"],
+        "current": row["id"] == user.session_id,
+    }

@@ -1,0 +1,57 @@
+"""A user as the API shows one: alone, or with what a device that signed in gets."""
+
+from typing import Any
+
+from aiohttp import web
+
+from service.accounts.identity import TOKENS, User
+from service.accounts.sessions import EXPIRES_IN, REFRESH_TOKEN, NewSession
+from service.accounts.tokens import ACCESS_TOKEN, AccessToken
+from service.http.errors import SETTINGS
+from service.http.responses import json_response
+from service.http.schemas import ByDialect, Named, nullable, object_of, string
+
+BIO = string(example="I work at statefarm")
+IMAGE = nullable(string(example="https://i.stack.imgur.com/xHWG8.jpg", form="uri"))
+USER = Named(
+    "User",
+    object_of(
+        email=string(example="jake@jake.jake", form="email"),
+        token=ACCESS_TOKEN,
+        username=string(example="jake"),
+        bio=ByDialect(default=BIO, strict=nullable(BIO)),
+        image=IMAGE,
+    ),
+)
+CURRENT = object_of(user=USER)
+SIGNED_IN = object_of(user=USER, refresh_token=REFRESH_TOKEN, expires_in=EXPIRES_IN)
+
+
+def signed_in(
+    request: web.Request, row: Any, session: NewSession, *, status: int = 200
+) -> web.Response:
+    """The answer to a registration or login: the user in ``row``, and the tokens of ``session``."""
+    user = User.of(row, session.id, session.expires_at)
+    access = _issue(request, user)
+    body = {
+        "user": shown(request, user, access),
+        "refresh_token": session.refresh_token,
+        "expires_in": access.expires_in,
+    }
+    return json_response(body, status=status)
+
+
+def shown(request: web.Request, user: User, access: AccessToken | None = None) -> dict[str, Any]:
+    """The user as the API shows one, with ``access`` or a fresh token."""
+    strict = request.app[SETTINGS].realworld_strict
+    return {
+        "email": user.email,
+        "token": (access or _issue(request, user)).token,
+        "username": user.username,
+        "bio": user.bio if strict else user.bio or "",
+        "image": user.image,
+    }
+
+
+def _issue(request: web.Request, user: User) -> AccessToken:
+    return request.app[TOKENS].issue(user.id, user.session_id, user.session_expires_at)

@@ -1,0 +1,201 @@
+"""The security log: a line for everything that happens to an account."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from tests.answers import assert_error, assert_invalid
+from tests.conftest import Client, Device, Dialect, MakeClient
+
+AGENT = {"User-Agent": "Laptop/1.0"}
+
+
+async def log_of(client: Client, access: str) -> list[dict[str, Any]]:
+    """The account's whole log, oldest first."""
+    answer = await client.get("/api/user/events?limit=100", token=access)
+    assert (answer.status, answer.body["next_before"]) == (200, None)
+    events: list[dict[str, Any]] = answer.body["events"]
+    return events[::-1]
+
+
+async def kinds_of(client: Client, access: str) -> list[tuple[str, str | None]]:
+    return [(event["kind"], event["session_id"]) for event in await log_of(client, access)]
+
+
+async def test_a_line_says_what_when_and_from_where(client: Client) -> None:
+    before = datetime.now(UTC) - timedelta(milliseconds=1)
+    user = {"username": "alice", "email": "alice@example.test", "password": "alice-secret"}
+    device = Device.of(await client.post("/api/users", {"user": user}, headers=AGENT))
+    answer = await client.get("/api/user/events", token=device.access)
+    (event,) = answer.body["events"]
+    identity, moment = event["id"], event["created_at"]
+    assert isinstance(identity, int) and moment.endswith("Z") and len(moment) == 24
+    assert before <= datetime.fromisoformat(moment) <= datetime.now(UTC)
+    assert (answer.status, answer.body) == (
+        200,
+        {
+            "events": [
+                {
+                    "id": identity,
+                    "kind": "registered",
+                    "created_at": moment,
+                    "ip": "127.0.0.1",
+                    "user_agent": "Laptop/1.0",
+                    "session_id": device.session,
+                }
+            ],
+            "next_before": None,
+        },
+    )
+
+
+async def test_signing_in_and_out_is_logged(client: Client) -> None:
+    first = await client.open_account("alice")
+    wrong = {"user": {"email": "ALICE@example.test", "password": "wrong"}}
+    assert (await client.post("/api/users/login", wrong)).status == 401
+    second = await client.sign_in("alice")
+    await client.post("/api/auth/logout", token=second.access)
+    assert await kinds_of(client, first.access) == [
+        ("registered", first.session),
+        ("sign_in_failed", None),
+        ("signed_in", second.session),
+        ("signed_out", second.session),
+    ]
+
+
+async def test_the_end_of_a_session_is_logged_with_its_reason(
+    make_client: MakeClient, db: asyncpg.Connection
+) -> None:
+    client = await make_client(session_limit=3)
+    here = await client.open_account("alice")
+    by_id, by_all = await client.sign_in("alice"), await client.sign_in("alice")
+    await client.delete(f"/api/user/sessions/{by_id.session}", token=here.access)
+    await client.delete("/api/user/sessions", token=here.access)
+    reused = await client.sign_in("alice")
+    await client.refresh((await client.refresh(reused.refresh)).body["refresh_token"])
+    await client.refresh(reused.refresh)
+    evicted = await client.sign_in("alice")
+    await client.refresh(here.refresh)
+    later = [await client.sign_in("alice"), await client.sign_in("alice")]
+    expected = [
+        ("session_ended", by_id.session),
+        ("session_ended", by_all.session),
+        ("refresh_token_reused", reused.session),
+        ("evicted", evicted.session),
+    ]
+    seen = await kinds_of(client, later[0].access)
+    assert [line for line in seen if line[0] not in ("registered", "signed_in")] == expected
+    reasons = await db.fetch(
+        "select end_reason, id::text from sessions where ended_at is not null order by ended_at"
+    )
+    assert [tuple(row) for row in reasons] == expected
+
+
+async def test_changes_of_the_credentials_are_logged(client: Client) -> None:
+    here, other = await client.open_account("alice"), await client.sign_in("alice")
+    for user in (
+        {"bio": "no line", "username": "alicia"},
+        {"email": "alice@example.test"},
+        {"email": "new@example.test"},
+        {"email": "newer@example.test", "password": "a new password"},
+    ):
+        assert (await client.put("/api/user", {"user": user}, token=here.access)).status == 200
+    assert (await kinds_of(client, here.access))[2:] == [
+        ("email_changed", here.session),
+        ("email_changed", here.session),
+        ("password_changed", here.session),
+        ("session_ended", other.session),
+    ]
+
+
+async def test_what_failed_is_not_logged_as_done(client: Client, bob: str) -> None:
+    here = await client.open_account("alice")
+    taken = {"user": {"email": "bob@example.test", "password": "a new password"}}
+    assert (await client.put("/api/user", taken, token=here.access)).status == 409
+    wrong = {"user": {"password": "wrong"}}
+    assert (await client.delete("/api/user", wrong, token=here.access)).status == 401
+    assert await kinds_of(client, here.access) == [("registered", here.session)]
+
+
+async def test_the_deletion_of_an_account_outlives_it(
+    client: Client, db: asyncpg.Connection
+) -> None:
+    here = await client.open_account("alice")
+    given = {"user": {"password": "alice-secret"}}
+    await client.delete("/api/user", given, token=here.access, headers=AGENT)
+    rows = await db.fetch(
+        "select kind, session_id::text, user_agent, user_id is not null as known"
+        " from events order by id desc limit 1"
+    )
+    assert [tuple(row) for row in rows] == [("account_deleted", here.session, "Laptop/1.0", True)]
+    # Who takes the name next does not read it.
+    again = await client.open_account("alice")
+    assert await kinds_of(client, again.access) == [("registered", again.session)]
+
+
+async def test_a_try_at_an_address_that_nobody_has_is_nobodys(
+    client: Client, alice: str, db: asyncpg.Connection
+) -> None:
+    unknown = {"user": {"email": "nobody@example.test", "password": "wrong"}}
+    assert (await client.post("/api/users/login", unknown)).status == 401
+    rows = await db.fetch("select kind, ip from events where user_id is null")
+    assert [tuple(row) for row in rows] == [("sign_in_failed", "127.0.0.1")]
+    assert len(await log_of(client, alice)) == 1
+
+
+async def test_the_log_is_paged_newest_first(
+    client: Client, alice: str, bob: str, db: asyncpg.Connection
+) -> None:
+    user_id = await db.fetchval("select id from users where username = 'alice'")
+    await db.execute(
+        "insert into events (user_id, kind) select $1, 'signed_in' from generate_series(1, 44)",
+        user_id,
+    )
+    seen: list[int] = []
+    path, sizes = "/api/user/events", []
+    while path:
+        page = (await client.get(path, token=alice)).body
+        sizes.append(len(page["events"]))
+        seen += [event["id"] for event in page["events"]]
+        path = f"/api/user/events?before={page['next_before']}" if page["next_before"] else ""
+    assert sizes == [20, 20, 5]
+    all_ids = await db.fetch("select id from events where user_id = $1 order by id desc", user_id)
+    assert seen == [row["id"] for row in all_ids]
+    exact = (await client.get("/api/user/events?limit=45", token=alice)).body
+    assert (len(exact["events"]), exact["next_before"]) == (45, None)
+    one = (await client.get("/api/user/events?limit=1", token=alice)).body
+    assert (len(one["events"]), one["next_before"]) == (1, seen[0])
+    none = await client.get("/api/user/events?before=1", token=alice)
+    assert none.body == {"events": [], "next_before": None}
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "message"),
+    [
+        ("limit=0", "limit", "must be at least 1"),
+        ("limit=-1", "limit", "must be at least 1"),
+        ("limit=101", "limit", "must be at most 100"),
+        ("limit=ten", "limit", "must be a whole number"),
+        ("limit=1.0", "limit", "must be a whole number"),
+        ("limit=%D9%A1", "limit", "must be a whole number"),
+        ("limit=%00", "limit", "must be a whole number"),
+        ("limit=1&limit=2", "limit", "must be given once"),
+        ("before=0", "before", "must be at least 1"),
+        ("before=x", "before", "must be a whole number"),
+        ("before=9223372036854775808", "before", "must be at most 9223372036854775807"),
+    ],
+)
+async def test_a_page_that_cannot_be_is_refused(
+    speaker: Client, dialect: Dialect, query: str, field: str, message: str
+) -> None:
+    token = await speaker.register("alice")
+    answer = await speaker.get(f"/api/user/events?{query}", token=token)
+    assert_invalid(answer, dialect.invalid, **{field: message})
+
+
+async def test_the_log_is_its_owners(client: Client, alice: str, bob: str) -> None:
+    assert len(await log_of(client, bob)) == 1
+    answer = await client.get("/api/user/events")
+    assert_error(answer, 401, "token_missing", {"token": ["is missing"]})

@@ -1,0 +1,258 @@
+"""Refresh tokens: used once, replaced, and told from a thief's copy."""
+
+import asyncio
+import json
+from collections import Counter
+from typing import Any
+
+import asyncpg
+import jwt
+import pytest
+
+from tests.answers import assert_error, assert_invalid
+from tests.conftest import SECRET, Answer, Client, Device, Dialect, MakeClient, until_blocked
+
+MANY = 50
+OVER = "update sessions set advanced_at = advanced_at - interval '10.5 seconds'"
+REUSED = {"refresh_token": ["has been used before"]}
+REVOKED = {"refresh_token": ["has been revoked"]}
+
+
+async def refreshed(client: Client, token: str) -> Device:
+    """What the device holds after a refresh that works."""
+    answer = await client.refresh(token)
+    assert answer.status == 200, answer
+    return Device.of(answer)
+
+
+def assert_reused(answer: Answer) -> None:
+    assert_error(answer, 401, "refresh_token_reused", REUSED)
+
+
+async def test_a_refresh_replaces_both_tokens(speaker: Client) -> None:
+    old = await speaker.open_account("alice")
+    answer = await speaker.refresh(old.refresh)
+    new = Device.of(answer)
+    assert (answer.status, answer.body) == (
+        200,
+        {
+            "access_token": new.access,
+            "token_type": "Token",
+            "expires_in": 86_400,
+            "refresh_token": new.refresh,
+        },
+    )
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert new.session == old.session and new.refresh != old.refresh
+    assert await speaker.lives(new.access)
+    again = await refreshed(speaker, new.refresh)
+    assert await speaker.lives(again.access)
+
+
+async def test_a_refresh_says_where_the_session_was_last_used(
+    client: Client, db: asyncpg.Connection
+) -> None:
+    device = await client.open_account("alice")
+    await db.execute(
+        "update sessions set created_at = created_at - interval '1 hour',"
+        " last_used_at = last_used_at - interval '1 hour', ip = '192.0.2.1'"
+    )
+    body = {"refresh_token": device.refresh}
+    answer = await client.post("/api/auth/refresh", body, headers={"User-Agent": "Moved/2.0"})
+    (session,) = (await client.get("/api/user/sessions", token=Device.of(answer).access)).body[
+        "sessions"
+    ]
+    assert session["last_used_at"] > session["created_at"]
+    assert (session["ip"], session["user_agent"]) == ("127.0.0.1", "Moved/2.0")
+
+
+async def test_a_lost_answer_can_be_asked_for_again(client: Client) -> None:
+    device = await client.open_account("alice")
+    lost = await refreshed(client, device.refresh)
+    again = await refreshed(client, device.refresh)
+    assert lost.refresh != again.refresh
+    later = await refreshed(client, again.refresh)
+    assert await client.lives(later.access)
+
+
+async def test_the_grace_is_ten_seconds(client: Client, db: asyncpg.Connection) -> None:
+    device = await client.open_account("alice")
+    await refreshed(client, device.refresh)
+    await db.execute("update sessions set advanced_at = now() - interval '9 seconds'")
+    honoured = await refreshed(client, device.refresh)
+    # It did not begin anew: being honoured is no use.
+    await db.execute("update sessions set advanced_at = advanced_at - interval '1.5 seconds'")
+    assert_reused(await client.refresh(device.refresh))
+    assert_error(await client.refresh(honoured.refresh), 401, "refresh_token_revoked", REVOKED)
+
+
+async def test_a_grandparent_is_reuse_at_once(client: Client) -> None:
+    first = await client.open_account("alice")
+    second = await refreshed(client, first.refresh)
+    third = await refreshed(client, second.refresh)
+    assert_reused(await client.refresh(first.refresh))
+    assert_error(await client.refresh(third.refresh), 401, "refresh_token_revoked", REVOKED)
+    assert not await client.lives(third.access)
+
+
+@pytest.mark.parametrize("first", ["owner", "thief"])
+async def test_a_stolen_token_ends_with_both_out(
+    client: Client, db: asyncpg.Connection, first: str
+) -> None:
+    stolen = await client.open_account("alice")
+    other_device = await client.sign_in("alice")
+    # Whoever comes first goes on for a while; who comes second shows what was replaced.
+    held = await refreshed(client, stolen.refresh)
+    await db.execute(OVER)
+    held = await refreshed(client, held.refresh)
+    await db.execute(OVER)
+    assert_reused(await client.refresh(stolen.refresh))
+    # The end was committed although the answer was a refusal.
+    for token in (stolen.refresh, held.refresh):
+        assert_error(await client.refresh(token), 401, "refresh_token_revoked", REVOKED)
+    for access in (stolen.access, held.access):
+        answer = await client.get("/api/user", token=access)
+        assert_error(answer, 401, "token_revoked", {"token": ["has been revoked"]})
+    assert await client.lives(other_device.access)
+
+
+async def test_a_thief_within_the_grace_is_found_at_the_next_refresh(
+    client: Client, db: asyncpg.Connection
+) -> None:
+    stolen = await client.open_account("alice")
+    owner = await refreshed(client, stolen.refresh)
+    thief = await refreshed(client, stolen.refresh)
+    await db.execute(OVER)
+    owner = await refreshed(client, owner.refresh)
+    await db.execute(OVER)
+    assert_reused(await client.refresh(thief.refresh))
+    assert not await client.lives(owner.access) and not await client.lives(thief.access)
+
+
+async def at_once(client: Client, db: asyncpg.Connection, device: Device) -> list[Answer]:
+    """Many refreshes with one token; none goes on before every connection waits for its session."""
+    async with db.transaction():
+        await db.execute("select from sessions for update")
+        refreshes = asyncio.gather(*(client.refresh(device.refresh) for _ in range(MANY)))
+        await until_blocked(db, client.settings.database_pool_size)
+    return await refreshes
+
+
+async def test_of_simultaneous_refreshes_nobody_is_signed_out(
+    client: Client, db: asyncpg.Connection
+) -> None:
+    device = await client.open_account("alice")
+    answers = await at_once(client, db, device)
+    assert Counter(answer.status for answer in answers) == {200: MANY}
+    devices = [Device.of(answer) for answer in answers]
+    assert len({device.refresh for device in devices}) == MANY
+    assert {device.session for device in devices} == {device.session}
+    assert await db.fetchval("select generation from sessions") == 1
+    # Every token that was returned works, one after the other.
+    last = [await refreshed(client, device.refresh) for device in devices][-1]
+    assert await client.lives(last.access)
+    assert await db.fetchval("select count(*) from sessions where ended_at is null") == 1
+
+
+async def test_of_simultaneous_reuses_each_is_refused(
+    client: Client, db: asyncpg.Connection
+) -> None:
+    device = await client.open_account("alice")
+    await refreshed(client, device.refresh)
+    await db.execute(OVER)
+    answers = await at_once(client, db, device)
+    codes = Counter(answer.body["code"] for answer in answers)
+    assert codes == {"refresh_token_reused": 1, "refresh_token_revoked": MANY - 1}
+    kinds = "select count(*) from events where kind = 'refresh_token_reused'"
+    assert await db.fetchval(kinds) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["update sessions set expires_at = now()", "update refresh_tokens set expires_at = now()"],
+    ids=["the session", "the token"],
+)
+async def test_what_has_expired_says_so(
+    client: Client, db: asyncpg.Connection, change: str
+) -> None:
+    device = await client.open_account("alice")
+    await db.execute(change)
+    answer = await client.refresh(device.refresh)
+    expired = {"refresh_token": ["has expired"]}
+    assert_error(answer, 401, "refresh_token_expired", expired)
+    assert answer.headers["WWW-Authenticate"] == "Token"
+
+
+async def test_a_refresh_renews_the_token_but_never_the_session(
+    make_client: MakeClient, db: asyncpg.Connection
+) -> None:
+    client = await make_client(refresh_token_ttl=1000, session_ttl=1500)
+    device = await client.open_account("alice")
+    lives = "select round(extract(epoch from max(expires_at) - now())) from"
+    await db.execute("update sessions set expires_at = expires_at - interval '400 seconds'")
+    assert int(await db.fetchval(f"{lives} refresh_tokens")) in (999, 1000)
+    device = await refreshed(client, device.refresh)
+    await db.execute("update sessions set expires_at = expires_at - interval '400 seconds'")
+    device = await refreshed(client, device.refresh)
+    assert int(await db.fetchval(f"{lives} sessions")) in (699, 700)
+    newest = f"{lives} refresh_tokens where generation = 2"
+    assert int(await db.fetchval(newest)) in (699, 700)
+
+
+@pytest.mark.parametrize("token", ["x", "a" * 43, "é" * 10, "😀", "a" * 100_000, "' or true --"])
+async def test_an_unknown_token_is_invalid(speaker: Client, token: str) -> None:
+    answer = await speaker.refresh(token)
+    assert_error(answer, 401, "refresh_token_invalid", {"refresh_token": ["is invalid"]})
+    assert answer.headers["WWW-Authenticate"] == "Token"
+
+
+async def test_an_access_token_is_no_refresh_token_nor_the_other_way_round(client: Client) -> None:
+    device = await client.open_account("alice")
+    assert (await client.refresh(device.access)).body["code"] == "refresh_token_invalid"
+    answer = await client.get("/api/user", token=device.refresh)
+    assert_error(answer, 401, "token_invalid", {"token": ["is invalid"]})
+
+
+async def test_a_refresh_does_not_look_at_the_access_token(client: Client) -> None:
+    device = await client.open_account("alice")
+    body = {"refresh_token": device.refresh}
+    expired = jwt.encode({"exp": 1}, SECRET)
+    assert (await client.post("/api/auth/refresh", body, token=expired)).status == 200
+
+
+BAD_VALUES: list[tuple[Any, str]] = [
+    (None, "can't be blank"),
+    ("", "can't be blank"),
+    (" \t", "can't be blank"),
+    (5, "must be a string"),
+    (True, "must be a string"),
+    (["x"], "must be a string"),
+    ({"x": "y"}, "must be a string"),
+    ("long\0enough", "has a character that is not allowed"),
+]
+
+
+@pytest.mark.parametrize(("value", "message"), BAD_VALUES, ids=repr)
+async def test_what_is_no_text_is_refused(
+    speaker: Client, dialect: Dialect, value: Any, message: str
+) -> None:
+    answer = await speaker.post("/api/auth/refresh", {"refresh_token": value})
+    assert_invalid(answer, dialect.invalid, refresh_token=message)
+
+
+BAD_BODIES = {
+    "no body": (b"", "body", "is not valid JSON"),
+    "a form": (b"refresh_token=x", "body", "is not valid JSON"),
+    "a lone surrogate": (b'{"refresh_token": "\\ud800"}', "body", "is not valid JSON"),
+    "a list": (b"[]", "body", "must be a JSON object"),
+    "another field": (json.dumps({"token": "x"}).encode(), "refresh_token", "can't be blank"),
+    "a NUL elsewhere": (b'{"refresh_token": "x", "y": "\\u0000"}', "y", BAD_VALUES[-1][1]),
+}
+
+
+@pytest.mark.parametrize(("raw", "field", "message"), BAD_BODIES.values(), ids=BAD_BODIES)
+async def test_a_body_that_is_no_good_is_refused(
+    speaker: Client, dialect: Dialect, raw: bytes, field: str, message: str
+) -> None:
+    answer = await speaker.post("/api/auth/refresh", data=raw)
+    assert_invalid(answer, dialect.invalid, **{field: message})

@@ -1,0 +1,139 @@
+"""The limit on open sessions, also when many devices sign in at once."""
+
+import asyncio
+from collections import Counter
+
+import asyncpg
+import pytest
+
+from tests.answers import assert_error
+from tests.conftest import Answer, Client, Device, MakeClient, until_blocked
+
+OPEN = "select count(*) from sessions where ended_at is null"
+ALICE = {"user": {"email": "alice@example.test", "password": "alice-secret"}}
+AT_ONCE = 20
+
+
+async def sign_in(client: Client) -> Answer:
+    return await client.post("/api/users/login", ALICE)
+
+
+async def test_without_a_limit_every_login_opens_a_session(
+    client: Client, db: asyncpg.Connection, alice: str
+) -> None:
+    for _ in range(30):
+        await client.sign_in("alice")
+    assert await db.fetchval(OPEN) == 31
+    assert await client.lives(alice)
+
+
+async def test_the_oldest_session_makes_room(make_client: MakeClient) -> None:
+    client = await make_client(session_limit=2)
+    first, second = await client.open_account("alice"), await client.sign_in("alice")
+    # The first is used later than the second, so that the second is the oldest now.
+    refreshed = await client.refresh(first.refresh)
+    third = await client.sign_in("alice")
+    evicted = await client.get("/api/user", token=second.access)
+    assert_error(evicted, 401, "session_evicted", {"token": ["has been revoked"]})
+    refused = await client.refresh(second.refresh)
+    assert_error(refused, 401, "session_evicted", {"refresh_token": ["has been revoked"]})
+    assert await client.lives(refreshed.body["access_token"]) and await client.lives(third.access)
+
+
+async def test_a_lowered_limit_ends_as_many_as_are_over_it(
+    make_client: MakeClient, db: asyncpg.Connection
+) -> None:
+    before = await make_client()
+    devices = [await before.open_account("alice")]
+    devices += [await before.sign_in("alice") for _ in range(5)]
+    client = await make_client(session_limit=3)
+    devices.append(await client.sign_in("alice"))
+    alive = [await client.lives(device.access) for device in devices]
+    assert alive == [False] * 4 + [True] * 3
+
+
+@pytest.mark.parametrize("policy", ["evict-oldest", "deny"])
+async def test_sessions_that_are_over_and_strangers_take_no_place(
+    make_client: MakeClient, db: asyncpg.Connection, policy: str
+) -> None:
+    client = await make_client(session_limit=2, session_limit_policy=policy)
+    bob = await client.open_account("bob")
+    expired = await client.open_account("alice")
+    await db.execute("update sessions set expires_at = now() where id = $1", expired.session)
+    gone = await client.sign_in("alice")
+    await client.post("/api/auth/logout", token=gone.access)
+    first, second = await client.sign_in("alice"), await client.sign_in("alice")
+    for device in (bob, first, second):
+        assert await client.lives(device.access)
+
+
+async def test_a_login_over_the_limit_can_be_denied(make_client: MakeClient) -> None:
+    client = await make_client(session_limit=2, session_limit_policy="deny")
+    first, second = await client.open_account("alice"), await client.sign_in("alice")
+    answer = await sign_in(client)
+    assert_error(answer, 403, "session_limit_reached", {"session": ["limit reached"]})
+    assert await client.lives(first.access) and await client.lives(second.access)
+    # Who does not know the password learns nothing of it.
+    wrong = {"user": {"email": "alice@example.test", "password": "wrong"}}
+    refused = await client.post("/api/users/login", wrong)
+    assert_error(refused, 401, "invalid_credentials", {"credentials": ["invalid"]})
+    await client.post("/api/auth/logout", token=second.access)
+    assert (await sign_in(client)).status == 200
+
+
+async def at_once(client: Client, db: asyncpg.Connection) -> list[Answer]:
+    """Many logins of Alice's, none of which goes on before all have come to wait for her row."""
+    async with db.transaction():
+        await db.execute("select from users for update")
+        logins = asyncio.gather(*(sign_in(client) for _ in range(AT_ONCE)))
+        await until_blocked(db, AT_ONCE)
+    return await logins
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+async def test_simultaneous_logins_leave_the_limit(
+    make_client: MakeClient, db: asyncpg.Connection, limit: int
+) -> None:
+    client = await make_client(session_limit=limit)
+    await client.open_account("alice")
+    answers = await at_once(client, db)
+    assert Counter(answer.status for answer in answers) == {200: AT_ONCE}
+    alive = [await client.lives(answer.body["user"]["token"]) for answer in answers]
+    assert alive.count(True) == limit == await db.fetchval(OPEN)
+    kinds = await db.fetch("select kind, count(*) from events group by kind")
+    ended = AT_ONCE + 1 - limit
+    assert dict(kinds) == {"registered": 1, "signed_in": AT_ONCE, "evicted": ended}
+
+
+async def test_simultaneous_logins_are_denied_past_the_limit(
+    make_client: MakeClient, db: asyncpg.Connection
+) -> None:
+    client = await make_client(session_limit=5, session_limit_policy="deny")
+    first = await client.open_account("alice")
+    answers = await at_once(client, db)
+    assert Counter(answer.status for answer in answers) == {200: 4, 403: AT_ONCE - 4}
+    assert await db.fetchval(OPEN) == 5
+    assert await client.lives(first.access)
+
+
+async def test_an_eviction_that_races_the_end_of_all_others_is_no_fault(
+    make_client: MakeClient, db: asyncpg.Connection
+) -> None:
+    client = await make_client(session_limit=1)
+    here = await client.open_account("alice")
+    for _ in range(4):
+        # Many, and used in another order than they were opened in, so that both take their time
+        # and would lock the same rows in a different order.
+        await db.execute(
+            "insert into sessions (user_id, expires_at, last_used_at)"
+            " select id, now() + interval '1 day', now() - random() * interval '1 day'"
+            " from users, generate_series(1, 3000)"
+        )
+        ended, opened = await asyncio.gather(
+            client.delete("/api/user/sessions", token=here.access), sign_in(client)
+        )
+        # Whichever comes first, the new device is in: evicted devices end nobody's session.
+        assert (ended.status, opened.status) in ((204, 200), (401, 200))
+        here = Device.of(opened)
+        assert await client.lives(here.access)
+        assert await db.fetchval(OPEN) == 1

@@ -1,0 +1,147 @@
+"""Sessions that end while something else is under way: never a living token afterwards."""
+
+import asyncio
+from collections import Counter
+
+import asyncpg
+
+from tests.answers import assert_error
+from tests.conftest import Client, Device, MakeClient, until_blocked
+
+ROUNDS = 15
+OLD_PASSWORD = {"user": {"email": "alice@example.test", "password": "alice-secret"}}
+
+
+async def assert_dead(client: Client, device: Device) -> None:
+    """Hold that neither token of a device is worth anything."""
+    answer = await client.get("/api/user", token=device.access)
+    assert_error(answer, 401, "token_revoked", {"token": ["has been revoked"]})
+    assert (await client.refresh(device.refresh)).body["code"] == "refresh_token_revoked"
+
+
+async def test_a_refresh_that_races_a_logout_leaves_nothing_alive(
+    client: Client, db: asyncpg.Connection
+) -> None:
+    await client.open_account("alice")
+    for _ in range(ROUNDS):
+        device = await client.sign_in("alice")
+        # All wait for the session, and go on in the order in which they came to it.
+        async with db.transaction():
+            await db.execute("select from sessions where id = $1 for update", device.session)
+            under_way = asyncio.gather(
+                *(client.refresh(device.refresh) for _ in range(4)),
+                client.post("/api/auth/logout", token=device.access),
+                *(client.refresh(device.refresh) for _ in range(4)),
+            )
+            await until_blocked(db, 9)
+        answers = await under_way
+        assert answers[4].status == 204
+        for answer in answers[:4] + answers[5:]:
+            if answer.status == 200:
+                await assert_dead(client, Device.of(answer))
+            else:
+                assert answer.body["code"] == "refresh_token_revoked"
+
+
+async def test_a_refresh_that_races_a_password_change_leaves_nothing_alive(
+    client: Client,
+) -> None:
+    here = await client.open_account("alice")
+    password = "alice-secret"
+    for number in range(ROUNDS):
+        device = await client.sign_in("alice", password)
+        password = f"password {number}"
+        changed, *answers = await asyncio.gather(
+            client.put("/api/user", {"user": {"password": password}}, token=here.access),
+            *(client.refresh(device.refresh) for _ in range(8)),
+        )
+        assert changed.status == 200
+        for answer in answers:
+            if answer.status == 200:
+                await assert_dead(client, Device.of(answer))
+        assert await client.lives(here.access)
+
+
+async def test_a_login_that_races_a_password_change_does_not_outlive_the_old_password(
+    client: Client,
+) -> None:
+    here = await client.open_account("alice")
+    old = "alice-secret"
+    for number in range(ROUNDS):
+        credentials = {"user": {"email": "alice@example.test", "password": old}}
+        new = f"password {number}"
+        changed, *answers = await asyncio.gather(
+            client.put("/api/user", {"user": {"password": new}}, token=here.access),
+            *(client.post("/api/users/login", credentials) for _ in range(12)),
+        )
+        assert changed.status == 200
+        for answer in answers:
+            if answer.status == 200:
+                await assert_dead(client, Device.of(answer))
+            else:
+                assert answer.body["code"] == "invalid_credentials"
+        old = new
+
+
+async def test_a_session_that_a_password_change_ended_changes_no_password(
+    client: Client,
+) -> None:
+    # The owner and a thief change the password at once: who comes second has no session any more.
+    owner, thief = await client.open_account("alice"), await client.sign_in("alice")
+    for number in range(ROUNDS):
+        devices = {f"owner's {number}": owner, f"thief's {number}": thief}
+        answers = await asyncio.gather(
+            *(
+                client.put("/api/user", {"user": {"password": password}}, token=device.access)
+                for password, device in devices.items()
+            )
+        )
+        assert Counter(answer.status for answer in answers) == {200: 1, 401: 1}
+        alive = [await client.lives(device.access) for device in devices.values()]
+        assert alive == [answer.status == 200 for answer in answers]
+        password = list(devices)[alive.index(True)]
+        owner, thief = (
+            await client.sign_in("alice", password),
+            list(devices.values())[alive.index(True)],
+        )
+
+
+async def test_of_devices_that_end_each_other_at_once_one_remains(client: Client) -> None:
+    await client.open_account("alice")
+    for _ in range(3):
+        devices = [await client.sign_in("alice") for _ in range(12)]
+        answers = await asyncio.gather(
+            *(client.delete("/api/user/sessions", token=device.access) for device in devices)
+        )
+        assert Counter(answer.status for answer in answers) == {204: 1, 401: 11}
+        alive = [await client.lives(device.access) for device in devices]
+        assert alive == [answer.status == 204 for answer in answers]
+
+
+async def test_logins_that_renew_a_hash_at_once_all_succeed(make_client: MakeClient) -> None:
+    before = await make_client()
+    await before.open_account("alice")
+    client = await make_client(bcrypt_cost=5)
+    answers = await asyncio.gather(
+        *(client.post("/api/users/login", OLD_PASSWORD) for _ in range(10))
+    )
+    assert [answer.status for answer in answers] == [200] * 10
+    for answer in answers:
+        assert await client.lives(Device.of(answer).access)
+
+
+async def test_a_deletion_that_races_refreshes_leaves_nothing(
+    client: Client, db: asyncpg.Connection
+) -> None:
+    for _ in range(5):
+        here = await client.open_account("alice")
+        devices = [await client.sign_in("alice") for _ in range(6)]
+        deleted, *answers = await asyncio.gather(
+            client.delete("/api/user", OLD_PASSWORD, token=here.access),
+            *(client.refresh(device.refresh) for device in devices),
+            *(client.post("/api/users/login", OLD_PASSWORD) for _ in range(6)),
+        )
+        assert deleted.status == 204
+        assert {answer.status for answer in answers} <= {200, 401}
+        assert await db.fetchval("select count(*) from sessions") == 0
+        assert await db.fetchval("select count(*) from refresh_tokens") == 0

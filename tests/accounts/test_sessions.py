@@ -1,0 +1,241 @@
+"""Sessions: what a device gets, what its owner sees of it, and its end."""
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import jwt
+import pytest
+
+from tests.answers import assert_error
+from tests.conftest import SECRET, Client, Device, Dialect, MakeClient
+
+REVOKED = {"token": ["has been revoked"]}
+NOT_FOUND = {"session": ["not found"]}
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    claims: dict[str, Any] = jwt.decode(token, SECRET, ["HS256"])
+    return claims
+
+
+def alice_as(dialect: Dialect, token: str) -> dict[str, Any]:
+    """Alice as a client of this dialect sees her."""
+    user = {"email": "alice@example.test", "token": token, "username": "alice"}
+    return {**user, "bio": dialect.no_bio, "image": None}
+
+
+async def test_registration_and_login_each_open_a_session(
+    speaker: Client, dialect: Dialect
+) -> None:
+    given = {"email": "alice@example.test", "password": "alice-secret"}
+    registered = await speaker.post("/api/users", {"user": {**given, "username": "alice"}})
+    logged_in = await speaker.post("/api/users/login", {"user": given})
+    assert (registered.status, logged_in.status) == (dialect.registered, 200)
+    for answer in (registered, logged_in):
+        device = Device.of(answer)
+        assert answer.body == {
+            "user": alice_as(dialect, device.access),
+            "refresh_token": device.refresh,
+            "expires_in": 86_400,
+        }
+        assert len(device.refresh) == 43
+    first, second = Device.of(registered), Device.of(logged_in)
+    assert first.session != second.session and first.refresh != second.refresh
+    assert await speaker.lives(first.access) and await speaker.lives(second.access)
+
+
+async def test_a_fresh_token_is_of_the_same_session_and_comes_alone(
+    speaker: Client, dialect: Dialect
+) -> None:
+    device = await speaker.open_account("alice")
+    read = await speaker.get("/api/user", token=device.access)
+    changed = await speaker.put("/api/user", {"user": {"image": None}}, token=device.access)
+    for answer in (read, changed):
+        token = answer.body["user"]["token"]
+        assert claims_of(token)["sid"] == device.session
+        assert answer.body == {"user": alice_as(dialect, token)}
+
+
+async def test_a_token_of_another_users_session_is_revoked(
+    client: Client, alice: str, bob: str
+) -> None:
+    for sid in (claims_of(bob)["sid"], str(uuid4())):
+        forged = jwt.encode({**claims_of(alice), "sid": sid}, SECRET)
+        answer = await client.get("/api/user", token=forged)
+        assert_error(answer, 401, "token_revoked", REVOKED)
+
+
+async def test_no_access_token_outlives_its_session(make_client: MakeClient) -> None:
+    client = await make_client(session_ttl=100, access_token_ttl=1000)
+    before = int(time.time())
+    given = {"username": "alice", "email": "a@example.test", "password": "alice-secret"}
+    opened = await client.post("/api/users", {"user": given})
+    refreshed = await client.refresh(opened.body["refresh_token"])
+    read = await client.get("/api/user", token=refreshed.body["access_token"])
+    for token in (refreshed.body["access_token"], read.body["user"]["token"]):
+        assert before + 98 <= claims_of(token)["exp"] <= time.time() + 100
+    assert 98 <= opened.body["expires_in"] <= 100
+    assert 98 <= refreshed.body["expires_in"] <= 100
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update sessions set expires_at = now() - interval '1 second'",
+        "update sessions set ended_at = now(), end_reason = 'session_ended'",
+        "delete from sessions",
+    ],
+    ids=["expired", "ended", "deleted"],
+)
+async def test_a_session_that_is_over_takes_no_token(
+    client: Client, db: asyncpg.Connection, alice: str, change: str
+) -> None:
+    await db.execute(change)
+    answer = await client.get("/api/user", token=alice)
+    assert_error(answer, 401, "token_revoked", REVOKED)
+    assert answer.headers["WWW-Authenticate"] == "Token"
+
+
+async def test_logout_ends_this_session_and_no_other(client: Client) -> None:
+    here, elsewhere = await client.open_account("alice"), await client.sign_in("alice")
+    answer = await client.post("/api/auth/logout", token=here.access)
+    assert (answer.status, answer.body) == (204, None)
+    for method, path in (("GET", "/api/user"), ("POST", "/api/auth/logout")):
+        after = await client.send(method, path, token=here.access)
+        assert_error(after, 401, "token_revoked", REVOKED)
+    refused = await client.refresh(here.refresh)
+    revoked = {"refresh_token": ["has been revoked"]}
+    assert_error(refused, 401, "refresh_token_revoked", revoked)
+    assert await client.lives(elsewhere.access)
+
+
+async def test_a_user_sees_the_open_sessions_newest_first(client: Client, bob: str) -> None:
+    before = datetime.now(UTC)
+    phone = await client.open_account("alice")
+    gone = await client.sign_in("alice")
+    laptop = await client.sign_in("alice", headers={"User-Agent": "Laptop/1.0"})
+    await client.post("/api/auth/logout", token=gone.access)
+    answer = await client.get("/api/user/sessions", token=phone.access)
+    assert answer.status == 200
+    sessions = answer.body["sessions"]
+    phone_agent = sessions[1]["user_agent"]
+    assert phone_agent.startswith("Python/")
+    for session in sessions:
+        created, used = session.pop("created_at"), session.pop("last_used_at")
+        assert created == used and created.endswith("Z") and len(created) == 24
+        assert (
+            before <= datetime.fromisoformat(created) <= datetime.now(UTC)
+            or abs(before - datetime.fromisoformat(created)).total_seconds() < 1
+        )
+    shown = {"ip": "127.0.0.1"}
+    assert answer.body == {
+        "sessions": [
+            {"id": laptop.session, **shown, "user_agent": "Laptop/1.0", "current": False},
+            {"id": phone.session, **shown, "user_agent": phone_agent, "current": True},
+        ]
+    }
+
+
+async def test_a_session_that_expired_is_not_shown(client: Client, db: asyncpg.Connection) -> None:
+    here, old = await client.open_account("alice"), await client.sign_in("alice")
+    await db.execute("update sessions set expires_at = now() where id = $1", old.session)
+    answer = await client.get("/api/user/sessions", token=here.access)
+    assert [session["id"] for session in answer.body["sessions"]] == [here.session]
+    ended = await client.delete(f"/api/user/sessions/{old.session}", token=here.access)
+    assert_error(ended, 404, "not_found", NOT_FOUND)
+
+
+@pytest.mark.parametrize("spelt", [str.lower, str.upper])
+async def test_a_session_is_ended_from_another_device(client: Client, spelt: Any) -> None:
+    here, lost = await client.open_account("alice"), await client.sign_in("alice")
+    path = f"/api/user/sessions/{spelt(lost.session)}"
+    answer = await client.delete(path, token=here.access)
+    assert (answer.status, answer.body) == (204, None)
+    assert_error(await client.get("/api/user", token=lost.access), 401, "token_revoked", REVOKED)
+    assert (await client.refresh(lost.refresh)).body["code"] == "refresh_token_revoked"
+    assert await client.lives(here.access)
+    again = await client.delete(path, token=here.access)
+    assert_error(again, 404, "not_found", NOT_FOUND)
+
+
+async def test_a_session_can_end_itself_by_its_id(client: Client) -> None:
+    here = await client.open_account("alice")
+    path = f"/api/user/sessions/{here.session}"
+    assert (await client.delete(path, token=here.access)).status == 204
+    assert not await client.lives(here.access)
+
+
+async def test_a_strangers_session_is_not_found_and_lives_on(client: Client, bob: str) -> None:
+    alice = await client.open_account("alice")
+    answer = await client.delete(f"/api/user/sessions/{alice.session}", token=bob)
+    assert_error(answer, 404, "not_found", NOT_FOUND)
+    assert await client.lives(alice.access)
+    assert (await client.delete("/api/user/sessions", token=bob)).status == 204
+    assert await client.lives(alice.access)
+
+
+SPELLINGS = {
+    "unknown": lambda own: str(uuid4()),
+    "a word": lambda own: "all",
+    "a number": lambda own: "1",
+    "a URN": lambda own: f"urn:uuid:{own}",
+    "no dashes": lambda own: own.replace("-", ""),
+    "a NUL": lambda own: own[:-1] + "%00",
+    "broken UTF-8": lambda own: own[:-1] + "%ff",
+    "a digit of another script": lambda own: own[:-1] + "%D9%A1",
+    "a quote": lambda own: own + "'",
+    "7,000 letters": lambda own: "a" * 7000,
+}
+
+
+@pytest.mark.parametrize("spell", SPELLINGS.values(), ids=SPELLINGS)
+async def test_what_is_no_id_of_a_session_is_not_found(client: Client, spell: Any) -> None:
+    here = await client.open_account("alice")
+    answer = await client.delete(f"/api/user/sessions/{spell(here.session)}", token=here.access)
+    assert_error(answer, 404, "not_found", NOT_FOUND)
+    assert await client.lives(here.access)
+
+
+async def test_all_other_sessions_end_at_once(client: Client) -> None:
+    here = await client.open_account("alice")
+    others = [await client.sign_in("alice") for _ in range(3)]
+    answer = await client.delete("/api/user/sessions", token=here.access)
+    assert (answer.status, answer.body) == (204, None)
+    for other in others:
+        gone = await client.get("/api/user", token=other.access)
+        assert_error(gone, 401, "token_revoked", REVOKED)
+    assert await client.lives(here.access)
+    assert (await client.delete("/api/user/sessions", token=here.access)).status == 204
+
+
+async def test_a_password_change_ends_all_other_sessions(client: Client) -> None:
+    here, elsewhere = await client.open_account("alice"), await client.sign_in("alice")
+    given = {"user": {"password": "a new password"}}
+    answer = await client.put("/api/user", given, token=here.access)
+    assert await client.lives(here.access) and await client.lives(answer.body["user"]["token"])
+    assert (await client.refresh(here.refresh)).status == 200
+    gone = await client.get("/api/user", token=elsewhere.access)
+    assert_error(gone, 401, "token_revoked", REVOKED)
+    assert (await client.refresh(elsewhere.refresh)).body["code"] == "refresh_token_revoked"
+
+
+async def test_another_change_ends_no_session(client: Client) -> None:
+    here, elsewhere = await client.open_account("alice"), await client.sign_in("alice")
+    given = {"user": {"email": "other@example.test", "username": "other", "bio": "new"}}
+    assert (await client.put("/api/user", given, token=here.access)).status == 200
+    assert await client.lives(elsewhere.access)
+
+
+async def test_a_deleted_account_leaves_no_session(client: Client, db: asyncpg.Connection) -> None:
+    here, elsewhere = await client.open_account("alice"), await client.sign_in("alice")
+    given = {"user": {"password": "alice-secret"}}
+    assert (await client.delete("/api/user", given, token=here.access)).status == 204
+    for device in (here, elsewhere):
+        answer = await client.get("/api/user", token=device.access)
+        assert_error(answer, 401, "token_revoked", REVOKED)
+        assert (await client.refresh(device.refresh)).body["code"] == "refresh_token_invalid"
+    assert await db.fetchval("select count(*) from sessions") == 0
+    assert await db.fetchval("select count(*) from refresh_tokens") == 0

@@ -1,5 +1,7 @@
 """The application: its middlewares, its routes, and what starts and stops with it."""
 
+import asyncio
+import contextlib
 import os
 import warnings
 from collections.abc import AsyncIterator, Mapping
@@ -7,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from aiohttp import web
 
 from service.accounts import events, refresh, sessions, users
+from service.accounts.cleanup import clean_up_for_ever
 from service.accounts.identity import TOKENS, Identity
 from service.accounts.passwords import PASSWORDS, PasswordHasher
 from service.accounts.tokens import AccessTokens
@@ -67,6 +70,7 @@ def create_app(
     app[IDENTIFY] = Identity(app[DATABASE], app[TOKENS]).identify
     app.cleanup_ctx.append(_database)
     app.cleanup_ctx.append(_passwords)
+    app.cleanup_ctx.append(_cleanup)
     for routes in ROUTES:
         app.add_routes(routes)
     app[openapi.DOCUMENT] = openapi.render_document(app)
@@ -87,3 +91,11 @@ async def _passwords(app: web.Application) -> AsyncIterator[None]:
     app[PASSWORDS] = PasswordHasher(settings.bcrypt_cost, threads, settings.password_queue_size)
     yield
     app[PASSWORDS].close()
+
+
+async def _cleanup(app: web.Application) -> AsyncIterator[None]:
+    task = asyncio.create_task(clean_up_for_ever(app))
+    yield
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

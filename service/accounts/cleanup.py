@@ -1,0 +1,56 @@
+"""The clean-up: rows that nobody needs any more, taken away a batch at a time.
+
+What has ended or expired is kept for as long as an access token may live, so that the answer to
+one can say why it is refused. After that it tells nobody anything.
+"""
+
+import asyncio
+import logging
+import random
+
+from aiohttp import web
+
+import sql
+from service.database.pool import DATABASE, Database
+from service.http.errors import SETTINGS
+from service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+INTERVAL = 300.0  # Seconds between two runs of one process.
+BATCH = 1000  # Rows of one transaction: it holds its locks for some milliseconds.
+LOCK = 0x636C65616E7570  # "cleanup": the advisory lock of the process whose turn it is.
+
+
+async def clean_up(database: Database, settings: Settings) -> int:
+    """Delete what is due and return how many rows that were; 0 while another process does it.
+
+    Raises what the database raises; what was deleted until then stays deleted.
+    """
+    total = 0
+    for delete, kept in (
+        (sql.cleanup.delete_sessions, settings.access_token_ttl),
+        (sql.cleanup.delete_refresh_tokens, settings.access_token_ttl),
+        (sql.cleanup.delete_events, settings.event_ttl),
+    ):
+        count = BATCH
+        while count == BATCH:
+            async with database.transaction() as connection:
+                if not await sql.cleanup.take_turn(connection, lock=LOCK):
+                    return total
+                count = await delete(connection, kept=kept, batch=BATCH)
+            total += count
+    return total
+
+
+async def clean_up_for_ever(app: web.Application) -> None:
+    """Clean up every few minutes until cancelled; a failure is logged and the next run tries."""
+    # Processes that started together do not all come at once.
+    pause = random.uniform(0, INTERVAL)  # noqa: S311
+    while True:
+        await asyncio.sleep(pause)
+        pause = INTERVAL
+        try:
+            await clean_up(app[DATABASE], app[SETTINGS])
+        except Exception:
+            logger.exception("the clean-up failed; it is tried again in %d seconds", INTERVAL)

@@ -1,0 +1,175 @@
+"""The clean-up: what it takes, what it leaves, and that only one process does it."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import pytest
+
+from service.accounts import cleanup
+from service.accounts.cleanup import BATCH, LOCK, clean_up, clean_up_for_ever
+from service.database.pool import DATABASE, Database
+from service.http.errors import SETTINGS
+from tests.conftest import Client
+
+DAY = 86_400  # ACCESS_TOKEN_TTL
+
+
+async def clean(client: Client) -> int:
+    app: Any = client.http.server.app  # type: ignore[attr-defined]
+    return await clean_up(app[DATABASE], app[SETTINGS])
+
+
+@asynccontextmanager
+async def other_process(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection inside a transaction, which ends with the block."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        async with connection.transaction():
+            yield connection
+    finally:
+        await connection.close()
+
+
+async def test_what_is_in_use_stays(client: Client, db: asyncpg.Connection) -> None:
+    device = await client.open_account("alice")
+    assert await clean(client) == 0
+    assert (await client.refresh(device.refresh)).status == 200
+
+
+@pytest.mark.parametrize("column", ["expires_at", "ended_at"])
+async def test_a_session_goes_once_no_token_of_it_can_be_alive(
+    client: Client, db: asyncpg.Connection, column: str
+) -> None:
+    await client.open_account("alice")
+    kept, gone = await client.sign_in("alice"), await client.sign_in("alice")
+    for session, seconds in ((kept.session, DAY - 30), (gone.session, DAY + 30)):
+        moment = "now() - make_interval(secs => $2)"
+        change = {
+            "expires_at": f"expires_at = {moment}",
+            "ended_at": f"ended_at = {moment}, end_reason = 'evicted'",
+        }[column]
+        await db.execute(f"update sessions set {change} where id = $1", session, seconds)  # noqa: S608
+    assert await clean(client) == 1
+    left = {str(row["id"]) for row in await db.fetch("select id from sessions")}
+    assert kept.session in left and gone.session not in left and len(left) == 2
+    assert await db.fetchval("select count(*) from refresh_tokens") == 2
+    # Until it goes, a device is told why; afterwards only that it is over.
+    codes = [
+        (await client.get("/api/user", token=device.access)).body["code"] for device in (kept, gone)
+    ]
+    told = "session_evicted" if column == "ended_at" else "token_revoked"
+    assert codes == [told, "token_revoked"]
+    assert (await client.refresh(gone.refresh)).body["code"] == "refresh_token_invalid"
+
+
+async def test_an_expired_refresh_token_goes_and_its_session_stays(
+    client: Client, db: asyncpg.Connection
+) -> None:
+    device = await client.open_account("alice")
+    late = {"refresh_token": ["has expired"]}
+    for seconds, code, count in (
+        (DAY - 30, "refresh_token_expired", 0),
+        (DAY + 30, "refresh_token_invalid", 1),
+    ):
+        await db.execute(
+            "update refresh_tokens set expires_at = now() - make_interval(secs => $1)", seconds
+        )
+        assert await clean(client) == count
+        answer = await client.refresh(device.refresh)
+        assert answer.body["code"] == code
+        assert code != "refresh_token_expired" or answer.body["errors"] == late
+    assert await client.lives(device.access)
+
+
+async def test_the_log_goes_back_as_far_as_is_set(client: Client, db: asyncpg.Connection) -> None:
+    await client.open_account("alice")
+    await db.execute(
+        "insert into events (kind, created_at) values"
+        " ('old', now() - interval '90 days 1 minute'),"
+        " ('kept', now() - interval '89 days 23 hours')"
+    )
+    assert await clean(client) == 1
+    kinds = {row["kind"] for row in await db.fetch("select kind from events")}
+    assert kinds == {"registered", "kept"}
+
+
+async def test_any_number_of_rows_goes_in_batches(client: Client, db: asyncpg.Connection) -> None:
+    await client.open_account("alice")
+    many = 2 * BATCH + 1
+    await db.execute(
+        "insert into events (kind, created_at)"
+        " select 'old', now() - interval '1 year' from generate_series(1, $1)",
+        many,
+    )
+    await db.execute(
+        "insert into sessions (user_id, expires_at)"
+        " select id, now() - interval '1 year' from users, generate_series(1, $1)",
+        many,
+    )
+    assert await clean(client) == 2 * many
+    assert await db.fetchval("select count(*) from sessions") == 1
+
+
+async def test_only_one_process_cleans_up(
+    client: Client, db: asyncpg.Connection, database_url: str
+) -> None:
+    await db.execute("insert into events (kind, created_at) values ('old', 'epoch')")
+    async with other_process(database_url) as other:
+        await other.execute("select pg_advisory_xact_lock($1)", LOCK)
+        assert await clean(client) == 0
+    assert await clean(client) == 1
+
+
+async def test_it_waits_for_nobody(
+    client: Client, db: asyncpg.Connection, database_url: str
+) -> None:
+    await client.open_account("alice")
+    held = await client.sign_in("alice")
+    await db.execute("update sessions set expires_at = 'epoch'")
+    async with other_process(database_url) as other:
+        await other.execute("select from sessions where id = $1 for update", held.session)
+        assert await clean(client) == 1
+    assert await clean(client) == 1
+
+
+async def test_a_failure_is_logged_once_and_the_next_run_tries_again(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    app: Any = client.http.server.app  # type: ignore[attr-defined]
+    runs = 0
+    third = asyncio.Event()
+
+    async def fail_twice(database: Database, settings: Any) -> int:
+        nonlocal runs
+        runs += 1
+        if runs < 3:
+            raise OSError("away")
+        third.set()
+        return 0
+
+    monkeypatch.setattr(cleanup, "clean_up", fail_twice)
+    monkeypatch.setattr(cleanup, "INTERVAL", 0.001)
+    with caplog.at_level(logging.ERROR, "service.accounts.cleanup"):
+        job = asyncio.create_task(clean_up_for_ever(app))
+        await asyncio.wait_for(third.wait(), 5)
+        job.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await job
+    assert len(caplog.records) == 2
+
+
+async def test_every_process_starts_the_job_and_ends_it(client: Client) -> None:
+    def jobs() -> list[str]:
+        return [
+            task.get_coro().__qualname__  # type: ignore[union-attr]
+            for task in asyncio.all_tasks()
+            if "clean_up_for_ever" in repr(task)
+        ]
+
+    assert len(jobs()) == 1
+    await client.http.close()
+    assert jobs() == []

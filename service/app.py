@@ -10,15 +10,17 @@ from aiohttp import web
 
 from service.accounts import events, refresh, sessions, users
 from service.accounts.cleanup import clean_up_for_ever
-from service.accounts.identity import TOKENS, Identity
+from service.accounts.identity import MEMORY, TOKENS, Identity
+from service.accounts.memory import Memory
 from service.accounts.passwords import PASSWORDS, PasswordHasher
 from service.accounts.tokens import AccessTokens
 from service.conduit import articles, comments, listing, profiles, tags
+from service.database.notifications import NOTIFICATIONS, Notifications
 from service.database.pool import DATABASE, Database, DatabaseUnavailable
 from service.http import docs, health, openapi
 from service.http.auth import IDENTIFY, auth_middleware
 from service.http.cors import cors_middleware
-from service.http.errors import EXPECTED, SETTINGS, ApiError, Unavailable, error_middleware
+from service.http.errors import EXPECTED, SETTINGS, ApiError, Handler, Unavailable, error_middleware
 from service.http.request_log import REQUEST_LOG, RequestLog, request_log_middleware
 from service.settings import Settings
 
@@ -57,7 +59,13 @@ def create_app(
     server, already migrated; ``request_log`` takes the request lines (default: standard output).
     """
     cors = [cors_middleware(settings.cors_origins)] if settings.cors_origins else []
-    middlewares = [request_log_middleware, *cors, error_middleware, auth_middleware]
+    middlewares = [
+        request_log_middleware,
+        *cors,
+        error_middleware,
+        auth_middleware,
+        settle_middleware,
+    ]
     app = web.Application(middlewares=middlewares, client_max_size=settings.max_body_size)
     app[SETTINGS] = settings
     app[REQUEST_LOG] = request_log or RequestLog()
@@ -67,8 +75,17 @@ def create_app(
     app[TOKENS] = AccessTokens(
         settings.jwt_secret, settings.jwt_previous_secrets, settings.access_token_ttl
     )
-    app[IDENTIFY] = Identity(app[DATABASE], app[TOKENS]).identify
+    app[MEMORY] = Memory(settings.user_cache_size)
+    app[NOTIFICATIONS] = Notifications(
+        database_url,
+        "accounts",
+        settings.user_cache_staleness,
+        app[MEMORY].hear,
+        app[MEMORY].forget,
+    )
+    app[IDENTIFY] = Identity(app[DATABASE], app[TOKENS], app[MEMORY], app[NOTIFICATIONS]).identify
     app.cleanup_ctx.append(_database)
+    app.cleanup_ctx.append(_notifications)
     app.cleanup_ctx.append(_passwords)
     app.cleanup_ctx.append(_cleanup)
     for routes in ROUTES:
@@ -78,10 +95,29 @@ def create_app(
     return app
 
 
+@web.middleware
+async def settle_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer a change only once this process has heard of it: the next request must see it."""
+    if request.method in ("GET", "HEAD"):
+        return await handler(request)
+    try:
+        return await handler(request)
+    finally:
+        # Also after an error: a reused refresh token ends its session.
+        await request.app[NOTIFICATIONS].catch_up()
+
+
 async def _database(app: web.Application) -> AsyncIterator[None]:
     await app[DATABASE].open()
     yield
     await app[DATABASE].close()
+
+
+async def _notifications(app: web.Application) -> AsyncIterator[None]:
+    if app[SETTINGS].user_cache_size:
+        app[NOTIFICATIONS].start()
+    yield
+    await app[NOTIFICATIONS].stop()
 
 
 async def _passwords(app: web.Application) -> AsyncIterator[None]:

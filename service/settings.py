@@ -189,6 +189,12 @@ class Settings:
     realworld_strict: bool = _setting(_flag, False)
     """Answer exactly as RealWorld 2.0.0: 422 for invalid input, 201 for a registration."""
 
+    user_cache_size: int = _setting(_whole_number(0, 10_000_000), 100_000)
+    """Users and sessions that a process remembers, so as not to ask for them; 0 is off."""
+
+    user_cache_staleness: int = _setting(_whole_number(1, 60), 2)
+    """Seconds within which the loss of the connection that hears of changes is noticed."""
+
     cors_origins: tuple[str, ...] = _setting(_list_of(_origin), ())
     """Origins whose web pages may call the service; ``*`` is all, and the embedded default."""
 

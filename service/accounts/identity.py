@@ -1,5 +1,6 @@
 """Whose token is it: from an access token to ``request["user"]``."""
 
+import time
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -8,7 +9,9 @@ from uuid import UUID
 from aiohttp import web
 
 import sql
-from service.accounts.tokens import AccessTokens
+from service.accounts.memory import Memory
+from service.accounts.tokens import AccessTokens, Claims
+from service.database.notifications import Notifications
 from service.database.pool import Database
 from service.http.errors import Unauthorized
 
@@ -40,11 +43,15 @@ class User:
 
 
 class Identity:
-    """Finds the user of a token."""
+    """Finds the user of a token: in memory while that can be trusted, or in the database."""
 
-    def __init__(self, database: Database, tokens: AccessTokens) -> None:
+    def __init__(
+        self, database: Database, tokens: AccessTokens, memory: Memory, notifications: Notifications
+    ) -> None:
         self._database = database
         self._tokens = tokens
+        self._memory = memory
+        self._notifications = notifications
 
     async def identify(self, token: str) -> User:
         """The user whom ``token`` was issued to.
@@ -52,13 +59,30 @@ class Identity:
         Raises ``Unauthorized`` when the token is invalid or expired, its session has ended, or the
         account is gone.
         """
-        claims = self._tokens.verify(token)
-        row = await sql.sessions.find_with_user(
-            self._database, id=claims.session_id, user_id=claims.user_id
-        )
+        memory = self._memory
+        claims = memory.claims.get(token)
+        if claims is None or claims.expires_at <= time.time():
+            claims = self._tokens.verify(token)
+            memory.remember_claims(token, claims)
+        if time.monotonic() < self._notifications.trusted_until:
+            user = memory.users.get(claims.session_id)
+            # A token never outlives its session, so that the session has not expired either.
+            if user is not None and user.id == claims.user_id:
+                return user
+        return await self._load(claims)
+
+    async def _load(self, claims: Claims) -> User:
+        trusted = self._notifications.is_trusted()
+        with self._memory.loading(claims.user_id, claims.session_id) as load:
+            row = await sql.sessions.find_with_user(
+                self._database, id=claims.session_id, user_id=claims.user_id
+            )
         if row is None or row["expired"] or row["end_reason"] is not None:
             raise revoked_token(row["end_reason"] if row is not None else None)
-        return User.of(row, row["session_id"], row["session_expires_at"])
+        user = User.of(row, row["session_id"], row["session_expires_at"])
+        if trusted and not load.stale:
+            self._memory.remember_user(user)
+        return user
 
 
 def revoked_token(end_reason: str | None = None) -> Unauthorized:
@@ -68,3 +92,4 @@ def revoked_token(end_reason: str | None = None) -> Unauthorized:
 
 
 TOKENS = web.AppKey("tokens", AccessTokens)
+MEMORY = web.AppKey("memory", Memory)

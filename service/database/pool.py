@@ -85,7 +85,7 @@ class Database:
     async def open(self) -> None:
         """Make the pool. PostgreSQL may be away: the first request that needs it connects."""
         self._pool = asyncpg.create_pool(
-            _url_for_asyncpg(self._url),
+            url_for_asyncpg(self._url),
             min_size=0,
             max_size=self._size,
             timeout=CONNECT_TIMEOUT,
@@ -194,7 +194,7 @@ class Database:
         return self._pool
 
 
-def _url_for_asyncpg(url: str) -> str:
+def url_for_asyncpg(url: str) -> str:
     """``url`` without what only libpq knows: asyncpg takes that for settings of the server."""
     head, _, query = url.partition("?")
     understood = UNDERSTOOD.split()

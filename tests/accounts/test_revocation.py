@@ -1,0 +1,214 @@
+"""What one process changes, every process sees; and no process believes its memory for too long."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import asyncpg
+import pytest
+
+import sql
+from service.accounts.identity import MEMORY
+from service.database.notifications import NOTIFICATIONS
+from service.database.pool import DATABASE
+from tests.conftest import Answer, Client, MakeClient
+
+PASSWORD = "alice-secret"
+LOGIN = {"user": {"email": "alice@example.test", "password": PASSWORD}}
+REVOKED = {"errors": {"token": ["has been revoked"]}, "code": "token_revoked"}
+
+
+class Pair:
+    """Two instances of the service over one database, and a session that the second remembers."""
+
+    def __init__(self, here: Client, there: Client, token: str) -> None:
+        self.here = here
+        self.there = there
+        self.token = token
+
+    async def heard(self) -> Answer:
+        """What the other instance answers to the token, once it has heard what was committed."""
+        await self.there.http.app[NOTIFICATIONS].catch_up()
+        return await self.there.get("/api/user", token=self.token)
+
+
+async def trusted(client: Client) -> Client:
+    """The client, once its instance listens: until then it asks for everything."""
+    while not client.http.app[NOTIFICATIONS].is_trusted():
+        await asyncio.sleep(0)
+    return client
+
+
+@pytest.fixture
+async def pair(make_client: MakeClient) -> Pair:
+    here = await trusted(await make_client(user_cache_size=100))
+    there = await trusted(await make_client(user_cache_size=100))
+    token = await here.register("alice")
+    assert (await there.get("/api/user", token=token)).status == 200
+    assert len(there.http.app[MEMORY].users) == 1
+    return Pair(here, there, token)
+
+
+def queries_of(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the queries that an instance runs from now on."""
+    database = client.http.app[DATABASE]
+    run, names = database.run, []
+
+    async def noting(query: sql.Query, arguments: list[Any]) -> Any:
+        names.append(query.name)
+        return await run(query, arguments)
+
+    monkeypatch.setattr(database, "run", noting)
+    return names
+
+
+async def test_a_remembered_user_costs_no_query(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = queries_of(pair.there, monkeypatch)
+    for _ in range(3):
+        assert (await pair.there.get("/api/user", token=pair.token)).status == 200
+    assert names == []
+
+
+async def test_without_a_cache_every_request_asks(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await make_client(user_cache_size=0)
+    token = await client.register("alice")
+    names = queries_of(client, monkeypatch)
+    for _ in range(3):
+        assert (await client.get("/api/user", token=token)).status == 200
+    assert names == ["find_with_user"] * 3
+
+
+async def log_out(pair: Pair) -> None:
+    assert (await pair.here.post("/api/auth/logout", token=pair.token)).status == 204
+
+
+async def end_from_another_device(pair: Pair) -> None:
+    other = (await pair.here.post("/api/users/login", LOGIN)).body["user"]["token"]
+    assert (await pair.here.delete("/api/user/sessions", token=other)).status == 204
+
+
+async def change_the_password(pair: Pair) -> None:
+    other = (await pair.here.post("/api/users/login", LOGIN)).body["user"]["token"]
+    change = {"user": {"password": "another secret"}}
+    assert (await pair.here.put("/api/user", change, token=other)).status == 200
+
+
+async def delete_the_account(pair: Pair) -> None:
+    body = {"user": {"password": PASSWORD}}
+    assert (await pair.here.delete("/api/user", body, token=pair.token)).status == 204
+
+
+ENDINGS = [log_out, end_from_another_device, change_the_password, delete_the_account]
+
+
+@pytest.mark.parametrize("end", ENDINGS)
+async def test_an_end_in_one_process_counts_in_another(
+    pair: Pair, end: Callable[[Pair], Awaitable[None]]
+) -> None:
+    await end(pair)
+    answer = await pair.heard()
+    assert (answer.status, answer.body) == (401, REVOKED)
+
+
+@pytest.mark.parametrize("end", ENDINGS)
+async def test_an_end_counts_at_the_next_request_of_the_same_process(
+    pair: Pair, end: Callable[[Pair], Awaitable[None]]
+) -> None:
+    assert (await pair.here.get("/api/user", token=pair.token)).status == 200
+    await end(pair)
+    answer = await pair.here.get("/api/user", token=pair.token)
+    assert (answer.status, answer.body) == (401, REVOKED)
+
+
+async def test_a_changed_profile_is_seen_by_another_process(pair: Pair) -> None:
+    await pair.here.put("/api/user", {"user": {"bio": "new"}}, token=pair.token)
+    assert (await pair.here.get("/api/user", token=pair.token)).body["user"]["bio"] == "new"
+    assert (await pair.heard()).body["user"]["bio"] == "new"
+
+
+async def test_reads_that_race_changes_never_leave_an_old_answer(pair: Pair) -> None:
+    """Without the mark on questions under way, a slow answer is remembered after the news."""
+
+    async def read() -> None:
+        for _ in range(60):
+            pair.there.http.app[MEMORY].forget()
+            await pair.there.get("/api/user", token=pair.token)
+
+    async def write() -> None:
+        for number in range(60):
+            change = {"user": {"bio": f"bio {number}"}}
+            assert (await pair.here.put("/api/user", change, token=pair.token)).status == 200
+
+    await asyncio.gather(write(), *(read() for _ in range(8)))
+    assert (await pair.heard()).body["user"]["bio"] == "bio 59"
+
+
+async def test_memory_is_bounded(make_client: MakeClient) -> None:
+    client = await trusted(await make_client(user_cache_size=3))
+    await client.register("alice")
+    tokens = [
+        (await client.post("/api/users/login", LOGIN)).body["user"]["token"] for _ in range(10)
+    ]
+    for token in tokens:
+        assert (await client.get("/api/user", token=token)).status == 200
+    memory = client.http.app[MEMORY]
+    assert len(memory.users) == len(memory.claims) == 3
+    assert list(memory.claims) == tokens[-3:]
+
+
+@pytest.fixture
+async def listener_pid(db: asyncpg.Connection) -> AsyncIterator[Callable[[Client], Any]]:
+    """Finds the backend that an instance listens on; goes on with it at the end if it stands."""
+    stopped: list[int] = []
+
+    async def find(client: Client) -> int:
+        channel = client.http.app[NOTIFICATIONS].own_channel
+        pid = await db.fetchval(
+            "select pid from pg_stat_activity where query like '%' || $1 || '%'"
+            " and pid <> pg_backend_pid() union all "
+            "select pid from pg_stat_activity where application_name = $1",
+            channel,
+        )
+        stopped.append(pid)
+        return int(pid)
+
+    yield find
+    for pid in stopped:
+        try:
+            os.kill(pid, signal.SIGCONT)
+        except OSError:
+            continue
+
+
+async def test_a_cut_listening_connection_is_noticed_and_made_again(
+    pair: Pair, db: asyncpg.Connection, listener_pid: Callable[[Client], Any]
+) -> None:
+    notifications = pair.there.http.app[NOTIFICATIONS]
+    await db.execute("select pg_terminate_backend($1)", await listener_pid(pair.there))
+    while notifications.is_trusted():
+        await asyncio.sleep(0.01)
+    assert not pair.there.http.app[MEMORY].users
+    await log_out(pair)
+    assert (await pair.there.get("/api/user", token=pair.token)).status == 401
+    await trusted(pair.there)
+
+
+async def test_a_silent_listening_connection_is_not_trusted_for_long(
+    make_client: MakeClient, listener_pid: Callable[[Client], Any]
+) -> None:
+    here = await make_client(user_cache_size=0)
+    there = await trusted(await make_client(user_cache_size=100, user_cache_staleness=1))
+    token = await here.register("alice")
+    assert (await there.get("/api/user", token=token)).status == 200
+    # Stopped, the backend neither answers nor closes: what dropped packets look like.
+    os.kill(await listener_pid(there), signal.SIGSTOP)
+    await here.post("/api/auth/logout", token=token)
+    while there.http.app[NOTIFICATIONS].is_trusted():
+        await asyncio.sleep(0.01)
+    assert (await there.get("/api/user", token=token)).status == 401

@@ -18,9 +18,9 @@ from service.conduit import articles, comments, listing, profiles, tags
 from service.database.notifications import NOTIFICATIONS, Notifications
 from service.database.pool import DATABASE, Database, DatabaseUnavailable
 from service.http import docs, health, openapi
-from service.http.auth import IDENTIFY, auth_middleware
+from service.http.auth import auth_middleware
 from service.http.cors import cors_middleware
-from service.http.errors import EXPECTED, SETTINGS, ApiError, Handler, Unavailable, error_middleware
+from service.http.errors import SETTINGS, ApiError, Unavailable, error_middleware
 from service.http.request_log import REQUEST_LOG, RequestLog, request_log_middleware
 from service.settings import Settings
 
@@ -58,32 +58,32 @@ def create_app(
     ``database_url`` is the PostgreSQL in use, ``settings.database_url`` or that of the embedded
     server, already migrated; ``request_log`` takes the request lines (default: standard output).
     """
-    cors = [cors_middleware(settings.cors_origins)] if settings.cors_origins else []
-    middlewares = [
-        request_log_middleware,
-        *cors,
-        error_middleware,
-        auth_middleware,
-        settle_middleware,
-    ]
-    app = web.Application(middlewares=middlewares, client_max_size=settings.max_body_size)
-    app[SETTINGS] = settings
-    app[REQUEST_LOG] = request_log or RequestLog()
-    app[EXPECTED] = EXPECTED_ERRORS
-    app[DATABASE] = Database(database_url, settings.database_pool_size)
-    app[health.DATABASE_ANSWERS] = app[DATABASE].answers
-    app[TOKENS] = AccessTokens(
+    log = request_log or RequestLog()
+    database = Database(database_url, settings.database_pool_size)
+    tokens = AccessTokens(
         settings.jwt_secret, settings.jwt_previous_secrets, settings.access_token_ttl
     )
-    app[MEMORY] = Memory(settings.user_cache_size)
-    app[NOTIFICATIONS] = Notifications(
-        database_url,
-        "accounts",
-        settings.user_cache_staleness,
-        app[MEMORY].hear,
-        app[MEMORY].forget,
+    memory = Memory(settings.user_cache_size)
+    notifications = Notifications(
+        database_url, "accounts", settings.user_cache_staleness, memory.hear, memory.forget
     )
-    app[IDENTIFY] = Identity(app[DATABASE], app[TOKENS], app[MEMORY], app[NOTIFICATIONS]).identify
+    identity = Identity(database, tokens, memory, notifications)
+    app = web.Application(
+        middlewares=[
+            request_log_middleware(log),
+            *([cors_middleware(settings.cors_origins)] if settings.cors_origins else []),
+            error_middleware(EXPECTED_ERRORS, strict=settings.realworld_strict),
+            auth_middleware(identity.identify, notifications.catch_up),
+        ],
+        client_max_size=settings.max_body_size,
+    )
+    app[SETTINGS] = settings
+    app[REQUEST_LOG] = log
+    app[DATABASE] = database
+    app[health.DATABASE_ANSWERS] = database.answers
+    app[TOKENS] = tokens
+    app[MEMORY] = memory
+    app[NOTIFICATIONS] = notifications
     app.cleanup_ctx.append(_database)
     app.cleanup_ctx.append(_notifications)
     app.cleanup_ctx.append(_passwords)
@@ -93,18 +93,6 @@ def create_app(
     app[openapi.DOCUMENT] = openapi.render_document(app)
     docs.contents()  # Read now: a file that is missing stops the start, not a reader.
     return app
-
-
-@web.middleware
-async def settle_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer a change only once this process has heard of it: the next request must see it."""
-    if request.method in ("GET", "HEAD"):
-        return await handler(request)
-    try:
-        return await handler(request)
-    finally:
-        # Also after an error: a reused refresh token ends its session.
-        await request.app[NOTIFICATIONS].catch_up()
 
 
 async def _database(app: web.Application) -> AsyncIterator[None]:

@@ -1,7 +1,9 @@
 """Access tokens: JWTs (RFC 7519) signed with HS256, told apart from everything else."""
 
+import hmac
 import re
 import time
+from binascii import b2a_base64
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -19,6 +21,16 @@ REQUIRED_CLAIMS = ["sub", "iat", "exp", "sid"]
 # Base64 decoders forgive padding, foreign letters and stray bits at the end; we don't, so that a
 # token has one spelling. 32 bytes of signature are 43 letters, the last of which ends in two zeros.
 _SPELLING = re.compile(r"[\w-]+\.[\w-]+\.[\w-]{42}[AEIMQUYcgkosw048]", re.ASCII)
+
+# Signing is on the path of every `GET /api/user`: by hand it takes a sixth of PyJWT's time, and a
+# test holds it to PyJWT's bytes. Verifying stays PyJWT's.
+_HEADER = b"eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9."  # {"alg":"HS256","typ":"JWT"}
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+
+
+def _base64url(data: bytes) -> bytes:
+    """Base64 as JWTs have it (RFC 7515, section 2): of the URL's alphabet, without padding."""
+    return b2a_base64(data, newline=False).translate(_URL_SAFE, b"=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +55,7 @@ class AccessTokens:
 
     def __init__(self, secret: str, previous_secrets: tuple[str, ...], ttl: int) -> None:
         """``ttl`` is how many seconds a token is valid."""
-        self._secret = secret
+        self._key = secret.encode()
         self._believed = (secret, *previous_secrets)
         self._ttl = ttl
 
@@ -51,8 +63,10 @@ class AccessTokens:
         """A token for this user's session, valid from now and never longer than the session."""
         now = int(time.time())
         expires_at = min(now + self._ttl, int(session_expires_at.timestamp()))
-        claims = {"sub": str(user_id), "iat": now, "exp": expires_at, "sid": str(session_id)}
-        return AccessToken(jwt.encode(claims, self._secret, ALGORITHM), expires_at - now)
+        claims = f'{{"sub":"{user_id}","iat":{now},"exp":{expires_at},"sid":"{session_id}"}}'
+        signed = _HEADER + _base64url(claims.encode())
+        signature = _base64url(hmac.digest(self._key, signed, "sha256"))
+        return AccessToken((signed + b"." + signature).decode(), expires_at - now)
 
     def verify(self, token: str) -> Claims:
         """The claims of ``token``. Raises ``Unauthorized`` when it is invalid or has expired."""

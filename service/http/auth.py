@@ -7,14 +7,20 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Middleware
 
 from service.http.errors import Handler, Unauthorized
 from service.http.routes import Auth, operation_of
 
 SCHEME = "Token "
 
-IDENTIFY: web.AppKey[Callable[[str], Awaitable[Any]]] = web.AppKey("identify")
-"""Finds the user of a token, or raises ``Unauthorized``. Set by the application's wiring."""
+SAFE = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
+
+Identify = Callable[[str], Awaitable[Any]]
+"""Finds the user of a token, or raises ``Unauthorized``."""
+
+Settled = Callable[[], Awaitable[None]]
+"""Returns once this process knows of every change that was committed so far."""
 
 
 def read_token(request: web.Request) -> str | None:
@@ -38,24 +44,38 @@ def invalid_token() -> Unauthorized:
     return Unauthorized("token", "is invalid", code="token_invalid")
 
 
-@web.middleware
-async def auth_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Set ``request["user"]`` as the route's flag says, or refuse."""
-    # aiohttp's own answers to unknown paths and methods pass; any other handler without a flag,
-    # such as one of aiohttp's own route table, is closed.
-    unknown = request.match_info.http_exception is not None
-    unmarked = Auth.NONE if unknown else Auth.REQUIRED
-    operation = operation_of(request)
-    auth = operation.auth if operation is not None else unmarked
-    if auth is Auth.NONE:
-        return await handler(request)
-    try:
-        token = read_token(request)
-        request["user"] = await request.app[IDENTIFY](token) if token is not None else None
-    except Unauthorized:
-        if auth is Auth.REQUIRED:
-            raise
-        request["user"] = None
-    if auth is Auth.REQUIRED and request["user"] is None:
-        raise Unauthorized("token", "is missing", code="token_missing")
-    return await handler(request)
+def auth_middleware(identify: Identify, settled: Settled) -> Middleware:
+    """Sets ``request["user"]`` as the route's flag says, or refuses.
+
+    ``settled`` is awaited before a change is answered.
+    """
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        operation = operation_of(request)
+        if operation is not None:
+            auth = operation.auth
+        else:
+            # aiohttp's own answers to unknown paths and methods pass; any other handler without a
+            # flag, such as one of aiohttp's own route table, is closed.
+            unknown = request.match_info.http_exception is not None
+            auth = Auth.NONE if unknown else Auth.REQUIRED
+        if auth is not Auth.NONE:
+            try:
+                token = read_token(request)
+                user = await identify(token) if token is not None else None
+            except Unauthorized:
+                if auth is Auth.REQUIRED:
+                    raise
+                user = None
+            if user is None and auth is Auth.REQUIRED:
+                raise Unauthorized("token", "is missing", code="token_missing")
+            request["user"] = user
+        if request.method in SAFE:
+            return await handler(request)
+        try:
+            return await handler(request)
+        finally:
+            await settled()
+
+    return middleware

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
 from aiohttp import ClientConnectionResetError, web
+from aiohttp.typedefs import Middleware
 
 from service.http.responses import json_response
 from service.settings import Settings
@@ -104,9 +105,6 @@ class Unavailable(ApiError):
 REQUEST_ID = web.RequestKey("request_id", str)
 """The id of the request, in its log line and in its answer."""
 
-EXPECTED: web.AppKey[Mapping[type[Exception], ApiError]] = web.AppKey("expected")
-"""What the client is told when a layer below raises one of these. Set by the wiring."""
-
 
 # What aiohttp refuses by itself, in our words: status -> subject, message, code.
 _REFUSED = {
@@ -140,20 +138,26 @@ def fault() -> web.Response:
     return json_response(body, status=500)
 
 
-@web.middleware
-async def error_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn whatever a handler raises into an answer of the one shape."""
-    strict = request.app[SETTINGS].realworld_strict
-    try:
-        return await handler(request)
-    except ApiError as error:
-        return render(error, strict=strict)
-    except web.HTTPException as refused:
-        return refusal(refused.status, refused.headers)
-    except (ConnectionResetError, ClientConnectionResetError, asyncio.CancelledError):
-        raise  # The client has gone: there is nobody to answer.
-    except Exception as error:
-        if told := request.app[EXPECTED].get(type(error)):
-            return render(told, strict=strict)
-        logger.exception("unhandled error", extra={"request_id": request.get(REQUEST_ID)})
-        return fault()
+def error_middleware(expected: Mapping[type[Exception], ApiError], *, strict: bool) -> Middleware:
+    """Turns whatever a handler raises into an answer of the one shape.
+
+    ``expected`` is what the client is told when a layer below raises one of these.
+    """
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except ApiError as error:
+            return render(error, strict=strict)
+        except web.HTTPException as refused:
+            return refusal(refused.status, refused.headers)
+        except (ConnectionResetError, ClientConnectionResetError, asyncio.CancelledError):
+            raise  # The client has gone: there is nobody to answer.
+        except Exception as error:
+            if told := expected.get(type(error)):
+                return render(told, strict=strict)
+            logger.exception("unhandled error", extra={"request_id": request.get(REQUEST_ID)})
+            return fault()
+
+    return middleware

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 import orjson
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from service.http.errors import REQUEST_ID, Handler
 
@@ -37,6 +38,8 @@ class RequestLog:
         self._stream = stream if stream is not None else sys.stdout
         self._plain = self._stream.isatty()
         self._lines: list[str] = []
+        self._second = 0  # The one that the beginning of a time stamp was last written for.
+        self._prefix = ""
 
     def write(
         self,
@@ -56,10 +59,8 @@ class RequestLog:
             line = f"{status} {method} {route or '(no such path)'} {milliseconds} ms"
             self._lines.append(f"{line}  {request_id} {user_id or ''}".rstrip() + "\n")
             return
-        now = time.time()
         fields: dict[str, Any] = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
-            + f".{int(now * 1000) % 1000:03d}Z",
+            "time": self._timestamp(),
             "level": level,
             "request_id": request_id,
             "method": method,
@@ -69,6 +70,13 @@ class RequestLog:
             "user_id": user_id,
         }
         self._lines.append(orjson.dumps(fields).decode() + "\n")
+
+    def _timestamp(self) -> str:
+        now = time.time()
+        if int(now) != self._second:
+            self._second = int(now)
+            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
+        return f"{self._prefix}.{int(now * 1000) % 1000:03d}Z"
 
     def flush(self) -> None:
         """Write what waits. A log that nobody can take any more must not stop the service."""
@@ -89,24 +97,28 @@ def route_of(request: web.Request) -> str | None:
     return resource.canonical if resource is not None else None
 
 
-@web.middleware
-async def request_log_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Give the request its id, pass it on, write its line."""
-    started = time.perf_counter()
-    request[REQUEST_ID] = request_id = request_id_of(request)
-    status = CLIENT_GONE
-    try:
-        response = await handler(request)
-        response.headers[HEADER] = request_id
-        status = response.status
-        return response
-    finally:
-        user = request.get("user")
-        request.app[REQUEST_LOG].write(
-            request_id,
-            request.method,
-            route_of(request),
-            status,
-            time.perf_counter() - started,
-            str(user.id) if user is not None else None,
-        )
+def request_log_middleware(log: RequestLog) -> Middleware:
+    """Gives each request its id, passes it on, and writes its line to ``log``."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        started = time.perf_counter()
+        request[REQUEST_ID] = request_id = request_id_of(request)
+        status = CLIENT_GONE
+        try:
+            response = await handler(request)
+            response.headers[HEADER] = request_id
+            status = response.status
+            return response
+        finally:
+            user = request.get("user")
+            log.write(
+                request_id,
+                request.method,
+                route_of(request),
+                status,
+                time.perf_counter() - started,
+                str(user.id) if user is not None else None,
+            )
+
+    return middleware

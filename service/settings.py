@@ -186,6 +186,9 @@ class Settings:
     max_body_size: int = _setting(_whole_number(1024, 1_073_741_824), 1_048_576)
     """Largest request body in bytes; past it, 413."""
 
+    trusted_proxies: int = _setting(_whole_number(0, 32), 0)
+    """Proxies in front whose entry in ``X-Forwarded-For`` is believed; 0 believes none."""
+
     realworld_strict: bool = _setting(_flag, False)
     """Answer exactly as RealWorld 2.0.0: 422 for invalid input, 201 for a registration."""
 

@@ -1,8 +1,55 @@
-"""Where a request comes from."""
+"""Where a request comes from: the socket's address, or what a trusted proxy says it is."""
 
-from aiohttp import web
+import ipaddress
+import re
+
+from aiohttp import hdrs, web
+
+from service.http.errors import SETTINGS
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+# Some proxies write the client's port too: 192.0.2.1:1234, [2001:db8::1]:1234.
+_WITH_PORT = re.compile(r"(?:\[(?P<bracketed>[^\]]*)\]|(?P<plain>[0-9.]+))(?::[0-9]{1,5})?")
 
 
-def client_address(request: web.BaseRequest) -> str:
-    """The client's IP address as text; empty where there is none, as on a Unix socket."""
-    return request.remote or ""
+def client_address(request: web.Request) -> str:
+    """The IP address of the client, in its short form; ``""`` where the socket has none.
+
+    With ``TRUSTED_PROXIES`` = n it is the n-th entry of ``X-Forwarded-For`` from the right: each
+    proxy appends whom it heard, so whatever stands further left is anybody's invention. Without
+    such an entry, or when it is no address, the socket's own address is all that can be believed.
+    """
+    proxies = request.app[SETTINGS].trusted_proxies
+    socket = _parse(request.remote or "")
+    if proxies:
+        entries = ",".join(request.headers.getall(hdrs.X_FORWARDED_FOR, ())).split(",")
+        named = _parse(entries[-proxies].strip(" \t")) if len(entries) >= proxies else None
+        socket = named or socket
+    return str(socket) if socket is not None else ""
+
+
+def address_key(address: str) -> str:
+    """What counts as one client: an IPv4 address, or a network of 64 bits in IPv6.
+
+    Providers give every customer a /64 at least (RFC 6177), with more addresses than any counter
+    could tell apart. What is no address is its own key.
+    """
+    parsed = _parse(address)
+    if parsed is None:
+        return address
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    return str(ipaddress.ip_network((parsed, 64), strict=False))
+
+
+def _parse(text: str) -> Address | None:
+    """The address in ``text``, without port, brackets and scope; a mapped one as IPv4."""
+    if match := _WITH_PORT.fullmatch(text):
+        text = match["bracketed"] or match["plain"] or ""
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address

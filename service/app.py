@@ -13,6 +13,7 @@ from service.accounts.cleanup import clean_up_for_ever
 from service.accounts.identity import MEMORY, TOKENS, Identity
 from service.accounts.memory import Memory
 from service.accounts.passwords import PASSWORDS, PasswordHasher
+from service.accounts.throttle import THROTTLE, Throttle
 from service.accounts.tokens import AccessTokens
 from service.conduit import articles, comments, listing, profiles, tags
 from service.database.notifications import NOTIFICATIONS, Notifications
@@ -84,6 +85,7 @@ def create_app(
     app[TOKENS] = tokens
     app[MEMORY] = memory
     app[NOTIFICATIONS] = notifications
+    app[THROTTLE] = Throttle(database, settings)
     app.cleanup_ctx.append(_database)
     app.cleanup_ctx.append(_notifications)
     app.cleanup_ctx.append(_passwords)

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
+from service.limits import Limit, parse_limit, parse_login_limits
+
 MINIMUM_SECRET_BYTES = 32  # RFC 7518, section 3.2: an HS256 key is at least as long as the hash.
 DATA_DIR = Path(".data")
 LOWEST_PRODUCTION_COST = 10  # OWASP Password Storage Cheat Sheet: bcrypt with a cost of 10 or more.
@@ -188,6 +190,17 @@ class Settings:
 
     trusted_proxies: int = _setting(_whole_number(0, 32), 0)
     """Proxies in front whose entry in ``X-Forwarded-For`` is believed; 0 believes none."""
+
+    login_limits: tuple[Limit, Limit, Limit] = _setting(
+        parse_login_limits, (Limit(5, 900), Limit(50, 900), Limit(50, 3600))
+    )
+    """Failed logins: of an account from one address, from an address, of an account."""
+
+    registration_limit: Limit = _setting(parse_limit, Limit(10_000, 3600))
+    """Registrations from one address."""
+
+    refresh_limit: Limit = _setting(parse_limit, Limit(100_000, 3600))
+    """Refreshed sessions from one address."""
 
     realworld_strict: bool = _setting(_flag, False)
     """Answer exactly as RealWorld 2.0.0: 422 for invalid input, 201 for a registration."""

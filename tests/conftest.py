@@ -16,7 +16,7 @@ import asyncpg
 import jwt
 import psycopg
 import pytest
-from aiohttp import ClientResponse
+from aiohttp import ClientResponse, TCPConnector
 from aiohttp.test_utils import TestClient
 
 from service.app import create_app
@@ -80,7 +80,7 @@ async def db(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(database_url)
     yield connection
     await connection.execute(
-        "truncate users, events, tag_counts, article_tags, article_totals cascade"
+        "truncate users, events, throttle, tag_counts, article_tags, article_totals cascade"
     )
     await connection.close()
 
@@ -203,7 +203,9 @@ def make_client(
         settings = Settings(**{**SETTINGS, "data_dir": tmp_path, **changes})
         log = io.StringIO()
         app = create_app(settings, url, RequestLog(log))
-        return Client(await aiohttp_client(app), settings, log)
+        # Without a limit of its own the client sends as much at once as a test starts at once.
+        connector = TCPConnector(limit=0)
+        return Client(await aiohttp_client(app, connector=connector), settings, log)
 
     return make
 

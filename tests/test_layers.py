@@ -11,11 +11,18 @@ ROOT = Path(__file__).resolve().parents[1]
 # What each part may import of ours, besides itself. `app` and what starts it stand above them all.
 ALLOWED = {
     "sql": set[str](),
-    "service.settings": set[str](),
+    "service.limits": set[str](),
+    "service.settings": {"service.limits"},
     "service.logs": set[str](),
     "service.http": {"service.settings"},
     "service.database": {"service.settings", "sql"},
-    "service.accounts": {"service.settings", "service.http", "service.database", "sql"},
+    "service.accounts": {
+        "service.limits",
+        "service.settings",
+        "service.http",
+        "service.database",
+        "sql",
+    },
     "service.conduit": {
         "service.settings",
         "service.http",

@@ -28,17 +28,21 @@ async def clean_up(database: Database, settings: Settings) -> int:
     Raises what the database raises; what was deleted until then stays deleted.
     """
     total = 0
-    for delete, kept in (
-        (sql.cleanup.delete_sessions, settings.access_token_ttl),
-        (sql.cleanup.delete_refresh_tokens, settings.access_token_ttl),
-        (sql.cleanup.delete_events, settings.event_ttl),
+    dead = {"kept": settings.access_token_ttl, "batch": BATCH}
+    old = {"kept": settings.event_ttl, "batch": BATCH}
+    for delete, arguments in (
+        (sql.cleanup.delete_sessions, dead),
+        (sql.cleanup.delete_refresh_tokens, dead),
+        (sql.cleanup.delete_events, old),
+        (sql.throttle.delete_expired, {"limit": BATCH}),
+        (sql.throttle.delete_forgotten_addresses, {"limit": BATCH}),
     ):
         count = BATCH
         while count == BATCH:
             async with database.transaction() as connection:
                 if not await sql.cleanup.take_turn(connection, lock=LOCK):
                     return total
-                count = await delete(connection, kept=kept, batch=BATCH)
+                count = await delete(connection, **arguments)
             total += count
     return total
 

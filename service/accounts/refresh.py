@@ -21,8 +21,10 @@ from service.accounts.events import origin
 from service.accounts.identity import TOKENS
 from service.accounts.opaque_tokens import digest_of, new_token
 from service.accounts.sessions import EXPIRES_IN, REFRESH_TOKEN
+from service.accounts.throttle import THROTTLE
 from service.accounts.tokens import ACCESS_TOKEN
 from service.database.pool import DATABASE
+from service.http.client_address import client_address
 from service.http.errors import SETTINGS, Unauthorized
 from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef
@@ -51,6 +53,7 @@ REFRESHED = object_of(
 async def refresh(request: web.Request) -> web.Response:
     """A refresh token for the next one and an access token: 200, or 401 saying why not."""
     given = await read_body(request)
+    await request.app[THROTTLE].admit_refresh(client_address(request))
     shown, new = digest_of(given["refresh_token"]), new_token()
     new_row = {"digest": new.digest, "ttl": request.app[SETTINGS].refresh_token_ttl}
     refused = None

@@ -13,8 +13,10 @@ from service.accounts.events import origin, write_event
 from service.accounts.identity import User, revoked_token
 from service.accounts.passwords import PASSWORDS
 from service.accounts.sessions import open_session
+from service.accounts.throttle import THROTTLE
 from service.accounts.user_answers import CURRENT, SIGNED_IN, shown, signed_in
 from service.database.pool import DATABASE
+from service.http.client_address import client_address
 from service.http.errors import SETTINGS, Conflict, Unauthorized, Unavailable
 from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef
@@ -44,11 +46,12 @@ REGISTRATION = wrapped(
     auth=Auth.NONE,
     body=REGISTRATION,
     answers={ByDialect(default=200, strict=201): SIGNED_IN},
-    errors=(409,),
+    errors=(409, 429),
 )
 async def register(request: web.Request) -> web.Response:
     """Open an account: 200 (201 strict) with the user, 409 when the name or address is taken."""
     given = (await read_body(request))["user"]
+    await request.app[THROTTLE].admit_registration(client_address(request))
     keys = {
         "username_key": fields.key_of(given["username"]),
         "email_key": fields.key_of(given["email"]),
@@ -90,10 +93,10 @@ LOGIN = wrapped(
     auth=Auth.NONE,
     body=LOGIN,
     answers={200: SIGNED_IN},
-    errors=(401, 403),
+    errors=(401, 403, 429),
 )
 async def login(request: web.Request) -> web.Response:
-    """Sign in: 200 with the user, 401 in the same words and time for every other pair."""
+    """Sign in: 200 with the user; 401 or 429 in the same words and time for every other pair."""
     given = (await read_body(request))["user"]
     for _ in range(LOGIN_TRIES):
         row, password_hash = await _verified(request, given)
@@ -116,13 +119,18 @@ async def _verified(request: web.Request, given: Mapping[str, str]) -> tuple[Any
     Raises ``Unauthorized``, and notes a failure in the log of the account, if there is one.
     """
     database, passwords = request.app[DATABASE], request.app[PASSWORDS]
-    row = await sql.users.find_by_email(database, email_key=fields.email_key(given["email"]))
-    old_hash = row["password_hash"] if row is not None else None
-    if not await passwords.verify(given["password"], old_hash) or row is None:
-        # Also for an address that nobody has: it would take less time than a wrong password.
-        user_id = row["id"] if row is not None else None
-        await write_event(request, database, "sign_in_failed", user_id=user_id)
-        raise _wrong_credentials()
+    email_key = fields.email_key(given["email"])
+    async with request.app[THROTTLE].attempt(email_key, client_address(request)) as attempt:
+        row = await sql.users.find_by_email(database, email_key=email_key)
+        old_hash = row["password_hash"] if row is not None else None
+        if not await passwords.verify(given["password"], old_hash) or row is None:
+            # Also for an address that nobody has: it would take less time than a wrong password.
+            user_id = row["id"] if row is not None else None
+            await write_event(request, database, "sign_in_failed", user_id=user_id)
+            if await attempt.fail():
+                await write_event(request, database, "throttled", user_id=user_id)
+            raise _wrong_credentials()
+        await attempt.succeed(row["id"])
     if passwords.is_outdated(row["password_hash"]):
         return row, await _renew_hash(request, row, given["password"])
     return row, row["password_hash"]

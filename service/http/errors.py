@@ -91,6 +91,17 @@ class Conflict(ApiError):
         super().__init__({field: ["has already been taken"] for field in fields})
 
 
+class TooManyAttempts(ApiError):
+    """429: a limit is met; ``retry_after`` is in seconds, and never less than one."""
+
+    status = 429
+    code = "too_many_attempts"
+
+    def __init__(self, subject: str, *, retry_after: int) -> None:
+        headers = {"Retry-After": str(max(1, retry_after))}
+        super().__init__({subject: ["too many attempts"]}, headers=headers)
+
+
 class Unavailable(ApiError):
     """503: a part the request needs cannot take it now; ``retry_after`` is in seconds."""
 

@@ -1,0 +1,3 @@
+drop function throttle_reserve;
+drop table known_addresses;
+drop table throttle;

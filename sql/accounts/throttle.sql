@@ -1,0 +1,137 @@
+-- name: reserve(keys, most, seconds, account_key, email_key, address_key) -> rows
+-- Lets an attempt in under all keys or none; see the function. An address from which the user
+-- signed in within 30 days is neither held by the account's own limit nor counted against it.
+-- Starts with `with` since it writes: it must not be repeated after a lost connection.
+with wanted as (
+    select
+        array_agg(given.key) as keys,
+        array_agg(given.most) as most,
+        array_agg(given.seconds) as seconds
+    from unnest($1::bytea[], $2::integer[], $3::integer[]) as given (key, most, seconds)
+    where given.key <> $4 or not exists (
+        select
+        from users
+        join known_addresses on known_addresses.user_id = users.id
+        where users.email_key = $5
+            and known_addresses.address_key = $6
+            and known_addresses.last_seen > now() - interval '30 days'
+    )
+)
+select answer.key, answer.ends_at, answer.admitted, answer.refused, answer.retry_after
+from wanted
+cross join throttle_reserve(wanted.keys, wanted.most, wanted.seconds) as answer
+order by answer.key
+
+-- name: settle(keys, windows, failures) -> rows
+-- The outcome of an attempt that did not succeed: a failure (1), or none since nothing was tried
+-- (0). The rows are locked in the order of their keys; `windows` are the `ends_at` of reserve.
+with held as (
+    select throttle.key
+    from throttle
+    join unnest($1::bytea[], $2::timestamptz[]) as reserved (key, ends_at)
+        on reserved.key = throttle.key and reserved.ends_at = throttle.ends_at
+    order by throttle.key
+    for update of throttle
+)
+update throttle
+set pending = throttle.pending - 1,
+    counted = throttle.counted + $3
+from held
+where throttle.key = held.key
+returning throttle.key, throttle.counted
+
+-- name: succeed(keys, windows, pair_key, user_id, address_key) -> none
+-- Takes the attempt back, forgets the failures of this account at this address, and remembers the
+-- address, as one of the user's ten latest. What others have under way there still counts.
+with held as (
+    select throttle.key
+    from throttle
+    join unnest($1::bytea[], $2::timestamptz[]) as reserved (key, ends_at)
+        on reserved.key = throttle.key and reserved.ends_at = throttle.ends_at
+    order by throttle.key
+    for update of throttle
+),
+settled as (
+    update throttle
+    set pending = throttle.pending - 1,
+        counted = case when throttle.key = $3 then 0 else throttle.counted end
+    from held
+    where throttle.key = held.key
+    returning throttle.key
+),
+-- Counting the settled rows makes this wait for them: every login locks in one order.
+present as (
+    select users.id
+    from users
+    where users.id = $4 and (select count(*) from settled) >= 0
+    for key share of users
+),
+seen as (
+    insert into known_addresses (user_id, address_key)
+    select present.id, $5 from present
+    on conflict (user_id, address_key) do update set last_seen = now()
+    returning user_id
+)
+delete from known_addresses
+using (
+    select older.address_key
+    from known_addresses as older
+    join seen on seen.user_id = older.user_id
+    where older.address_key <> $5
+    order by older.last_seen desc, older.address_key
+    offset 9
+    for update of older skip locked
+) as surplus
+where known_addresses.user_id = $4 and known_addresses.address_key = surplus.address_key
+
+-- name: admit(key, most, seconds) -> row
+-- Counts a request, exactly: the row that conflicts is locked, and its latest version decides. One
+-- past the limit is as far as it counts.
+insert into throttle (key, counted, ends_at)
+values ($1, 1, now() + make_interval(secs => $3::integer))
+on conflict (key) do update
+set counted = case
+        when throttle.ends_at <= now() then 1
+        else least(throttle.counted + 1, $2::integer + 1)
+    end,
+    ends_at = case when throttle.ends_at <= now() then excluded.ends_at else throttle.ends_at end
+returning
+    counted <= $2::integer as admitted,
+    ceil(extract(epoch from ends_at - now()))::integer as retry_after
+
+-- name: delete_expired(limit) -> value
+-- How many windows that are over were removed, at most `limit`; those in use are left for later.
+with expired as (
+    select throttle.key
+    from throttle
+    where throttle.ends_at <= now()
+    order by throttle.ends_at
+    limit $1
+    for update skip locked
+),
+removed as (
+    delete from throttle
+    using expired
+    where throttle.key = expired.key
+    returning throttle.key
+)
+select count(*) from removed
+
+-- name: delete_forgotten_addresses(limit) -> value
+-- How many addresses not seen for 30 days were removed, at most `limit`.
+with forgotten as (
+    select known_addresses.user_id, known_addresses.address_key
+    from known_addresses
+    where known_addresses.last_seen <= now() - interval '30 days'
+    order by known_addresses.last_seen
+    limit $1
+    for update skip locked
+),
+removed as (
+    delete from known_addresses
+    using forgotten
+    where known_addresses.user_id = forgotten.user_id
+        and known_addresses.address_key = forgotten.address_key
+    returning known_addresses.user_id
+)
+select count(*) from removed

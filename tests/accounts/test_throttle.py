@@ -1,0 +1,228 @@
+import asyncio
+from collections import Counter
+from typing import Any
+
+import asyncpg
+import pytest
+
+from service.accounts.passwords import PASSWORDS
+from tests.conftest import Answer, Client, MakeClient
+
+HERE, ELSEWHERE = "192.0.2.1", "198.51.100.1"
+WRONG = "wrong"
+LOCKED = {"errors": {"credentials": ["too many attempts"]}, "code": "too_many_attempts"}
+
+
+@pytest.fixture
+async def proxied(make_client: MakeClient) -> Client:
+    """A client behind one proxy, so that a test can come from any address."""
+    return await make_client(trusted_proxies=1)
+
+
+async def login(client: Client, name: str, password: str = WRONG, *, address: str = HERE) -> Answer:
+    """Sign in as ``name`` from ``address``, which counts only behind a proxy."""
+    user = {"email": f"{name}@example.test", "password": password}
+    headers = {"X-Forwarded-For": address}
+    return await client.post("/api/users/login", {"user": user}, headers=headers)
+
+
+async def statuses(*logins: Any) -> Counter[int]:
+    """How often each status came back, of logins that start together."""
+    return Counter(answer.status for answer in await asyncio.gather(*logins))
+
+
+async def exhaust_account(client: Client, name: str) -> None:
+    """Fail 50 times, five times each from ten addresses."""
+    for host in range(10):
+        logins = (login(client, name, address=f"203.0.113.{host}") for _ in range(5))
+        assert await statuses(*logins) == {401: 5}
+
+
+def count_hashes(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The passwords that the hasher is given from now on."""
+    given: list[str] = []
+    hasher = client.http.app[PASSWORDS]
+    verify = hasher.verify
+
+    async def noted(password: str, hashed: str | None) -> bool:
+        given.append(password)
+        return await verify(password, hashed)
+
+    monkeypatch.setattr(hasher, "verify", noted)
+    return given
+
+
+async def end_windows(db: asyncpg.Connection) -> None:
+    await db.execute("update throttle set ends_at = ends_at - interval '1 hour'")
+
+
+async def test_of_200_simultaneous_guesses_five_are_looked_at(
+    client: Client, alice: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed = count_hashes(client, monkeypatch)
+    guesses = (login(client, "alice") for _ in range(200))
+    assert await statuses(*guesses) == {401: 5, 429: 195}
+    assert len(hashed) == 5
+    rows = await db.fetch("select counted, pending from throttle order by counted desc")
+    # The fourth row is the registration's.
+    assert [tuple(row) for row in rows] == [(5, 0), (5, 0), (5, 0), (1, 0)]
+
+
+async def test_two_processes_count_together(make_client: MakeClient) -> None:
+    clients = [await make_client(), await make_client()]
+    await clients[0].register("alice")
+    guesses = (login(clients[i % 2], "alice") for i in range(200))
+    assert await statuses(*guesses) == {401: 5, 429: 195}
+
+
+async def test_guesses_from_many_addresses_at_once_meet_the_accounts_limit(
+    proxied: Client, alice: str
+) -> None:
+    guesses = (login(proxied, "alice", address=f"203.0.113.{i}") for i in range(200))
+    assert await statuses(*guesses) == {401: 50, 429: 150}
+
+
+async def test_guesses_at_many_accounts_at_once_meet_the_addresss_limit(proxied: Client) -> None:
+    guesses = (login(proxied, f"user{i}") for i in range(200))
+    assert await statuses(*guesses) == {401: 50, 429: 150}
+
+
+async def test_the_right_password_among_guesses_gives_no_more_than_a_second_window(
+    client: Client, alice: str
+) -> None:
+    guesses = [login(client, "alice") for _ in range(199)]
+    guesses.insert(2, login(client, "alice", "alice-secret"))
+    seen = await statuses(*guesses)
+    assert seen[200] <= 1
+    # Up to four failures before the right one are forgotten with it, and five follow.
+    assert 5 <= seen[401] <= 5 + 4 * seen[200]
+    assert sum(seen.values()) == 200 and seen.keys() <= {200, 401, 429}
+
+
+async def test_right_passwords_at_once_wait_for_each_other_and_all_get_in(
+    make_client: MakeClient,
+) -> None:
+    clients = [await make_client(), await make_client()]
+    await clients[0].register("alice")
+    logins = (login(clients[i % 2], "alice", "alice-secret") for i in range(60))
+    assert await statuses(*logins) == {200: 60}
+
+
+async def test_crossing_logins_never_block_each_other(make_client: MakeClient) -> None:
+    proxied = await make_client(trusted_proxies=1, password_queue_size=300)
+    names = [f"user{i}" for i in range(6)]
+    for name in names:
+        await proxied.register(name)
+    logins = [
+        login(
+            proxied,
+            names[i % 6],
+            f"{names[i % 6]}-secret" if i % 3 else "wrong",
+            address=f"203.0.113.{i % 7}",
+        )
+        for i in range(300)
+    ]
+    seen = await statuses(*logins)
+    assert seen.keys() <= {200, 401, 429}, seen
+
+
+async def test_a_refusal_says_when_to_come_back_and_then_it_works_again(
+    client: Client, alice: str, db: asyncpg.Connection
+) -> None:
+    await statuses(*(login(client, "alice") for _ in range(5)))
+    await db.execute("update throttle set ends_at = now() + interval '200.5 seconds'")
+    refused = await login(client, "alice", "alice-secret")
+    assert (refused.status, refused.body) == (429, LOCKED)
+    assert refused.headers["Retry-After"] in ("200", "201")
+    await end_windows(db)
+    assert (await login(client, "alice")).status == 401
+    assert (await login(client, "alice", "alice-secret")).status == 200
+
+
+async def test_a_window_lasts_from_its_first_attempt(
+    client: Client, alice: str, db: asyncpg.Connection
+) -> None:
+    await login(client, "alice")
+    first = await db.fetch("select key, ends_at from throttle order by key")
+    await login(client, "alice")
+    assert await db.fetch("select key, ends_at from throttle order by key") == first
+    minutes = await db.fetch("select round(extract(epoch from ends_at - now()) / 60) from throttle")
+    assert sorted(int(row[0]) for row in minutes) == [15, 15, 60, 60]
+
+
+async def test_unknown_accounts_are_refused_like_known_ones(proxied: Client, alice: str) -> None:
+    known = [await login(proxied, "alice", address=HERE) for _ in range(6)]
+    unknown = [await login(proxied, "nobody", address=ELSEWHERE) for _ in range(6)]
+    assert [a.status for a in known] == [401] * 5 + [429]
+    for mine, theirs in zip(known, unknown, strict=True):
+        assert (mine.status, mine.body) == (theirs.status, theirs.body)
+        assert list(mine.headers) == list(theirs.headers)
+
+
+async def test_an_address_is_counted_however_the_email_is_written(client: Client) -> None:
+    for email in ("a@x.test", "A@x.test", "a@X.TEST", "\uff41@x.test", "a@x.test"):
+        user = {"email": email, "password": "wrong"}
+        assert (await client.post("/api/users/login", {"user": user})).status == 401
+    answer = await client.post("/api/users/login", {"user": {"email": "a@x.test", "password": "b"}})
+    assert answer.status == 429
+
+
+async def test_entries_left_of_the_proxys_change_nothing(proxied: Client, alice: str) -> None:
+    guesses = (login(proxied, "alice", address=f"203.0.113.{i}, {HERE}") for i in range(20))
+    assert await statuses(*guesses) == {401: 5, 429: 15}
+
+
+async def test_without_a_proxy_the_header_changes_nothing(client: Client, alice: str) -> None:
+    guesses = (login(client, "alice", address=f"203.0.113.{i}") for i in range(20))
+    assert await statuses(*guesses) == {401: 5, 429: 15}
+
+
+async def test_good_logins_of_ones_own_do_not_reset_an_address(proxied: Client, bob: str) -> None:
+    seen: Counter[int] = Counter()
+    for i in range(60):
+        seen[(await login(proxied, f"user{i}")).status] += 1
+        if i % 5 == 0 and seen[401] < 50:
+            assert (await login(proxied, "bob", "bob-secret")).status == 200
+    assert seen == {401: 50, 429: 10}
+    assert (await login(proxied, "bob", "bob-secret")).status == 429
+
+
+async def test_a_good_login_forgets_the_accounts_failures_at_that_address_alone(
+    proxied: Client, alice: str
+) -> None:
+    for address in (HERE, ELSEWHERE):
+        await statuses(*(login(proxied, "alice", address=address) for _ in range(4)))
+    assert (await login(proxied, "alice", "alice-secret", address=HERE)).status == 200
+    assert await statuses(*(login(proxied, "alice", address=HERE) for _ in range(9))) == {
+        401: 5,
+        429: 4,
+    }
+    assert await statuses(*(login(proxied, "alice", address=ELSEWHERE) for _ in range(9))) == {
+        401: 1,
+        429: 8,
+    }
+
+
+async def test_the_owner_gets_in_where_he_was_lately_and_nobody_elsewhere(
+    proxied: Client, alice: str, db: asyncpg.Connection
+) -> None:
+    assert (await login(proxied, "alice", "alice-secret", address=HERE)).status == 200
+    await exhaust_account(proxied, "alice")
+    refused = await login(proxied, "alice", "alice-secret", address=ELSEWHERE)
+    assert (refused.status, refused.body) == (429, LOCKED)
+    assert (await login(proxied, "alice", "alice-secret", address=HERE)).status == 200
+    await db.execute("update known_addresses set last_seen = now() - interval '31 days'")
+    assert (await login(proxied, "alice", "alice-secret", address=HERE)).status == 429
+
+
+async def test_whoever_shares_the_owners_address_has_five_tries_and_locks_nobody_elsewhere(
+    proxied: Client, alice: str, db: asyncpg.Connection
+) -> None:
+    assert (await login(proxied, "alice", "alice-secret", address=HERE)).status == 200
+    for _ in range(11):
+        guesses = (login(proxied, "alice", address=HERE) for _ in range(20))
+        assert await statuses(*guesses) == {401: 5, 429: 15}
+        await db.execute(
+            "update throttle set ends_at = now() where ends_at < now() + interval '900 seconds'"
+        )
+    assert (await login(proxied, "alice", "alice-secret", address=ELSEWHERE)).status == 200

@@ -1,0 +1,289 @@
+"""The counters behind the limits: given back, off, removed; and limits on other requests."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+from aiohttp import web
+
+import sql
+from service.accounts import throttle as throttle_module
+from service.accounts.passwords import PASSWORDS
+from service.accounts.throttle import THROTTLE, Throttle
+from service.app import create_app
+from service.database.pool import Database
+from service.http.client_address import client_address
+from service.http.errors import TooManyAttempts, Unavailable
+from service.http.routes import Auth, RouteTableDef
+from service.limits import NO_LIMIT, Limit
+from service.settings import Settings, SettingsError
+from tests.accounts.test_throttle import HERE, login, statuses
+from tests.conftest import SETTINGS, Client, MakeClient
+
+
+@pytest.fixture
+async def throttle(db: asyncpg.Connection, database_url: str) -> AsyncIterator[Throttle]:
+    """The throttle with the default limits, without the rest of the service."""
+    database = Database(database_url, 5)
+    await database.open()
+    yield Throttle(database, Settings())
+    await database.close()
+
+
+async def counters(db: asyncpg.Connection) -> list[tuple[int, int]]:
+    rows = await db.fetch("select counted, pending from throttle order by counted, pending")
+    return [tuple(row) for row in rows]
+
+
+async def fail(throttle: Throttle, email_key: str, address: str) -> bool:
+    """One wrong password; whether it met a limit of the account."""
+    async with throttle.attempt(email_key, address) as attempt:
+        return await attempt.fail()
+
+
+async def test_a_login_whose_hash_never_ran_is_no_failure(
+    client: Client, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def busy(password: str, hashed: str | None) -> bool:
+        raise Unavailable("server", "is too busy", code="passwords_busy", retry_after=5)
+
+    monkeypatch.setattr(client.http.app[PASSWORDS], "verify", busy)
+    assert await statuses(*(login(client, "alice") for _ in range(50))) == {503: 50}
+    assert await counters(db) == [(0, 0)] * 3
+
+
+async def test_a_login_whose_client_has_gone_is_no_failure(
+    throttle: Throttle, db: asyncpg.Connection
+) -> None:
+    hashing = asyncio.Event()
+
+    async def attempt() -> None:
+        async with throttle.attempt("alice", HERE):
+            hashing.set()
+            await asyncio.Future()
+
+    task = asyncio.create_task(attempt())
+    await hashing.wait()
+    assert await counters(db) == [(0, 1)] * 3
+    task.cancel()
+    await asyncio.wait([task])
+    assert await counters(db) == [(0, 0)] * 3
+
+
+async def test_an_attempt_of_a_former_window_is_not_settled_in_the_present_one(
+    throttle: Throttle, db: asyncpg.Connection
+) -> None:
+    async with throttle.attempt("alice", HERE) as old:
+        await db.execute("update throttle set ends_at = now()")
+        async with throttle.attempt("alice", HERE) as new:
+            assert await old.fail() is False
+            assert await counters(db) == [(0, 1)] * 3
+            await new.fail()
+    assert await counters(db) == [(1, 0)] * 3
+
+
+async def test_what_others_have_under_way_still_counts_after_a_good_login(
+    throttle: Throttle, db: asyncpg.Connection
+) -> None:
+    async with throttle.attempt("alice", HERE) as wrong:
+        async with throttle.attempt("alice", HERE) as right:
+            await right.succeed(uuid4())
+        await wrong.fail()
+    assert await counters(db) == [(1, 0)] * 3
+
+
+async def test_an_outcome_that_never_comes_makes_the_server_busy(
+    throttle: Throttle, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fail(throttle, "alice", HERE)
+    await db.execute("update throttle set pending = 4")  # As a process that was killed leaves it.
+    monkeypatch.setattr(throttle_module, "PATIENCE", 0.0)
+    with pytest.raises(Unavailable):
+        await fail(throttle, "alice", HERE)
+
+
+async def test_meeting_a_limit_of_the_account_is_told_once_in_a_window(
+    throttle: Throttle, db: asyncpg.Connection
+) -> None:
+    assert [await fail(throttle, "alice", HERE) for _ in range(5)] == [False] * 4 + [True]
+    with pytest.raises(TooManyAttempts):
+        await fail(throttle, "alice", HERE)
+    told = [await fail(throttle, "alice", f"203.0.113.{i}") for i in range(45)]
+    assert told == [False] * 44 + [True]
+    await db.execute("update throttle set ends_at = now()")
+    assert [await fail(throttle, "alice", HERE) for _ in range(5)] == [False] * 4 + [True]
+
+
+async def test_meeting_the_limit_of_an_address_is_not_told_to_the_last_account(
+    throttle: Throttle,
+) -> None:
+    assert not any([await fail(throttle, f"user{i}", HERE) for i in range(50)])
+    with pytest.raises(TooManyAttempts):
+        await fail(throttle, "alice", HERE)
+
+
+async def test_each_limit_can_be_off(make_client: MakeClient, db: asyncpg.Connection) -> None:
+    off = await make_client(login_limits=(NO_LIMIT, NO_LIMIT, NO_LIMIT))
+    assert await statuses(*(login(off, "alice") for _ in range(60))) == {401: 60}
+    assert await counters(db) == []
+    address_alone = await make_client(login_limits=(NO_LIMIT, Limit(7, 60), NO_LIMIT))
+    assert await statuses(*(login(address_alone, "alice") for _ in range(9))) == {401: 7, 429: 2}
+    assert await counters(db) == [(7, 0)]
+
+
+async def test_an_account_limit_alone_lets_a_known_address_in(make_client: MakeClient) -> None:
+    client = await make_client(login_limits=(NO_LIMIT, NO_LIMIT, Limit(3, 60)), trusted_proxies=1)
+    await client.register("alice")
+    assert (await login(client, "alice", "alice-secret")).status == 200
+    guesses = (login(client, "alice", address="203.0.113.1") for _ in range(5))
+    assert await statuses(*guesses) == {401: 3, 429: 2}
+    assert (await login(client, "alice", "alice-secret")).status == 200
+
+
+async def test_one_connection_is_enough_since_none_is_held_while_hashing(
+    make_client: MakeClient,
+) -> None:
+    client = await make_client(database_pool_size=1)
+    await client.register("alice")
+    assert await statuses(*(login(client, "alice") for _ in range(20))) == {401: 5, 429: 15}
+
+
+async def test_a_user_has_ten_known_addresses(throttle: Throttle, db: asyncpg.Connection) -> None:
+    user_id = await new_user(db)
+    for host in range(12):
+        async with throttle.attempt("alice", f"192.0.2.{host}") as attempt:
+            await attempt.succeed(user_id)
+    rows = await db.fetch("select address_key from known_addresses order by last_seen")
+    assert [row["address_key"] for row in rows] == [f"192.0.2.{host}" for host in range(2, 12)]
+
+
+async def test_simultaneous_logins_from_new_addresses_all_succeed(
+    throttle: Throttle, db: asyncpg.Connection
+) -> None:
+    user_id = await new_user(db)
+
+    async def succeed(host: int) -> None:
+        async with throttle.attempt("alice", f"192.0.2.{host}") as attempt:
+            await attempt.succeed(user_id)
+
+    await asyncio.gather(*(succeed(host % 40) for host in range(120)))
+    await succeed(50)
+    assert await db.fetchval("select count(*) from known_addresses") == 10
+
+
+async def test_a_login_to_an_account_deleted_meanwhile_remembers_nothing(
+    throttle: Throttle, db: asyncpg.Connection
+) -> None:
+    async with throttle.attempt("alice", HERE) as attempt:
+        await attempt.succeed(uuid4())
+    assert await db.fetchval("select count(*) from known_addresses") == 0
+    assert await counters(db) == [(0, 0)] * 3
+
+
+async def new_user(db: asyncpg.Connection) -> UUID:
+    row = await sql.users.insert(
+        db,
+        username="alice",
+        username_key="alice",
+        email="alice@example.test",
+        email_key="alice",
+        password_hash="",
+    )
+    return UUID(str(row["id"]))
+
+
+async def test_what_is_over_is_removed_a_number_at_a_time(
+    throttle: Throttle, db: asyncpg.Connection
+) -> None:
+    await fail(throttle, "alice", HERE)
+    await db.execute("update throttle set ends_at = now()")
+    await fail(throttle, "bob", "192.0.2.2")
+    assert await sql.throttle.delete_expired(db, limit=2) == 2
+    assert await sql.throttle.delete_expired(db, limit=2) == 1
+    assert await sql.throttle.delete_expired(db, limit=2) == 0
+    assert await counters(db) == [(1, 0)] * 3
+
+
+async def test_addresses_not_seen_lately_are_removed(
+    throttle: Throttle, db: asyncpg.Connection
+) -> None:
+    user_id = await new_user(db)
+    await db.execute(
+        "insert into known_addresses select $1, 'a' || n, now() - n * interval '14 days'"
+        " from generate_series(0, 4) as n",
+        user_id,
+    )
+    assert await sql.throttle.delete_forgotten_addresses(db, limit=1) == 1
+    assert await sql.throttle.delete_forgotten_addresses(db, limit=9) == 1
+    assert await db.fetchval("select count(*) from known_addresses") == 3
+
+
+async def test_registrations_past_the_limit_of_an_address_are_refused(
+    make_client: MakeClient, db: asyncpg.Connection
+) -> None:
+    client = await make_client(registration_limit=Limit(3, 60), trusted_proxies=1)
+
+    async def register(number: int, address: str = HERE) -> Any:
+        name = f"user{number}"
+        user = {"username": name, "email": f"{name}@example.test", "password": "long enough"}
+        headers = {"X-Forwarded-For": address}
+        return await client.post("/api/users", {"user": user}, headers=headers)
+
+    assert await statuses(*(register(i) for i in range(20))) == {200: 3, 429: 17}
+    refused = await register(30)
+    assert refused.body == {
+        "errors": {"registration": ["too many attempts"]},
+        "code": "too_many_attempts",
+    }
+    assert 1 <= int(refused.headers["Retry-After"]) <= 60
+    assert (await register(31, "192.0.2.2")).status == 200
+    await db.execute("update throttle set ends_at = now()")
+    assert (await register(32)).status == 200
+
+
+async def test_refreshes_past_the_limit_of_an_address_are_refused(
+    aiohttp_client: Any, database_url: str, db: asyncpg.Connection
+) -> None:
+    routes = RouteTableDef()
+
+    @routes.post("/refresh", auth=Auth.NONE)
+    async def refresh(request: web.Request) -> web.Response:
+        await request.app[THROTTLE].admit_refresh(client_address(request))
+        return web.Response()
+
+    settings = Settings(**SETTINGS, refresh_limit=Limit(3, 60))
+    app = create_app(settings, database_url)
+    app.add_routes(routes)
+    client = Client(await aiohttp_client(app), settings, None)  # type: ignore[arg-type]
+    assert await statuses(*(client.post("/refresh") for _ in range(20))) == {200: 3, 429: 17}
+    refused = await client.post("/refresh")
+    assert refused.body["errors"] == {"refresh": ["too many attempts"]}
+    assert 1 <= int(refused.headers["Retry-After"]) <= 60
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "value"),
+    [
+        ("LOGIN_LIMITS", "5/900, 50/900 ,0", (Limit(5, 900), Limit(50, 900), NO_LIMIT)),
+        ("LOGIN_LIMITS", "0", (NO_LIMIT, NO_LIMIT, NO_LIMIT)),
+        ("REGISTRATION_LIMIT", "1/1", Limit(1, 1)),
+        ("REFRESH_LIMIT", "0", NO_LIMIT),
+        ("TRUSTED_PROXIES", "2", 2),
+    ],
+)
+def test_limits_are_read(name: str, given: str, value: object) -> None:
+    environment = {name: given, "JWT_SECRET": str(SETTINGS["jwt_secret"])}
+    assert getattr(Settings.load(environment, None), name.lower()) == value
+
+
+@pytest.mark.parametrize("name", ["LOGIN_LIMITS", "REGISTRATION_LIMIT", "REFRESH_LIMIT"])
+@pytest.mark.parametrize("given", ["5", "5/0", "0/5", "5/900,50/900", "5/-1", "a/b", "٥/900"])
+def test_a_limit_that_cannot_be_read_is_one_sentence(name: str, given: str) -> None:
+    environment = {name: given, "JWT_SECRET": str(SETTINGS["jwt_secret"])}
+    with pytest.raises(SettingsError) as raised:
+        Settings.load(environment, None)
+    (sentence,) = raised.value.sentences
+    assert sentence.startswith(f"{name} must be ")

@@ -6,12 +6,15 @@ from collections import Counter
 import asyncpg
 import pytest
 
+from service.limits import NO_LIMIT
 from tests.answers import assert_error
 from tests.conftest import Answer, Client, Device, MakeClient, until_blocked
 
 OPEN = "select count(*) from sessions where ended_at is null"
 ALICE = {"user": {"email": "alice@example.test", "password": "alice-secret"}}
 AT_ONCE = 20
+# A throttled login waits for those of the same account: here all shall be under way at once.
+UNLIMITED = (NO_LIMIT, NO_LIMIT, NO_LIMIT)
 
 
 async def sign_in(client: Client) -> Answer:
@@ -94,7 +97,7 @@ async def at_once(client: Client, db: asyncpg.Connection) -> list[Answer]:
 async def test_simultaneous_logins_leave_the_limit(
     make_client: MakeClient, db: asyncpg.Connection, limit: int
 ) -> None:
-    client = await make_client(session_limit=limit)
+    client = await make_client(login_limits=UNLIMITED, session_limit=limit)
     await client.open_account("alice")
     answers = await at_once(client, db)
     assert Counter(answer.status for answer in answers) == {200: AT_ONCE}
@@ -108,7 +111,7 @@ async def test_simultaneous_logins_leave_the_limit(
 async def test_simultaneous_logins_are_denied_past_the_limit(
     make_client: MakeClient, db: asyncpg.Connection
 ) -> None:
-    client = await make_client(session_limit=5, session_limit_policy="deny")
+    client = await make_client(login_limits=UNLIMITED, session_limit=5, session_limit_policy="deny")
     first = await client.open_account("alice")
     answers = await at_once(client, db)
     assert Counter(answer.status for answer in answers) == {200: 4, 403: AT_ONCE - 4}
@@ -119,7 +122,7 @@ async def test_simultaneous_logins_are_denied_past_the_limit(
 async def test_an_eviction_that_races_the_end_of_all_others_is_no_fault(
     make_client: MakeClient, db: asyncpg.Connection
 ) -> None:
-    client = await make_client(session_limit=1)
+    client = await make_client(login_limits=UNLIMITED, session_limit=1)
     here = await client.open_account("alice")
     for _ in range(4):
         # Many, and used in another order than they were opened in, so that both take their time

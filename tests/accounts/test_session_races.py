@@ -4,12 +4,20 @@ import asyncio
 from collections import Counter
 
 import asyncpg
+import pytest
 
+from service.limits import NO_LIMIT
 from tests.answers import assert_error
 from tests.conftest import Client, Device, MakeClient, until_blocked
 
 ROUNDS = 15
 OLD_PASSWORD = {"user": {"email": "alice@example.test", "password": "alice-secret"}}
+
+
+@pytest.fixture
+async def client(make_client: MakeClient) -> Client:
+    """Without limits on logins: these tests are about what happens once they are let in."""
+    return await make_client(login_limits=(NO_LIMIT, NO_LIMIT, NO_LIMIT))
 
 
 async def assert_dead(client: Client, device: Device) -> None:

@@ -20,13 +20,12 @@ SECONDS = 5
 
 def measure(report: Callable[[str], None]) -> list[Row]:
     """Every figure of this part, as rows of the table. Takes about two minutes."""
-    with servers.service() as url:
-        servers.call(f"{url}/api/users", {"user": USER})
-        answer = json.loads(servers.call(f"{url}/api/users/login", {"user": USER}))
-        token = answer["user"]["token"]
+    with servers.service() as url, servers.service(USER_CACHE_SIZE="0") as asking_url:
+        token = _sign_in(url)
         body = servers.call(f"{url}/api/user", token=token)
         with servers.bare(body) as bare_url:
-            bare, current = _in_turn(f"{bare_url}/api/user", f"{url}/api/user", token, report)
+            subjects = {bare_url: token, url: token, asking_url: _sign_in(asking_url)}
+            bare, current, asking = _in_turn(subjects, report)
         report("Logins: 8 connections without pause ...")
         hash_seconds = _hash_seconds()
         most = len(os.sched_getaffinity(0)) / hash_seconds
@@ -40,6 +39,12 @@ def measure(report: Callable[[str], None]) -> list[Row]:
             f"{current.rate:,.0f} /s",
             f"p99 {current.p99:.2f} ms",
             f"{current.rate / bare.rate:.2f} of the bare handler",
+        ),
+        Row(
+            "the same with the cache off",
+            f"{asking.rate:,.0f} /s",
+            f"p99 {asking.p99:.2f} ms",
+            f"with it {current.rate / asking.rate:.1f} times as many",
         ),
         Row(
             "logins, 8 connections",
@@ -57,17 +62,22 @@ def measure(report: Callable[[str], None]) -> list[Row]:
     ]
 
 
-def _in_turn(
-    bare_url: str, url: str, token: str, report: Callable[[str], None]
-) -> tuple[Load, Load]:
-    """Both in turn, so that a machine that slows down slows both; the medians."""
-    bare, current = [], []
-    wrk(url, token, seconds=2)  # A warm-up, not counted.
-    for number in range(ROUNDS):
-        report(f"GET /api/user and the bare handler in turn, {number + 1} of {ROUNDS} ...")
-        bare.append(wrk(bare_url, token, seconds=SECONDS))
-        current.append(wrk(url, token, seconds=SECONDS))
-    return _median(bare), _median(current)
+def _sign_in(url: str) -> str:
+    servers.call(f"{url}/api/users", {"user": USER})
+    answer = json.loads(servers.call(f"{url}/api/users/login", {"user": USER}))
+    return str(answer["user"]["token"])
+
+
+def _in_turn(subjects: dict[str, str], report: Callable[[str], None]) -> list[Load]:
+    """Each in turn, so that a machine that slows down slows all; the medians."""
+    loads: dict[str, list[Load]] = {url: [] for url in subjects}
+    for number in range(-1, ROUNDS):
+        report(f"GET /api/user, round {number + 1} of {ROUNDS} (0 is a warm-up) ...")
+        for url, token in subjects.items():
+            load = wrk(f"{url}/api/user", token, seconds=SECONDS if number >= 0 else 1)
+            if number >= 0:
+                loads[url].append(load)
+    return [_median(seen) for seen in loads.values()]
 
 
 def _median(loads: list[Load]) -> Load:

@@ -32,16 +32,18 @@ class Subject:
     connection: http.client.HTTPConnection
     token: str
     paths: dict[str, str]
+    database_url: str
 
-    def ask(self, path: str) -> float:
+    def ask(self, path: str, method: str = "GET", body: object = None) -> float:
         """Milliseconds that one answer took."""
+        sent = json.dumps(body).encode() if body is not None else None
         started = time.perf_counter()
-        self.connection.request("GET", path, headers={"Authorization": f"Token {self.token}"})
+        self.connection.request(method, path, sent, {"Authorization": f"Token {self.token}"})
         answer = self.connection.getresponse()
-        body = answer.read()
+        read = answer.read()
         elapsed = (time.perf_counter() - started) * 1000
-        if answer.status != 200:
-            raise SystemExit(f"GET {path} answered {answer.status}: {body[:200]!r}")
+        if answer.status not in (200, 201):
+            raise SystemExit(f"{method} {path} answered {answer.status}: {read[:200]!r}")
         return elapsed
 
 
@@ -61,7 +63,43 @@ def measure(report: Callable[[str], None]) -> list[Row]:
                         times[side].append(elapsed)
             before, after = (statistics.median(side) for side in times)
             rows.append(Row(name, f"{before:.2f} ms", f"{after:.2f} ms", f"{after / before:.2f}"))
-        return rows
+        return rows + _writes(large, report)
+
+
+def _writes(subject: Subject, report: Callable[[str], None]) -> list[Row]:
+    """What the kept counts cost a writer: the same writes with their triggers and without."""
+    report("Writes with the kept counts, and without ...")
+    with_counts = _write_times(subject)
+    with psycopg.connect(subject.database_url, autocommit=True) as connection:
+        for table in ("articles", "favorites"):
+            connection.execute(f"alter table {table} disable trigger user".encode())
+        # The trigger that is off copied this one.
+        connection.execute("alter table favorites alter article_created_at set default now()")
+    without = _write_times(subject)
+    return [
+        Row(
+            f"{name}, without kept counts and with them (1,000,000)",
+            f"{without[name]:.2f} ms",
+            f"{with_counts[name]:.2f} ms",
+            f"{with_counts[name] / without[name]:.2f}",
+        )
+        for name in with_counts
+    ]
+
+
+def _write_times(subject: Subject) -> dict[str, float]:
+    article = {"description": "d", "body": "b", "tagList": ["tag-1", "tag-2", "tag-3"]}
+    publishing, favouring = [], []
+    for number in range(ROUNDS):
+        body = {"article": {"title": f"Written by the bench {number}", **article}}
+        publishing.append(subject.ask("/api/articles", "POST", body))
+        path = f"/api/articles/how-to-do-the-thing-number-{number + 1}/favorite"
+        subject.ask(path, "DELETE")
+        favouring.append(subject.ask(path, "POST"))
+    return {
+        "publishing with three tags": statistics.median(publishing),
+        "a favourite": statistics.median(favouring),
+    }
 
 
 @contextlib.contextmanager
@@ -77,7 +115,7 @@ def _subject(articles: int, report: Callable[[str], None]) -> Iterator[Subject]:
                 login = {"email": f"{READER}@example.com", "password": PASSWORD}
                 answer = servers.call(f"{base}/api/users/login", {"user": login})
                 connection = http.client.HTTPConnection(urlsplit(base).netloc, timeout=60)
-                yield Subject(connection, json.loads(answer)["user"]["token"], paths)
+                yield Subject(connection, json.loads(answer)["user"]["token"], paths, url)
                 connection.close()
         finally:
             server.stop()

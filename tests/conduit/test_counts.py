@@ -13,7 +13,7 @@ from tests.conftest import Answer, Client
 
 TAGS = ["a", "b", "c", "d", "e"]
 WORKERS = 8
-STEPS = 30
+STEPS = 80
 
 
 class Player:

@@ -1,0 +1,169 @@
+"""Sessions: refreshes, the news of an end in another process, and a million of them."""
+
+import asyncio
+import contextlib
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from uuid import UUID
+
+import aiohttp
+import psycopg
+
+from bench import servers
+from bench.load import start_wrk
+from bench.table import Row
+from service.accounts.tokens import AccessTokens
+from service.database.embedded import EmbeddedServer
+from service.database.migrate import migrate
+
+SIZES = (10_000, 1_000_000)
+SECRET = "only for a database that is thrown away after the bench"  # noqa: S105
+ENDS = 1_000
+ROUNDS = 300
+SECONDS = 5.0
+AT_ONCE = 8
+
+
+@dataclass
+class Sessions:
+    """A database with so many open sessions, and the service over it."""
+
+    database_url: str
+    base: str
+    taken: int = 0
+
+    def take(self, count: int) -> list[tuple[str, str]]:
+        """An access token and a refresh token of each of ``count`` sessions not used before."""
+        tokens = AccessTokens(SECRET, (), 86_400)
+        with psycopg.connect(self.database_url) as connection:
+            rows: list[tuple[UUID, UUID, datetime, str]] = connection.execute(
+                "select id, user_id, expires_at, user_agent from sessions"
+                ' order by user_agent collate "C" offset %s limit %s',
+                (self.taken, count),
+            ).fetchall()
+        self.taken += count
+        return [(tokens.issue(user, id_, end).token, plain) for id_, user, end, plain in rows]
+
+
+@contextlib.contextmanager
+def _sessions(count: int, report: Callable[[str], None]) -> Iterator[Sessions]:
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        server = EmbeddedServer(Path(folder), report)
+        try:
+            url = server.start()
+            migrate(url, lambda _: None)
+            report(f"{count:,} sessions ...")
+            with psycopg.connect(url, autocommit=True) as connection:
+                statements = (Path(__file__).parent / "sessions.sql").read_text(encoding="utf-8")
+                for statement in statements.split(";\n"):
+                    connection.execute(statement, {"count": count})
+            with servers.service(DATABASE_URL=url, JWT_SECRET=SECRET) as base:
+                yield Sessions(url, base)
+        finally:
+            server.stop()
+
+
+def measure(report: Callable[[str], None]) -> list[Row]:
+    """Every figure of this part, as rows of the table. Takes about two minutes."""
+    with contextlib.ExitStack() as stack:
+        small, large = (stack.enter_context(_sessions(size, report)) for size in SIZES)
+        rows = [asyncio.run(_refreshes(small, report))]
+        rows.append(asyncio.run(_news(small, report)))
+        report("Refreshes and ends of sessions at both sizes, in turn ...")
+        for name, act in (("one refresh", _refresh), ("one logout", _log_out)):
+            times: tuple[list[float], list[float]] = ([], [])
+            asyncio.run(_in_turn((small, large), act, times))
+            before, after = (statistics.median(side) for side in times)
+            what = f"{name}, 10,000 and 1,000,000 sessions"
+            rows.append(Row(what, f"{before:.2f} ms", f"{after:.2f} ms", f"{after / before:.2f}"))
+        return rows
+
+
+async def _refreshes(sessions: Sessions, report: Callable[[str], None]) -> Row:
+    report("Refreshes: 8 connections without pause ...")
+    done = 0
+    started = time.monotonic()
+
+    async def refresh_again_and_again(client: aiohttp.ClientSession, plain: str) -> None:
+        nonlocal done
+        while time.monotonic() - started < SECONDS:
+            plain = await _post(client, f"{sessions.base}/api/auth/refresh", plain)
+            done += 1
+
+    async with aiohttp.ClientSession() as client:
+        taken = sessions.take(AT_ONCE)
+        await asyncio.gather(*(refresh_again_and_again(client, plain) for _, plain in taken))
+    rate = done / (time.monotonic() - started)
+    return Row("refreshes, 8 connections", f"{rate:,.0f} /s", "", "")
+
+
+async def _post(client: aiohttp.ClientSession, url: str, plain: str) -> str:
+    async with client.post(url, json={"refresh_token": plain}) as answer:
+        body = await answer.json()
+        if answer.status != 200:
+            raise SystemExit(f"A refresh answered {answer.status}: {body}")
+        return str(body["refresh_token"])
+
+
+async def _news(sessions: Sessions, report: Callable[[str], None]) -> Row:
+    """How long after a logout in one process another one still takes the token, under load."""
+    report("The end of a session, seen from another process under load ...")
+    late = []
+    with servers.service(DATABASE_URL=sessions.database_url, JWT_SECRET=SECRET) as other:
+        ((busy, _),) = sessions.take(1)
+        load = start_wrk(f"{other}/api/user", busy, seconds=3_600, connections=8)
+        async with aiohttp.ClientSession() as client:
+            for access, _ in sessions.take(ENDS):
+                headers = {"Authorization": f"Token {access}"}
+                async with client.get(f"{other}/api/user", headers=headers) as answer:
+                    assert answer.status == 200, await answer.text()
+                async with client.post(f"{sessions.base}/api/auth/logout", headers=headers):
+                    ended = time.perf_counter()
+                asked = ended
+                while True:
+                    async with client.get(f"{other}/api/user", headers=headers) as answer:
+                        if answer.status == 401:
+                            break
+                    asked = time.perf_counter()
+                # The last request that was still answered had begun by then.
+                late.append((asked - ended) * 1000)
+        load.kill()
+        load.communicate()
+    late.sort()
+    return Row(
+        "a logout, until another process refuses the token",
+        f"p50 {late[len(late) // 2]:.1f} ms",
+        f"p99.9 {late[int(len(late) * 0.999)]:.1f} ms",
+        f"{sum(value == 0 for value in late) / len(late):.0%} at the first request",
+    )
+
+
+Act = Callable[[aiohttp.ClientSession, str, str, str], Awaitable[None]]
+
+
+async def _in_turn(
+    both: tuple[Sessions, Sessions], act: Act, times: tuple[list[float], list[float]]
+) -> None:
+    async with aiohttp.ClientSession() as client:
+        taken = [sessions.take(ROUNDS) for sessions in both]
+        for turn in range(ROUNDS):
+            for side, sessions in enumerate(both):
+                access, plain = taken[side][turn]
+                started = time.perf_counter()
+                await act(client, sessions.base, access, plain)
+                times[side].append((time.perf_counter() - started) * 1000)
+
+
+async def _refresh(client: aiohttp.ClientSession, base: str, _: str, plain: str) -> None:
+    await _post(client, f"{base}/api/auth/refresh", plain)
+
+
+async def _log_out(client: aiohttp.ClientSession, base: str, access: str, _: str) -> None:
+    headers = {"Authorization": f"Token {access}"}
+    async with client.post(f"{base}/api/auth/logout", headers=headers) as answer:
+        assert answer.status == 204, await answer.text()

@@ -58,15 +58,25 @@ class AccessTokens:
         self._key = secret.encode()
         self._believed = (secret, *previous_secrets)
         self._ttl = ttl
+        # Time stamps in tokens are whole seconds: within one a session's token stays the same, to
+        # the letter, and is signed once.
+        self._second = 0
+        self._issued: dict[UUID, AccessToken] = {}
 
     def issue(self, user_id: UUID, session_id: UUID, session_expires_at: datetime) -> AccessToken:
         """A token for this user's session, valid from now and never longer than the session."""
         now = int(time.time())
+        if now != self._second:
+            self._second, self._issued = now, {}
+        elif (issued := self._issued.get(session_id)) is not None:
+            return issued
         expires_at = min(now + self._ttl, int(session_expires_at.timestamp()))
         claims = f'{{"sub":"{user_id}","iat":{now},"exp":{expires_at},"sid":"{session_id}"}}'
         signed = _HEADER + _base64url(claims.encode())
         signature = _base64url(hmac.digest(self._key, signed, "sha256"))
-        return AccessToken((signed + b"." + signature).decode(), expires_at - now)
+        token = AccessToken((signed + b"." + signature).decode(), expires_at - now)
+        self._issued[session_id] = token
+        return token
 
     def verify(self, token: str) -> Claims:
         """The claims of ``token``. Raises ``Unauthorized`` when it is invalid or has expired."""

@@ -6,12 +6,15 @@ import hmac
 import json
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+import jwt
 import pytest
 import time_machine
 
+from service.accounts.tokens import AccessTokens
 from tests.answers import assert_error
 from tests.conftest import SECRET, Client, MakeClient
 
@@ -220,3 +223,30 @@ async def test_an_expired_token_of_a_replaced_secret_has_expired(make_client: Ma
     expired = sign({**claims, "exp": claims["iat"] - 1}, key=OLD_SECRET)
     answer = await client.get("/api/user", token=expired)
     assert_error(answer, 401, "token_expired", {"token": ["has expired"]})
+
+
+def test_the_signing_by_hand_is_pyjwts_to_the_letter() -> None:
+    tokens = AccessTokens(SECRET, (), 3600)
+    with time_machine.travel(1_800_000_000, tick=False):
+        user_id, session_id = uuid4(), uuid4()
+        issued = tokens.issue(user_id, session_id, datetime.fromtimestamp(2_000_000_000, UTC))
+    claims = {
+        "sub": str(user_id),
+        "iat": 1_800_000_000,
+        "exp": 1_800_003_600,
+        "sid": str(session_id),
+    }
+    assert issued.token == jwt.encode(claims, SECRET, "HS256")
+    assert issued.expires_in == 3600
+
+
+def test_a_token_is_signed_once_a_second() -> None:
+    tokens = AccessTokens(SECRET, (), 3600)
+    ids = uuid4(), uuid4()
+    end = datetime.fromtimestamp(2_000_000_000, UTC)
+    with time_machine.travel(1_800_000_000, tick=False) as clock:
+        first = tokens.issue(*ids, end)
+        assert tokens.issue(*ids, end) is first
+        assert tokens.issue(ids[0], uuid4(), end).token != first.token
+        clock.shift(1)
+        assert tokens.issue(*ids, end).token != first.token

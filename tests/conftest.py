@@ -2,6 +2,7 @@
 
 ``TEST_DATABASE_URL`` names a server to use (any version from 15 on); without it the tests start the
 embedded one. A database of its own is made there, and dropped at the end.
+``TEST_USER_CACHE_SIZE=0`` runs them all with the cache of users off.
 """
 
 import asyncio
@@ -27,7 +28,12 @@ from service.settings import Settings
 from tests.document import assert_documented
 
 SECRET = "tests sign with this, 32 bytes and more"
-SETTINGS = {"jwt_secret": SECRET, "bcrypt_cost": 4, "database_pool_size": 20}
+SETTINGS = {
+    "jwt_secret": SECRET,
+    "bcrypt_cost": 4,
+    "database_pool_size": 20,
+    "user_cache_size": int(os.environ.get("TEST_USER_CACHE_SIZE", "100000")),
+}
 
 
 @pytest.fixture(scope="session")

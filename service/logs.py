@@ -8,6 +8,8 @@ import traceback
 import asyncpg
 import orjson
 
+from service.http.request_log import REQUEST_ID
+
 
 class JsonFormatter(logging.Formatter):
     """One JSON object a record: time, level, logger, message, request id, exception."""
@@ -20,7 +22,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        if request_id := getattr(record, "request_id", None):
+        if request_id := REQUEST_ID.get():
             fields["request_id"] = request_id
         if record.exc_info and record.exc_info[1]:
             fields["exception"] = describe(record.exc_info[1])

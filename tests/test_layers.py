@@ -13,7 +13,7 @@ ALLOWED = {
     "sql": set[str](),
     "service.limits": set[str](),
     "service.settings": {"service.limits"},
-    "service.logs": set[str](),
+    "service.logs": {"service.http"},
     "service.http": {"service.settings"},
     "service.database": {"service.settings", "sql"},
     "service.accounts": {

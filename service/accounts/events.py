@@ -42,7 +42,7 @@ PAGE = QueryString(limit=(Number(1, 100), 20), before=(Number(1, LARGEST), None)
     query=PAGE,
     answers={200: object_of(events=array_of(EVENT), next_before=nullable(ID))},
 )
-async def list_events(request: web.Request) -> web.Response:
+async def list_events(request: web.Request) -> web.StreamResponse:
     """The account's log, newest first; ``next_before`` asks for what is older."""
     page = PAGE.read(request)
     # One more than asked for tells whether there are more.

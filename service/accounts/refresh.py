@@ -50,7 +50,7 @@ REFRESHED = object_of(
 @routes.post(
     "/api/auth/refresh", auth=Auth.NONE, body=REFRESH, answers={200: REFRESHED}, errors=(401, 429)
 )
-async def refresh(request: web.Request) -> web.Response:
+async def refresh(request: web.Request) -> web.StreamResponse:
     """A refresh token for the next one and an access token: 200, or 401 saying why not."""
     given = await read_body(request)
     await request.app[THROTTLE].admit_refresh(client_address(request))

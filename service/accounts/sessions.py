@@ -112,7 +112,7 @@ async def _make_room(request: web.Request, connection: sql.Connection, user_id: 
 
 
 @routes.post("/api/auth/logout", answers={204: None})
-async def logout(request: web.Request) -> web.Response:
+async def logout(request: web.Request) -> web.StreamResponse:
     """End the session that asks: 204."""
     user: User = request["user"]
     await sql.sessions.end_one(
@@ -126,7 +126,7 @@ async def logout(request: web.Request) -> web.Response:
 
 
 @routes.get("/api/user/sessions", answers={200: object_of(sessions=array_of(SESSION))})
-async def list_sessions(request: web.Request) -> web.Response:
+async def list_sessions(request: web.Request) -> web.StreamResponse:
     """The user's open sessions, newest first, at most 1,000."""
     user: User = request["user"]
     rows = await sql.sessions.list_open(request.app[DATABASE], user_id=user.id)
@@ -134,7 +134,7 @@ async def list_sessions(request: web.Request) -> web.Response:
 
 
 @routes.delete("/api/user/sessions/{id}", parameters={"id": ID}, answers={204: None}, errors=(404,))
-async def end(request: web.Request) -> web.Response:
+async def end(request: web.Request) -> web.StreamResponse:
     """End one of the user's open sessions: 204, or 404 for whatever else the id may name."""
     user: User = request["user"]
     session_id = _session_id(request.match_info["id"])
@@ -151,7 +151,7 @@ async def end(request: web.Request) -> web.Response:
 
 
 @routes.delete("/api/user/sessions", answers={204: None})
-async def end_others(request: web.Request) -> web.Response:
+async def end_others(request: web.Request) -> web.StreamResponse:
     """End every session of the user but the one that asks: 204.
 
     Of devices that end each other at once the first remains: the others have no session any more.

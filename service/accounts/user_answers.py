@@ -29,7 +29,7 @@ SIGNED_IN = object_of(user=USER, refresh_token=REFRESH_TOKEN, expires_in=EXPIRES
 
 def signed_in(
     request: web.Request, row: Any, session: NewSession, *, status: int = 200
-) -> web.Response:
+) -> web.StreamResponse:
     """The answer to a registration or login: the user in ``row``, and the tokens of ``session``."""
     user = User.of(row, session.id, session.expires_at)
     access = _issue(request, user)
@@ -43,12 +43,13 @@ def signed_in(
 
 def shown(request: web.Request, user: User, access: AccessToken | None = None) -> dict[str, Any]:
     """The user as the API shows one, with ``access`` or a fresh token."""
-    strict = request.app[SETTINGS].realworld_strict
+    if access is None:
+        access = _issue(request, user)
     return {
         "email": user.email,
-        "token": (access or _issue(request, user)).token,
+        "token": access.token,
         "username": user.username,
-        "bio": user.bio if strict else user.bio or "",
+        "bio": user.bio if user.bio or request.app[SETTINGS].realworld_strict else "",
         "image": user.image,
     }
 

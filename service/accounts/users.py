@@ -48,7 +48,7 @@ REGISTRATION = wrapped(
     answers={ByDialect(default=200, strict=201): SIGNED_IN},
     errors=(409, 429),
 )
-async def register(request: web.Request) -> web.Response:
+async def register(request: web.Request) -> web.StreamResponse:
     """Open an account: 200 (201 strict) with the user, 409 when the name or address is taken."""
     given = (await read_body(request))["user"]
     await request.app[THROTTLE].admit_registration(client_address(request))
@@ -95,7 +95,7 @@ LOGIN = wrapped(
     answers={200: SIGNED_IN},
     errors=(401, 403, 429),
 )
-async def login(request: web.Request) -> web.Response:
+async def login(request: web.Request) -> web.StreamResponse:
     """Sign in: 200 with the user; 401 or 429 in the same words and time for every other pair."""
     given = (await read_body(request))["user"]
     for _ in range(LOGIN_TRIES):
@@ -137,7 +137,7 @@ async def _verified(request: web.Request, given: Mapping[str, str]) -> tuple[Any
 
 
 @routes.get("/api/user", answers={200: CURRENT})
-async def current(request: web.Request) -> web.Response:
+async def current(request: web.Request) -> web.StreamResponse:
     """The one who asks, with a fresh token."""
     return json_response({"user": shown(request, request["user"])})
 
@@ -156,7 +156,7 @@ UPDATE = wrapped(
 
 
 @routes.put("/api/user", body=UPDATE, answers={200: CURRENT}, errors=(409,))
-async def update(request: web.Request) -> web.Response:
+async def update(request: web.Request) -> web.StreamResponse:
     """Change the fields that are given: 200 with the user, 409 when a value is taken."""
     given = (await read_body(request))["user"]
     user: User = request["user"]
@@ -219,7 +219,7 @@ DELETION = wrapped("user", {required("password"): fields.given_password})
 
 
 @routes.delete("/api/user", body=DELETION, answers={204: None})
-async def delete(request: web.Request) -> web.Response:
+async def delete(request: web.Request) -> web.StreamResponse:
     """Delete the account, after its password: 204, or 401 when the password is wrong."""
     given = (await read_body(request))["user"]
     database, user = request.app[DATABASE], request["user"]

@@ -91,7 +91,7 @@ NEW_ARTICLE = wrapped(
 
 
 @routes.post("/api/articles", body=NEW_ARTICLE, answers={201: ARTICLE})
-async def create(request: web.Request) -> web.Response:
+async def create(request: web.Request) -> web.StreamResponse:
     """Publish an article: 201."""
     given = (await read_body(request))["article"]
     row = await _until_the_slug_is_free(
@@ -116,7 +116,7 @@ async def create(request: web.Request) -> web.Response:
     answers={200: ARTICLE},
     errors=(404,),
 )
-async def show(request: web.Request) -> web.Response:
+async def show(request: web.Request) -> web.StreamResponse:
     """The article that ``slug`` leads to, be it the present one or one from before."""
     return await _show(request, path_text(request, "slug"))
 
@@ -135,7 +135,7 @@ CHANGED_ARTICLE = wrapped(
     answers={200: ARTICLE},
     errors=(403, 404),
 )
-async def update(request: web.Request) -> web.Response:
+async def update(request: web.Request) -> web.StreamResponse:
     """Change the fields that are given; without ``tagList`` the tags stay, ``[]`` removes them."""
     given = (await read_body(request))["article"]
     slug = await _until_the_slug_is_free(
@@ -161,7 +161,7 @@ async def _change(database: Database, *, request: web.Request, **fields: Any) ->
 
 
 @routes.delete("/api/articles/{slug}", parameters=SLUG, answers={204: None}, errors=(403, 404))
-async def delete(request: web.Request) -> web.Response:
+async def delete(request: web.Request) -> web.StreamResponse:
     """Delete the article with its comments and favourites: 204."""
     await sql.articles.delete(request.app[DATABASE], article_id=await _own_article(request))
     return web.Response(status=204)
@@ -170,7 +170,7 @@ async def delete(request: web.Request) -> web.Response:
 @routes.post(
     "/api/articles/{slug}/favorite", parameters=SLUG, answers={200: ARTICLE}, errors=(404,)
 )
-async def favorite(request: web.Request) -> web.Response:
+async def favorite(request: web.Request) -> web.StreamResponse:
     """Make the article a favourite; twice is once."""
     return await _set_favorite(request, sql.favorites.add)
 
@@ -178,12 +178,12 @@ async def favorite(request: web.Request) -> web.Response:
 @routes.delete(
     "/api/articles/{slug}/favorite", parameters=SLUG, answers={200: ARTICLE}, errors=(404,)
 )
-async def unfavorite(request: web.Request) -> web.Response:
+async def unfavorite(request: web.Request) -> web.StreamResponse:
     """Make the article a favourite no more."""
     return await _set_favorite(request, sql.favorites.remove)
 
 
-async def _set_favorite(request: web.Request, query: sql.Query) -> web.Response:
+async def _set_favorite(request: web.Request, query: sql.Query) -> web.StreamResponse:
     slug = path_text(request, "slug")
     user_id = request["user"].id
     setting = query(request.app[DATABASE], slug=slug, user_id=user_id)
@@ -192,7 +192,7 @@ async def _set_favorite(request: web.Request, query: sql.Query) -> web.Response:
     return await _show(request, slug)
 
 
-async def _show(request: web.Request, slug: str) -> web.Response:
+async def _show(request: web.Request, slug: str) -> web.StreamResponse:
     row = await sql.articles.find_by_slug(
         request.app[DATABASE], slug=slug, viewer_id=viewer_id(request)
     )
@@ -256,6 +256,6 @@ def article(row: Any, *, strict: bool) -> dict[str, Any]:
     return shown
 
 
-def _answer(request: web.Request, row: Any, *, status: int = 200) -> web.Response:
+def _answer(request: web.Request, row: Any, *, status: int = 200) -> web.StreamResponse:
     strict = request.app[SETTINGS].realworld_strict
     return json_response({"article": article(row, strict=strict)}, status=status)

@@ -41,7 +41,7 @@ PAGE = QueryString(limit=(Number(1, 1000), 1000), offset=(Number(0, LARGEST), 0)
     answers={200: object_of(comments=array_of(COMMENT))},
     errors=(404,),
 )
-async def everything(request: web.Request) -> web.Response:
+async def everything(request: web.Request) -> web.StreamResponse:
     """The comments on the article, newest first."""
     page = PAGE.read(request)
     rows = await sql.comments.list(
@@ -67,7 +67,7 @@ NEW_COMMENT = wrapped("comment", {required("body"): Text(longest=20_000, example
     answers={201: object_of(comment=COMMENT)},
     errors=(404,),
 )
-async def create(request: web.Request) -> web.Response:
+async def create(request: web.Request) -> web.StreamResponse:
     """Comment on the article: 201."""
     given = (await read_body(request))["comment"]
     row = await sql.comments.create(
@@ -88,7 +88,7 @@ async def create(request: web.Request) -> web.Response:
     answers={204: None},
     errors=(403, 404),
 )
-async def delete(request: web.Request) -> web.Response:
+async def delete(request: web.Request) -> web.StreamResponse:
     """Delete one's own comment: 204."""
     row = await sql.comments.find_owner(
         request.app[DATABASE], slug=path_text(request, "slug"), comment_id=_comment_id(request)

@@ -42,7 +42,7 @@ STATEMENTS: dict[tuple[str, ...], sql.Query] = {
 
 
 @routes.get("/api/articles", auth=Auth.OPTIONAL, query=FILTERS, answers={200: ARTICLES})
-async def everything(request: web.Request) -> web.Response:
+async def everything(request: web.Request) -> web.StreamResponse:
     """The articles, newest first, of a tag, of an author, of somebody's favourites, or of all."""
     given = FILTERS.read(request)
     wanted = {
@@ -58,14 +58,14 @@ FEED = QueryString(**PAGE)
 
 
 @routes.get("/api/articles/feed", query=FEED, answers={200: ARTICLES})
-async def feed(request: web.Request) -> web.Response:
+async def feed(request: web.Request) -> web.StreamResponse:
     """The articles of those whom the one who asks follows, newest first."""
     return await _page(request, sql.listing.list_feed, FEED.read(request))
 
 
 async def _page(
     request: web.Request, query: sql.Query, given: dict[str, Any], **filters: Any
-) -> web.Response:
+) -> web.StreamResponse:
     """One page. The first row always comes, and has the count; its slug is null when it is all."""
     rows = await query(
         request.app[DATABASE],

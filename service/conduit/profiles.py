@@ -37,13 +37,13 @@ USERNAME = {"username": string(example="jake")}
     answers=ANSWERS,
     errors=(404,),
 )
-async def show(request: web.Request) -> web.Response:
+async def show(request: web.Request) -> web.StreamResponse:
     """The profile of ``username``; ``following`` is that of the one who asks."""
     return await _profile(request, sql.profiles.find)
 
 
 @routes.post("/api/profiles/{username}/follow", parameters=USERNAME, answers=ANSWERS, errors=(404,))
-async def follow(request: web.Request) -> web.Response:
+async def follow(request: web.Request) -> web.StreamResponse:
     """Follow ``username``; following twice is following."""
     if fields.key_of(path_text(request, "username")) == fields.key_of(request["user"].username):
         raise InvalidInput({"profile": ["can't be your own"]})
@@ -53,12 +53,12 @@ async def follow(request: web.Request) -> web.Response:
 @routes.delete(
     "/api/profiles/{username}/follow", parameters=USERNAME, answers=ANSWERS, errors=(404,)
 )
-async def unfollow(request: web.Request) -> web.Response:
+async def unfollow(request: web.Request) -> web.StreamResponse:
     """Follow ``username`` no more."""
     return await _profile(request, sql.profiles.unfollow)
 
 
-async def _profile(request: web.Request, query: sql.Query) -> web.Response:
+async def _profile(request: web.Request, query: sql.Query) -> web.StreamResponse:
     """The row of one statement of ``sql/conduit/profiles.sql`` as the answer."""
     row = await unless_gone(
         query(

@@ -60,7 +60,7 @@ def contents() -> dict[str, bytes]:
     auth=Auth.NONE,
     answers={200: Media(("text/html",), string(example="<!doctype html>..."))},
 )
-async def page(request: web.Request) -> web.Response:
+async def page(request: web.Request) -> web.StreamResponse:
     """The page that shows this document."""
     return _file(PAGE, HTML)
 
@@ -72,7 +72,7 @@ async def page(request: web.Request) -> web.Response:
     answers={200: Media(("text/javascript", "text/css", "image/png"), {})},
     errors=(404,),
 )
-async def asset(request: web.Request) -> web.Response:
+async def asset(request: web.Request) -> web.StreamResponse:
     """A file that the page loads."""
     name = request.match_info["asset"]
     if name not in TYPES:
@@ -80,6 +80,6 @@ async def asset(request: web.Request) -> web.Response:
     return _file(name, TYPES[name])
 
 
-def _file(name: str, content_type: str) -> web.Response:
+def _file(name: str, content_type: str) -> web.StreamResponse:
     headers = {**HEADERS, "Content-Type": content_type, "Cache-Control": "no-cache"}
     return web.Response(body=contents()[name], headers=headers)

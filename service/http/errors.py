@@ -113,10 +113,6 @@ class Unavailable(ApiError):
         super().__init__({subject: [message]}, code=code, headers=headers)
 
 
-REQUEST_ID = web.RequestKey("request_id", str)
-"""The id of the request, in its log line and in its answer."""
-
-
 # What aiohttp refuses by itself, in our words: status -> subject, message, code.
 _REFUSED = {
     404: ("path", "not found", "not_found"),
@@ -127,7 +123,7 @@ _REFUSED = {
 }
 
 
-def refusal(status: int, headers: Mapping[str, str] | None = None) -> web.Response:
+def refusal(status: int, headers: Mapping[str, str] | None = None) -> web.StreamResponse:
     """The answer to a request that never reached a handler; ``status`` is the HTTP status."""
     unnamed = ("request", HTTPStatus(status).phrase.lower(), "bad_request")
     subject, message, code = _REFUSED.get(status, unnamed)
@@ -136,14 +132,14 @@ def refusal(status: int, headers: Mapping[str, str] | None = None) -> web.Respon
     return json_response(body, status=status, headers=kept)
 
 
-def render(error: ApiError, *, strict: bool) -> web.Response:
+def render(error: ApiError, *, strict: bool) -> web.StreamResponse:
     """The answer for ``error``; ``strict`` tells the RealWorld 2.0.0 dialect."""
     status = 422 if strict and isinstance(error, InvalidInput) else error.status
     body = {"errors": error.errors, "code": error.code}
     return json_response(body, status=status, headers=error.headers)
 
 
-def fault() -> web.Response:
+def fault() -> web.StreamResponse:
     """The answer to a fault of ours: it tells nothing about it; the log does."""
     body = {"errors": {"server": ["internal error"]}, "code": "internal_error"}
     return json_response(body, status=500)
@@ -168,7 +164,7 @@ def error_middleware(expected: Mapping[type[Exception], ApiError], *, strict: bo
         except Exception as error:
             if told := expected.get(type(error)):
                 return render(told, strict=strict)
-            logger.exception("unhandled error", extra={"request_id": request.get(REQUEST_ID)})
+            logger.exception("unhandled error")
             return fault()
 
     return middleware

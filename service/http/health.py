@@ -22,7 +22,7 @@ routes = RouteTableDef(tag="Operations")
         503: object_of(status=one_of("error"), database=one_of("disconnected")),
     },
 )
-async def health(request: web.Request) -> web.Response:
+async def health(request: web.Request) -> web.StreamResponse:
     """200 while the database answers, 503 while it does not."""
     if await request.app[DATABASE_ANSWERS]():
         return json_response({"status": "ok", "database": "connected"})

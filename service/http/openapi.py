@@ -41,7 +41,7 @@ routes = RouteTableDef(tag="Operations")
         }
     },
 )
-async def show(request: web.Request) -> web.Response:
+async def show(request: web.Request) -> web.StreamResponse:
     """This document."""
     return web.Response(body=request.app[DOCUMENT], headers={"Content-Type": JSON})
 

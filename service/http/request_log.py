@@ -6,15 +6,20 @@ import re
 import secrets
 import sys
 import time
-from typing import Any, TextIO
+from contextvars import ContextVar
+from typing import NamedTuple, TextIO
+from uuid import UUID
 
-import orjson
 from aiohttp import web
 from aiohttp.typedefs import Middleware
+from multidict import istr
 
-from service.http.errors import REQUEST_ID, Handler
+from service.http.errors import Handler
 
-HEADER = "X-Request-ID"
+HEADER = istr("X-Request-ID")
+
+REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
+"""The id of the request that is being answered: in its answer, and in every line that it logs."""
 
 _ACCEPTABLE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PREFIX = secrets.token_hex(6)
@@ -31,61 +36,73 @@ def request_id_of(request: web.BaseRequest) -> str:
     return f"{_PREFIX}-{next(_NUMBERS):x}"
 
 
+class Line(NamedTuple):
+    """One answered request."""
+
+    answered: float
+    """When, in seconds since 1970."""
+    request_id: str
+    method: str
+    route: str | None
+    """The template of the path, if it has one."""
+    status: int
+    seconds: float
+    """How long the answer took."""
+    user_id: UUID | None
+
+
 class RequestLog:
     """Writes the lines to ``stream``, all those of one turn of the event loop at once."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream if stream is not None else sys.stdout
-        self._plain = self._stream.isatty()
-        self._lines: list[str] = []
-        self._second = 0  # The one that the beginning of a time stamp was last written for.
-        self._prefix = ""
+        self._render = self._plain if self._stream.isatty() else self._json
+        self._lines: list[Line] = []
+        self._millisecond = 0  # The one that the time stamp was last written for.
+        self._timestamp = ""
 
-    def write(
-        self,
-        request_id: str,
-        method: str,
-        route: str | None,
-        status: int,
-        seconds: float,
-        user_id: str | None,
-    ) -> None:
-        """Note one answered request; ``route`` is the path's template, if it has one."""
+    def write(self, line: Line) -> None:
+        """Note one answered request."""
         if not self._lines:
             asyncio.get_running_loop().call_soon(self.flush)
-        level = "error" if status >= 500 else "info"
-        milliseconds = round(seconds * 1000, 2)
-        if self._plain:
-            line = f"{status} {method} {route or '(no such path)'} {milliseconds} ms"
-            self._lines.append(f"{line}  {request_id} {user_id or ''}".rstrip() + "\n")
-            return
-        fields: dict[str, Any] = {
-            "time": self._timestamp(),
-            "level": level,
-            "request_id": request_id,
-            "method": method,
-            "route": route,
-            "status": status,
-            "milliseconds": milliseconds,
-            "user_id": user_id,
-        }
-        self._lines.append(orjson.dumps(fields).decode() + "\n")
-
-    def _timestamp(self) -> str:
-        now = time.time()
-        if int(now) != self._second:
-            self._second = int(now)
-            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
-        return f"{self._prefix}.{int(now * 1000) % 1000:03d}Z"
+        self._lines.append(line)
 
     def flush(self) -> None:
         """Write what waits. A log that nobody can take any more must not stop the service."""
         lines, self._lines = self._lines, []
         try:
-            self._stream.write("".join(lines))
+            self._stream.write("".join(map(self._render, lines)))
             self._stream.flush()
         except (OSError, ValueError):
             return
+
+    @staticmethod
+    def _plain(line: Line) -> str:
+        _, request_id, method, route, status, seconds, user_id = line
+        text = f"{status} {method} {route or '(no such path)'} {seconds * 1000:.2f} ms"
+        return f"{text}  {request_id} {user_id or ''}".rstrip() + "\n"
+
+    def _json(self, line: Line) -> str:
+        # Put together by hand, in half the time of a JSON library: none of these texts can hold a
+        # character that JSON would escape.
+        answered, request_id, method, route, status, seconds, user_id = line
+        level = "error" if status >= 500 else "info"
+        shown_route = f'"{route}"' if route is not None else "null"
+        shown_user = f'"{user_id}"' if user_id is not None else "null"
+        return (
+            f'{{"time":"{self._shown(answered)}","level":"{level}","request_id":"{request_id}",'
+            f'"method":"{method}","route":{shown_route},"status":{status},'
+            f'"milliseconds":{seconds * 1000:.2f},"user_id":{shown_user}}}\n'
+        )
+
+    def _shown(self, seconds: float) -> str:
+        millisecond = int(seconds * 1000)
+        if millisecond != self._millisecond:
+            self._millisecond = millisecond
+            second, fraction = divmod(millisecond, 1000)
+            whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._timestamp = f"{whole}.{fraction:03d}Z"
+        return self._timestamp
 
 
 REQUEST_LOG = web.AppKey("request_log", RequestLog)
@@ -103,7 +120,8 @@ def request_log_middleware(log: RequestLog) -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.perf_counter()
-        request[REQUEST_ID] = request_id = request_id_of(request)
+        request_id = request_id_of(request)
+        REQUEST_ID.set(request_id)
         status = CLIENT_GONE
         try:
             response = await handler(request)
@@ -113,12 +131,15 @@ def request_log_middleware(log: RequestLog) -> Middleware:
         finally:
             user = request.get("user")
             log.write(
-                request_id,
-                request.method,
-                route_of(request),
-                status,
-                time.perf_counter() - started,
-                str(user.id) if user is not None else None,
+                Line(
+                    time.time(),
+                    request_id,
+                    request.method,
+                    route_of(request),
+                    status,
+                    time.perf_counter() - started,
+                    user.id if user is not None else None,
+                )
             )
 
     return middleware

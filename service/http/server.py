@@ -9,8 +9,8 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
 from service.http.errors import fault, refusal
-from service.http.request_log import HEADER, REQUEST_LOG, RequestLog, request_id_of
-from service.http.responses import json_response
+from service.http.request_log import HEADER, REQUEST_LOG, Line, RequestLog, request_id_of
+from service.http.responses import JsonResponse, json_response
 
 KEEPALIVE_SECONDS = 75.0  # Above the idle time of common proxies, so that they close first.
 BACKLOG = 1024
@@ -55,7 +55,7 @@ class RequestProtocol(web.RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> Any:
         """Send ``resp``; a refusal from before the middlewares (``Expect``) is rendered here."""
-        if isinstance(resp, web.HTTPException):
+        if type(resp) is not JsonResponse and isinstance(resp, web.HTTPException):
             resp = refusal(resp.status, resp.headers)
             self._note(request, resp)
         if request.content.exception() is not None:
@@ -80,7 +80,9 @@ class RequestProtocol(web.RequestHandler):
     def _note(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         request_id = request_id_of(request)
         response.headers[HEADER] = request_id
-        self._request_log.write(request_id, request.method, None, response.status, 0.0, None)
+        self._request_log.write(
+            Line(time.time(), request_id, request.method, None, response.status, 0.0, None)
+        )
 
 
 class Server:

@@ -7,7 +7,7 @@ import orjson
 import pytest
 from aiohttp import web
 
-from service.http.request_log import RequestLog
+from service.http.request_log import Line, RequestLog
 from service.http.routes import Auth, RouteTableDef
 from service.logs import JsonFormatter
 from service.settings import Settings
@@ -128,7 +128,7 @@ async def test_the_lines_of_one_turn_are_written_at_once() -> None:
 
     log = RequestLog(Stream())
     for number in range(3):
-        log.write(str(number), "GET", "/", 200, 0.001, None)
+        log.write(Line(0.0, str(number), "GET", "/", 200, 0.001, None))
     assert written == []
     log.flush()
     assert len(written) == 1

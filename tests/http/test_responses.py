@@ -1,0 +1,78 @@
+import asyncio
+
+import pytest
+from aiohttp import web
+
+from service.http.responses import JSON, json_response
+from service.http.routes import Auth, RouteTableDef
+from tests.http.conftest import Serve
+
+DATA = {"name": "Zoë", "list": [1, None]}
+BODY = '{"name":"Zoë","list":[1,null]}'.encode()
+HEADERS = {"Retry-After": "2", "Allow": "GET"}
+
+routes = RouteTableDef()
+
+
+@routes.get("/ours", auth=Auth.NONE)
+async def ours(request: web.Request) -> web.StreamResponse:
+    return json_response(DATA, status=203, headers=HEADERS)
+
+
+@routes.get("/aiohttps", auth=Auth.NONE)
+async def aiohttps(request: web.Request) -> web.StreamResponse:
+    return web.Response(body=BODY, status=203, headers={**HEADERS, "Content-Type": JSON})
+
+
+@routes.get("/large", auth=Auth.NONE)
+async def large(request: web.Request) -> web.StreamResponse:
+    return json_response("x" * 20_000_000)
+
+
+async def exchange(port: int, sent: bytes) -> tuple[bytes, dict[str, str], bytes]:
+    """Send ``sent`` and end: the status line, the headers (without a banner) and the body."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(sent)
+    writer.write_eof()
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    status_line, *lines = head.split(b"\r\n")
+    headers = dict(line.decode().split(": ", 1) for line in lines)
+    headers.pop("Server", None)
+    assert headers.pop("Date").endswith(" GMT")
+    return status_line, headers, body
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("connection", ["", "Connection: close\r\n", "Connection: keep-alive\r\n"])
+async def test_an_answer_in_json_has_the_bytes_that_aiohttp_would_send(
+    serve: Serve, method: str, version: str, connection: str
+) -> None:
+    wire = await serve(routes)
+    rest = f"HTTP/{version}\r\nHost: x\r\nX-Request-ID: a\r\n{connection}\r\n"
+    answers = [
+        await exchange(wire.port, f"{method} {path} {rest}".encode())
+        for path in ("/ours", "/aiohttps")
+    ]
+    assert answers[0] == answers[1]
+    assert answers[0][2] == (BODY if method == "GET" else b"")
+    assert answers[0][1]["Content-Length"] == str(len(BODY))
+
+
+async def test_a_connection_stays_open_or_closes_as_the_answer_says(serve: Serve) -> None:
+    wire = await serve(routes)
+    one = b"GET /ours HTTP/1.%d\r\nHost: x\r\n%b\r\n"
+    stays = [one % (1, b""), one % (0, b"Connection: keep-alive\r\n")]
+    closes = [one % (1, b"Connection: close\r\n"), one % (0, b"")]
+    for sent, count in [(stay + closes[0], 2) for stay in stays] + [(close, 1) for close in closes]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
+        writer.write(sent)
+        assert (await reader.read()).count(BODY) == count
+        writer.close()
+
+
+async def test_a_large_answer_arrives_whole(serve: Serve) -> None:
+    wire = await serve(routes)
+    answer = await exchange(wire.port, b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert len(answer[2]) == 20_000_002

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -11,9 +12,12 @@ import pytest
 
 import sql
 from service.accounts.identity import MEMORY
+from service.database import pool
 from service.database.notifications import NOTIFICATIONS
 from service.database.pool import DATABASE
+from tests.answers import assert_error
 from tests.conftest import Answer, Client, MakeClient
+from tests.network import Network
 
 PASSWORD = "alice-secret"
 LOGIN = {"user": {"email": "alice@example.test", "password": PASSWORD}}
@@ -212,3 +216,41 @@ async def test_a_silent_listening_connection_is_not_trusted_for_long(
     while there.http.app[NOTIFICATIONS].is_trusted():
         await asyncio.sleep(0.01)
     assert (await there.get("/api/user", token=token)).status == 401
+
+
+@pytest.fixture
+async def network(database_url: str) -> AsyncIterator[Network]:
+    """A way to the database that a test may break."""
+    async with Network(database_url) as network:
+        yield network
+
+
+@pytest.mark.parametrize(
+    "what", [b"heartbeat_", b""], ids=["of the listener", "of every connection"]
+)
+async def test_dropped_packets_are_found_out_within_the_bound(
+    make_client: MakeClient, network: Network, monkeypatch: pytest.MonkeyPatch, what: bytes
+) -> None:
+    """No connection ends: nobody says that nothing will arrive any more."""
+    monkeypatch.setattr(pool, "COMMAND_TIMEOUT", 0.5)
+    monkeypatch.setattr(pool, "CONNECT_TIMEOUT", 0.5)
+    monkeypatch.setattr(pool, "GAP", 0.2)
+    here = await make_client(user_cache_size=0)
+    there = await trusted(
+        await make_client(network.url, user_cache_size=100, user_cache_staleness=1)
+    )
+    token = await here.register("alice")
+    assert (await there.get("/api/user", token=token)).status == 200
+    notifications = there.http.app[NOTIFICATIONS]
+    network.drop(what)
+    dropped = time.monotonic()
+    await here.post("/api/auth/logout", token=token)
+    while notifications.is_trusted():
+        assert notifications.trusted_until <= dropped + 1
+        answer = await there.get("/api/user", token=token)
+        assert answer.status in ((200, 401) if what else (200, 503))
+    told = await there.get("/api/user", token=token)
+    if what:
+        assert (told.status, told.body) == (401, REVOKED)
+    else:
+        assert_error(told, 503, "database_unavailable", {"database": ["is not available"]})

@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable
 
+import aiohttp
 import bcrypt
 
 from bench import servers
@@ -14,13 +15,16 @@ from bench.load import Load, logins, read_wrk, start_wrk, wrk
 from bench.table import Row
 
 USER = {"username": "bench", "email": "bench@example.test", "password": "bench-bench"}
-ROUNDS = 3
+ROUNDS = 12
+SLICE = 1  # Seconds: short, since the speed of a shared machine changes from one to the next.
 SECONDS = 5
+LOGINS = 200
 
 
 def measure(report: Callable[[str], None]) -> list[Row]:
     """Every figure of this part, as rows of the table. Takes about two minutes."""
-    with servers.service() as url, servers.service(USER_CACHE_SIZE="0") as asking_url:
+    with servers.service() as service, servers.service(USER_CACHE_SIZE="0") as asking_service:
+        url, asking_url = service.url, asking_service.url
         token = _sign_in(url)
         body = servers.call(f"{url}/api/user", token=token)
         with servers.bare(body) as bare_url:
@@ -32,6 +36,9 @@ def measure(report: Callable[[str], None]) -> list[Row]:
         login_rate = asyncio.run(logins(url, USER, seconds=15))
         report("GET /api/user while 8 connections log in without pause ...")
         stormed = _during_logins(url, token)
+    report("Logins one after the other, almost without a hash ...")
+    with servers.service(BCRYPT_COST="4") as service:
+        rows_seconds = asyncio.run(_login_seconds(service.url)) - _hash_seconds(4)
     return [
         Row("bare aiohttp handler", f"{bare.rate:,.0f} /s", f"p99 {bare.p99:.2f} ms", ""),
         Row(
@@ -51,6 +58,12 @@ def measure(report: Callable[[str], None]) -> list[Row]:
             f"{login_rate:.2f} /s",
             f"one hash {hash_seconds * 1000:.0f} ms",
             f"{login_rate / most:.2f} of cores ÷ hash",
+        ),
+        Row(
+            "one login without its hash",
+            f"{rows_seconds * 1000:.1f} ms",
+            "throttle, session, refresh token, event",
+            f"{rows_seconds / hash_seconds:.1%} of a hash",
         ),
         Row(
             "GET /api/user during the logins",
@@ -74,7 +87,7 @@ def _in_turn(subjects: dict[str, str], report: Callable[[str], None]) -> list[Lo
     for number in range(-1, ROUNDS):
         report(f"GET /api/user, round {number + 1} of {ROUNDS} (0 is a warm-up) ...")
         for url, token in subjects.items():
-            load = wrk(f"{url}/api/user", token, seconds=SECONDS if number >= 0 else 1)
+            load = wrk(f"{url}/api/user", token, seconds=SLICE)
             if number >= 0:
                 loads[url].append(load)
     return [_median(seen) for seen in loads.values()]
@@ -87,14 +100,27 @@ def _median(loads: list[Load]) -> Load:
     )
 
 
-def _hash_seconds() -> float:
-    """Seconds that one hash of the service's cost takes one core: the best of three."""
+def _hash_seconds(cost: int = 12) -> float:
+    """Seconds that one hash of ``cost`` takes one core: the best of three."""
     times = []
     for _ in range(3):
         started = time.perf_counter()
-        bcrypt.hashpw(b"bench-bench", bcrypt.gensalt(12))
+        bcrypt.hashpw(b"bench-bench", bcrypt.gensalt(cost))
         times.append(time.perf_counter() - started)
     return min(times)
+
+
+async def _login_seconds(url: str) -> float:
+    """Seconds that one login takes, as its client sees it: the median of many in a row."""
+    servers.call(f"{url}/api/users", {"user": USER})
+    times = []
+    async with aiohttp.ClientSession() as session:
+        for _ in range(LOGINS):
+            started = time.perf_counter()
+            async with session.post(f"{url}/api/users/login", json={"user": USER}) as answer:
+                assert answer.status == 200, await answer.text()
+            times.append(time.perf_counter() - started)
+    return statistics.median(times)
 
 
 def _during_logins(url: str, token: str) -> Load:

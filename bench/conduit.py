@@ -111,10 +111,10 @@ def _subject(articles: int, report: Callable[[str], None]) -> Iterator[Subject]:
             migrate(url, lambda _: None)
             fill(url, articles, report)
             paths = _paths(url)
-            with servers.service(DATABASE_URL=url, JWT_SECRET=SECRET) as base:
+            with servers.service(DATABASE_URL=url, JWT_SECRET=SECRET) as service:
                 login = {"email": f"{READER}@example.com", "password": PASSWORD}
-                answer = servers.call(f"{base}/api/users/login", {"user": login})
-                connection = http.client.HTTPConnection(urlsplit(base).netloc, timeout=60)
+                answer = servers.call(f"{service.url}/api/users/login", {"user": login})
+                connection = http.client.HTTPConnection(urlsplit(service.url).netloc, timeout=60)
                 yield Subject(connection, json.loads(answer)["user"]["token"], paths, url)
                 connection.close()
         finally:

@@ -10,6 +10,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,28 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], log: Any) -> None:
         time.sleep(0.05)
 
 
+@dataclass(frozen=True)
+class Service:
+    """A running service."""
+
+    url: str
+    pid: int
+
+    def memory(self) -> int:
+        """The resident bytes of its largest process, which is the one that serves."""
+        listed = subprocess.run(
+            ["ps", "-A", "-o", "ppid=", "-o", "pid=", "-o", "rss="],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        rows = [[int(cell) for cell in line.split()] for line in listed.stdout.splitlines()]
+        return 1024 * max(rss for parent, _, rss in rows if parent == self.pid)
+
+
 @contextlib.contextmanager
-def service(**settings: str) -> Iterator[str]:
-    """The service on an empty embedded database; its base URL. ``settings`` are variables."""
+def service(**settings: str) -> Iterator[Service]:
+    """The service, on an empty embedded database if ``settings`` (variables) name no other."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="bench-") as data:
         environment = {
@@ -73,8 +93,8 @@ def service(**settings: str) -> Iterator[str]:
             **settings,
         }
         command = [sys.executable, "run.py", "serve"]
-        with running(command, port, env=environment):
-            yield f"http://127.0.0.1:{port}"
+        with running(command, port, env=environment) as process:
+            yield Service(f"http://127.0.0.1:{port}", process.pid)
 
 
 @contextlib.contextmanager

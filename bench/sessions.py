@@ -25,8 +25,10 @@ SIZES = (10_000, 1_000_000)
 SECRET = "only for a database that is thrown away after the bench"  # noqa: S105
 ENDS = 1_000
 ROUNDS = 300
+REMEMBERED = 20_000
 SECONDS = 5.0
 AT_ONCE = 8
+MEGABYTE = 1_000_000
 
 
 @dataclass
@@ -34,8 +36,23 @@ class Sessions:
     """A database with so many open sessions, and the service over it."""
 
     database_url: str
-    base: str
+    service: servers.Service
     taken: int = 0
+
+    @property
+    def base(self) -> str:
+        """The service's base URL."""
+        return self.service.url
+
+    def stored(self) -> int:
+        """The bytes of their tables on disk, indexes included."""
+        with psycopg.connect(self.database_url) as connection:
+            row = connection.execute(
+                "select pg_total_relation_size('sessions')"
+                " + pg_total_relation_size('refresh_tokens')"
+            ).fetchone()
+        assert row is not None
+        return int(row[0])
 
     def take(self, count: int) -> list[tuple[str, str]]:
         """An access token and a refresh token of each of ``count`` sessions not used before."""
@@ -62,8 +79,8 @@ def _sessions(count: int, report: Callable[[str], None]) -> Iterator[Sessions]:
                 statements = (Path(__file__).parent / "sessions.sql").read_text(encoding="utf-8")
                 for statement in statements.split(";\n"):
                     connection.execute(statement, {"count": count})
-            with servers.service(DATABASE_URL=url, JWT_SECRET=SECRET) as base:
-                yield Sessions(url, base)
+            with servers.service(DATABASE_URL=url, JWT_SECRET=SECRET) as service:
+                yield Sessions(url, service)
         finally:
             server.stop()
 
@@ -81,7 +98,49 @@ def measure(report: Callable[[str], None]) -> list[Row]:
             before, after = (statistics.median(side) for side in times)
             what = f"{name}, 10,000 and 1,000,000 sessions"
             rows.append(Row(what, f"{before:.2f} ms", f"{after:.2f} ms", f"{after / before:.2f}"))
-        return rows
+        return [*rows, *_sizes(small, large), asyncio.run(_remembered(large, report))]
+
+
+def _sizes(small: Sessions, large: Sessions) -> list[Row]:
+    few, many = small.service.memory(), large.service.memory()
+    on_disk = [sessions.stored() for sessions in (small, large)]
+    return [
+        Row(
+            "memory of a process, the same",
+            f"{few / MEGABYTE:,.0f} MB",
+            f"{many / MEGABYTE:,.0f} MB",
+            f"{many / few:.2f}",
+        ),
+        Row(
+            "sessions on disk, the same",
+            f"{on_disk[0] / MEGABYTE:,.1f} MB",
+            f"{on_disk[1] / MEGABYTE:,.0f} MB",
+            f"{on_disk[1] / SIZES[1]:,.0f} bytes each",
+        ),
+    ]
+
+
+async def _remembered(sessions: Sessions, report: Callable[[str], None]) -> Row:
+    """What a process's memory grows by when so many sessions asked it."""
+    report(f"{REMEMBERED:,} sessions ask one process ...")
+    before = sessions.service.memory()
+    waiting = sessions.take(REMEMBERED)
+
+    async def ask(client: aiohttp.ClientSession) -> None:
+        while waiting:
+            headers = {"Authorization": f"Token {waiting.pop()[0]}"}
+            async with client.get(f"{sessions.base}/api/user", headers=headers) as answer:
+                assert answer.status == 200, await answer.text()
+
+    async with aiohttp.ClientSession() as client:
+        await asyncio.gather(*(ask(client) for _ in range(AT_ONCE)))
+    grown = sessions.service.memory() - before
+    return Row(
+        f"memory of a process, {REMEMBERED:,} users remembered",
+        f"{before / MEGABYTE:,.0f} MB",
+        f"{(before + grown) / MEGABYTE:,.0f} MB",
+        f"{grown / REMEMBERED:,.0f} bytes each",
+    )
 
 
 async def _refreshes(sessions: Sessions, report: Callable[[str], None]) -> Row:
@@ -114,7 +173,8 @@ async def _news(sessions: Sessions, report: Callable[[str], None]) -> Row:
     """How long after a logout in one process another one still takes the token, under load."""
     report("The end of a session, seen from another process under load ...")
     late = []
-    with servers.service(DATABASE_URL=sessions.database_url, JWT_SECRET=SECRET) as other:
+    with servers.service(DATABASE_URL=sessions.database_url, JWT_SECRET=SECRET) as service:
+        other = service.url
         ((busy, _),) = sessions.take(1)
         load = start_wrk(f"{other}/api/user", busy, seconds=3_600, connections=8)
         async with aiohttp.ClientSession() as client:

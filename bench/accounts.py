@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import bcrypt
 from bench import servers
 from bench.load import Load, logins, read_wrk, start_wrk, wrk
 from bench.table import Row
+from service.accounts.passwords import usable_cores
 
 USER = {"username": "bench", "email": "bench@example.test", "password": "bench-bench"}
 ROUNDS = 12
@@ -32,7 +32,7 @@ def measure(report: Callable[[str], None]) -> list[Row]:
             bare, current, asking = _in_turn(subjects, report)
         report("Logins: 8 connections without pause ...")
         hash_seconds = _hash_seconds()
-        most = len(os.sched_getaffinity(0)) / hash_seconds
+        most = usable_cores() / hash_seconds
         login_rate = asyncio.run(logins(url, USER, seconds=15))
         report("GET /api/user while 8 connections log in without pause ...")
         stormed = _during_logins(url, token)

@@ -96,7 +96,7 @@ def measure(report: Callable[[str], None]) -> list[Row]:
             times: tuple[list[float], list[float]] = ([], [])
             asyncio.run(_in_turn((small, large), act, times))
             before, after = (statistics.median(side) for side in times)
-            what = f"{name}, 10,000 and 1,000,000 sessions"
+            what = f"{name} among 10,000 and 1,000,000 sessions"
             rows.append(Row(what, f"{before:.2f} ms", f"{after:.2f} ms", f"{after / before:.2f}"))
         return [*rows, *_sizes(small, large), asyncio.run(_remembered(large, report))]
 
@@ -106,13 +106,13 @@ def _sizes(small: Sessions, large: Sessions) -> list[Row]:
     on_disk = [sessions.stored() for sessions in (small, large)]
     return [
         Row(
-            "memory of a process, the same",
+            "memory of a process at both sizes",
             f"{few / MEGABYTE:,.0f} MB",
             f"{many / MEGABYTE:,.0f} MB",
             f"{many / few:.2f}",
         ),
         Row(
-            "sessions on disk, the same",
+            "sessions on disk at both sizes",
             f"{on_disk[0] / MEGABYTE:,.1f} MB",
             f"{on_disk[1] / MEGABYTE:,.0f} MB",
             f"{on_disk[1] / SIZES[1]:,.0f} bytes each",

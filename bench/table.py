@@ -1,9 +1,10 @@
 """The table: printed, and kept beside the scripts."""
 
-import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
+
+from service.accounts.passwords import usable_cores
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ def render(title: str, heads: tuple[str, str, str], rows: list[Row]) -> str:
         for row in cells
     ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    machine = f"Python {platform.python_version()}, {len(os.sched_getaffinity(0))} cores"
+    machine = f"Python {platform.python_version()}, {usable_cores()} cores"
     return f"## {title}\n\n{machine}. Compare the ratios: the figures are this machine's.\n\n" + (
         "\n".join(lines) + "\n"
     )

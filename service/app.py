@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import warnings
 from collections.abc import AsyncIterator, Mapping
 
@@ -12,7 +11,7 @@ from service.accounts import events, refresh, sessions, users
 from service.accounts.cleanup import clean_up_for_ever
 from service.accounts.identity import MEMORY, TOKENS, Identity
 from service.accounts.memory import Memory
-from service.accounts.passwords import PASSWORDS, PasswordHasher
+from service.accounts.passwords import PASSWORDS, PasswordHasher, usable_cores
 from service.accounts.throttle import THROTTLE, Throttle
 from service.accounts.tokens import AccessTokens
 from service.conduit import articles, comments, listing, profiles, tags
@@ -113,7 +112,7 @@ async def _notifications(app: web.Application) -> AsyncIterator[None]:
 async def _passwords(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     # The processes of one machine share its cores; each hash keeps one busy.
-    threads = max(1, len(os.sched_getaffinity(0)) // settings.web_concurrency)
+    threads = max(1, usable_cores() // settings.web_concurrency)
     app[PASSWORDS] = PasswordHasher(settings.bcrypt_cost, threads, settings.password_queue_size)
     yield
     app[PASSWORDS].close()

@@ -76,6 +76,13 @@ class PasswordHasher:
         self._under_way -= 1
 
 
+def usable_cores() -> int:
+    """How many cores this process may use: what it was confined to, where the system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
     with contextlib.suppress(RuntimeError):  # The loop was closed before the hash was ready.
         loop.call_soon_threadsafe(function)

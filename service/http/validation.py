@@ -1,7 +1,7 @@
 """Request bodies: bounded reading, strict JSON, voluptuous schemas with the contract's words."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -109,14 +109,16 @@ async def read_body(request: web.Request) -> Any:
         raise InvalidInput({"body": ["cannot be read"]}) from None
     operation = operation_of(request)
     assert operation is not None and operation.body is not None, "the route names no body"
-    return check(parse_json(raw), operation.body)
+    data = _parse(raw)
+    # PostgreSQL's text cannot hold a NUL, so that none is let in, whatever the field.
+    nuls = _places_of_nul(data) if b"\\u0000" in raw else set()
+    return check(data, operation.body, {place: [NOT_ALLOWED] for place in nuls})
 
 
-def parse_json(raw: bytes) -> dict[str, Any]:
-    """The object in ``raw``. Raises ``InvalidInput`` on anything but a clean JSON object.
+def _parse(raw: bytes) -> dict[str, Any]:
+    """The object in ``raw``. Raises ``InvalidInput`` on anything but a JSON object.
 
-    orjson refuses NaN, lone surrogates, broken UTF-8 and more than a thousand levels of nesting;
-    NUL is left to us, since PostgreSQL's text cannot hold it.
+    orjson refuses NaN, lone surrogates, broken UTF-8 and more than a thousand levels of nesting.
     """
     try:
         data = orjson.loads(raw)
@@ -124,22 +126,26 @@ def parse_json(raw: bytes) -> dict[str, Any]:
         raise InvalidInput({"body": ["is not valid JSON"]}) from None
     if not isinstance(data, dict):
         raise InvalidInput({"body": ["must be a JSON object"]})
-    if b"\\u0000" in raw and (place := _find_nul(data)) is not None:
-        raise InvalidInput({place: [NOT_ALLOWED]})
     return data
 
 
-def check(data: Any, schema: vol.Schema) -> Any:
-    """``data`` as ``schema`` makes it. Raises ``InvalidInput`` with every faulty field."""
+def check(data: Any, schema: vol.Schema, known: Mapping[str, list[str]] | None = None) -> Any:
+    """``data`` as ``schema`` makes it. Raises ``InvalidInput`` with every faulty field.
+
+    ``known`` are faults that were found before, by the field: nothing more is said of these.
+    """
+    errors: dict[str, list[str]] = {}
     try:
-        return schema(data)
+        checked = schema(data)
     except vol.MultipleInvalid as invalid:
-        errors: dict[str, list[str]] = {}
         for error in invalid.errors:
             messages = errors.setdefault(_field(error.path), [])
             if error.msg not in messages:
                 messages.append(error.msg)
-        raise InvalidInput(dict(sorted(errors.items()))) from None
+    errors.update(known or {})
+    if errors:
+        raise InvalidInput(dict(sorted(errors.items())))
+    return checked
 
 
 def _field(path: list[Any]) -> str:
@@ -149,17 +155,20 @@ def _field(path: list[Any]) -> str:
     return names[1] if len(names) > 1 else names[0]
 
 
-def _find_nul(data: dict[str, Any]) -> str | None:
-    """The name of the field below which a NUL stands, or ``None``."""
+def _places_of_nul(data: dict[str, Any]) -> set[str]:
+    """The names of the fields below which a NUL stands; one in a name counts for what it is in."""
+    found: set[str] = set()
     waiting: list[tuple[str, Any]] = [("body", data)]
     while waiting:
         place, value = waiting.pop()
         if isinstance(value, str) and "\0" in value:
-            return place
-        if isinstance(value, dict):
-            if any("\0" in key for key in value):
-                return place
-            waiting.extend(value.items())
+            found.add(place)
+        elif isinstance(value, dict):
+            for name, below in value.items():
+                if "\0" in name:
+                    found.add(place)
+                else:
+                    waiting.append((name, below))
         elif isinstance(value, list):
             waiting.extend((place, item) for item in value)
-    return None
+    return found

@@ -3,11 +3,6 @@ select id, email, username, bio, image, password_hash
 from users
 where email_key = $1
 
--- name: find_password_hash(id) -> value
-select password_hash
-from users
-where id = $1
-
 -- name: taken(username_key, email_key, except_id) -> row
 -- A courtesy that saves a hash and names both fields; the constraints are what decides.
 select

@@ -212,6 +212,13 @@ async def test_a_nul_anywhere_is_refused(
         assert_invalid(answer, dialect.invalid, **{place: NOT_ALLOWED})
 
 
+async def test_every_field_with_a_nul_is_named_beside_the_other_faults(client: Client) -> None:
+    user = {"username": "ja\0ke", "email": "no address", "password": "long\0enough"}
+    answer = await client.post("/api/users", {"user": user, "other": ["\0"]})
+    refused = dict.fromkeys(("other", "password", "username"), NOT_ALLOWED)
+    assert_invalid(answer, 400, email="is not a valid email address", **refused)
+
+
 async def test_a_backslash_before_u0000_is_text(client: Client, alice: str) -> None:
     answer = await client.put("/api/user", {"user": {"bio": "\\u0000"}}, token=alice)
     assert (answer.status, answer.body["user"]["bio"]) == (200, "\\u0000")

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from service.accounts.passwords import LONGEST_PASSWORD, NICENESS, PasswordHasher
+from service.accounts.passwords import LONGEST_PASSWORD, NICENESS, PasswordHasher, usable_cores
 from service.http.errors import Unavailable
 from tests.accounts.conftest import hasher_of, until
 from tests.answers import assert_error
@@ -250,3 +250,11 @@ async def test_no_connection_is_held_while_a_password_is_hashed(
     gate.set()
     assert (await request).status in (200, 204)
     await asyncio.gather(*jobs)
+
+
+async def test_a_system_that_confines_nobody_has_all_its_cores(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As macOS: the function that Linux has is missing there."""
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert usable_cores() == os.cpu_count()

@@ -68,6 +68,23 @@ async def test_of_200_simultaneous_guesses_five_are_looked_at(
     assert [tuple(row) for row in rows] == [(5, 0), (5, 0), (5, 0), (1, 0)]
 
 
+async def test_a_stolen_token_is_no_place_to_guess_the_password(
+    client: Client, alice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed = count_hashes(client, monkeypatch)
+    deletions = (
+        client.delete("/api/user", {"user": {"password": WRONG}}, token=alice) for _ in range(20)
+    )
+    assert await statuses(*deletions) == {401: 5, 429: 15}
+    assert len(hashed) == 5
+    assert (await login(client, "alice", "alice-secret")).status == 429
+    kinds = [
+        event["kind"]
+        for event in (await client.get("/api/user/events", token=alice)).body["events"]
+    ]
+    assert sorted(kinds) == ["registered", *["sign_in_failed"] * 5, "throttled"]
+
+
 async def test_two_processes_count_together(make_client: MakeClient) -> None:
     clients = [await make_client(), await make_client()]
     await clients[0].register("alice")

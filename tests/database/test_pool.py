@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -94,7 +93,7 @@ async def test_what_is_cancelled_at_any_moment_leaves_the_pool_whole(
     for turns in range(120):
         work = [asyncio.create_task(change(f"{turns} {number}")) for number in range(SIZE + 2)]
         reads = [
-            asyncio.create_task(sql.users.find_password_hash(database, id=uuid4()))
+            asyncio.create_task(sql.users.find_by_email(database, email_key="nobody"))
             for _ in range(SIZE + 2)
         ]
         for _ in range(turns):

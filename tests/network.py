@@ -18,6 +18,8 @@ class Network:
         self._dropped: bytes | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.url = ""
+        self.connections = 0
+        """How many were opened so far."""
 
     async def __aenter__(self) -> Self:
         self._listening = await asyncio.start_server(self._connect, "127.0.0.1")
@@ -37,6 +39,7 @@ class Network:
         self._dropped = of
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         host, port = str(self._server["host"]), self._server.get("port", 5432)
         if host.startswith("/"):
             far = await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")

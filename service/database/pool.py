@@ -22,6 +22,7 @@ CONNECT_TIMEOUT = 5.0  # Seconds to open a connection, and to wait for a free on
 COMMAND_TIMEOUT = 15.0  # Seconds a statement may take.
 GAP = 3.0  # Seconds that a lost database is waited for before requests are refused at once.
 PAUSE = 0.05  # Seconds between two tries.
+LOOK = 1.0  # Seconds between two looks, in a long outage, whether it is over.
 PING_TIMEOUT = 2.0
 CLOSE_TIMEOUT = 2.0  # Seconds for the statements that still run when the service ends.
 
@@ -81,6 +82,7 @@ class Database:
         self._size = size
         self._pool: asyncpg.Pool | None = None
         self._lost_since: float | None = None
+        self._next_look = 0.0
 
     async def open(self) -> None:
         """Make the pool. PostgreSQL may be away: the first request that needs it connects."""
@@ -157,9 +159,16 @@ class Database:
     async def _acquire(self, give_up: float) -> asyncpg.Connection:
         """A connection; tried again within the gap, since nothing was sent yet."""
         while True:
+            if self._is_long_lost():
+                # A server that is silent keeps whoever asks waiting: in a long outage that is one
+                # request at a time, and the others are refused at once.
+                if _now() < self._next_look:
+                    raise DatabaseUnavailable
+                self._next_look = _now() + CONNECT_TIMEOUT
             try:
                 return await self._open_pool().acquire(timeout=CONNECT_TIMEOUT)
             except UNREACHABLE as error:
+                self._next_look = _now() + LOOK
                 if self._is_over(give_up, error):
                     raise DatabaseUnavailable from error
             await asyncio.sleep(PAUSE)
@@ -170,11 +179,10 @@ class Database:
         except LOST:
             _discard(connection)
 
-    def _note_loss(self, error: BaseException) -> float:
+    def _note_loss(self, error: BaseException) -> None:
         if self._lost_since is None:
             self._lost_since = _now()
             logger.warning("The database is away: %s: %s", type(error).__name__, error)
-        return self._lost_since
 
     def _note_success(self) -> None:
         if self._lost_since is not None:
@@ -182,12 +190,13 @@ class Database:
             logger.info("The database is back")
 
     def _is_over(self, give_up: float, error: BaseException) -> bool:
-        """Note that the database is away; tell whether this request has waited enough for it.
+        """Note that the database is away; tell whether this request has waited enough for it."""
+        self._note_loss(error)
+        return _now() >= give_up or self._is_long_lost()
 
-        In a long outage nobody waits: the gap counts from the first loss that was seen.
-        """
-        now = _now()
-        return now >= give_up or now - self._note_loss(error) >= GAP
+    def _is_long_lost(self) -> bool:
+        """Whether the gap is over, counted from the first loss that was seen."""
+        return self._lost_since is not None and _now() - self._lost_since >= GAP
 
     def _open_pool(self) -> asyncpg.Pool:
         assert self._pool is not None, "the database is used before it was opened"

@@ -12,6 +12,7 @@ import pytest
 from service.database import pool
 from tests.answers import assert_error
 from tests.conftest import Client, MakeClient
+from tests.network import Network
 from tests.postgres import OwnPostgres
 
 EMAIL = "jake@example.test"
@@ -278,3 +279,24 @@ async def test_a_server_that_only_reads_refuses_changes_until_it_is_the_leader_a
             assert (await client.get("/health")).status == 200
         await asyncio.gather(*(client.put("/api/user", bio, token=token) for _ in range(40)))
         assert (await client.put("/api/user", bio, token=token)).status == 200
+
+
+async def test_in_a_long_silence_one_request_looks_and_the_others_are_refused_at_once(
+    make_client: MakeClient, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dropped packets, as by a firewall: whoever asks waits, so that not everybody should."""
+    monkeypatch.setattr(pool, "COMMAND_TIMEOUT", 0.3)
+    monkeypatch.setattr(pool, "CONNECT_TIMEOUT", 0.3)
+    monkeypatch.setattr(pool, "GAP", 0.2)
+    async with Network(database_url) as network:
+        client = await make_client(network.url, user_cache_size=0)
+        token = await client.register("jake")
+        network.drop()
+        while (await client.get("/api/user", token=token)).status != 503:
+            pass
+        monkeypatch.setattr(pool, "LOOK", 3600.0)
+        assert (await client.get("/api/user", token=token)).status == 503
+        before = network.connections
+        requests = (client.get("/api/user", token=token) for _ in range(50))
+        assert {answer.status for answer in await asyncio.gather(*requests)} == {503}
+        assert network.connections - before <= 1

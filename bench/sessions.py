@@ -64,7 +64,10 @@ class Sessions:
                 (self.taken, count),
             ).fetchall()
         self.taken += count
-        return [(tokens.issue(user, id_, end).token, plain) for id_, user, end, plain in rows]
+        return [
+            (tokens.issue(user, id_, end.timestamp()).token, plain)
+            for id_, user, end, plain in rows
+        ]
 
 
 @contextlib.contextmanager

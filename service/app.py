@@ -16,9 +16,9 @@ from service.accounts.throttle import THROTTLE, Throttle
 from service.accounts.tokens import AccessTokens
 from service.conduit import articles, comments, listing, profiles, tags
 from service.database.notifications import NOTIFICATIONS, Notifications
-from service.database.pool import DATABASE, Database, DatabaseUnavailable
+from service.database.pool import DATABASE, HAS_WRITTEN, Database, DatabaseUnavailable
 from service.http import docs, health, openapi
-from service.http.auth import auth_middleware
+from service.http.auth import IDENTIFY, auth_middleware
 from service.http.cors import cors_middleware
 from service.http.errors import SETTINGS, ApiError, Unavailable, error_middleware
 from service.http.request_log import REQUEST_LOG, RequestLog, request_log_middleware
@@ -68,18 +68,25 @@ def create_app(
         database_url, "accounts", settings.user_cache_staleness, memory.hear, memory.forget
     )
     identity = Identity(database, tokens, memory, notifications)
+
+    async def settled() -> None:
+        # A heartbeat is a commit: only who may have changed something waits for one.
+        if HAS_WRITTEN.get():
+            await notifications.catch_up()
+
     app = web.Application(
         middlewares=[
             request_log_middleware(log),
             *([cors_middleware(settings.cors_origins)] if settings.cors_origins else []),
             error_middleware(EXPECTED_ERRORS, strict=settings.realworld_strict),
-            auth_middleware(identity.identify, notifications.catch_up),
+            auth_middleware(identity.identify, settled),
         ],
         client_max_size=settings.max_body_size,
     )
     app[SETTINGS] = settings
     app[REQUEST_LOG] = log
     app[DATABASE] = database
+    app[IDENTIFY] = identity.identify
     app[health.DATABASE_ANSWERS] = database.answers
     app[TOKENS] = tokens
     app[MEMORY] = memory

@@ -8,18 +8,21 @@ from psycopg.conninfo import conninfo_to_dict
 
 
 class Network:
-    """Passes on what either side sends, until told to drop it: then nobody hears of the other.
+    """Passes on what either side sends, until told to hold it: then nobody hears of the other.
 
     ``url`` leads through it to the server of the URL it was made with.
     """
 
     def __init__(self, server_url: str) -> None:
         self._server = conninfo_to_dict(server_url)
-        self._dropped: bytes | None = None
+        self._held: bytes | None = None
+        self._freed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self.url = ""
         self.connections = 0
         """How many were opened so far."""
+        self.held = asyncio.Event()
+        """Set once something is held."""
 
     async def __aenter__(self) -> Self:
         self._listening = await asyncio.start_server(self._connect, "127.0.0.1")
@@ -34,9 +37,16 @@ class Network:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def drop(self, of: bytes = b"") -> None:
-        """Drop every byte from now on, of connections whose beginning contains ``of``."""
-        self._dropped = of
+    def hold(self, of: bytes = b"") -> None:
+        """Hold every byte from now on, of connections whose beginning contains ``of``."""
+        self._held = of
+        self._freed.clear()
+        self.held = asyncio.Event()
+
+    def free(self) -> None:
+        """Pass on again, beginning with what was held."""
+        self._held = None
+        self._freed.set()
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -57,7 +67,8 @@ class Network:
             while data := await source.read(65_536):
                 if len(beginning) < 1_000:
                     beginning += data
-                if self._dropped is not None and self._dropped in beginning:
-                    await asyncio.Event().wait()
+                if self._held is not None and self._held in beginning:
+                    self.held.set()
+                    await self._freed.wait()
                 target.write(data)
                 await target.drain()

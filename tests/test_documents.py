@@ -55,6 +55,15 @@ def test_the_readme_lists_every_route() -> None:
     assert listed == routes
 
 
+def test_the_readme_quotes_the_tables_of_the_bench() -> None:
+    """Whoever measures anew brings the figures of "How fast" along."""
+    paragraph = README.partition("In the run that is kept there")[2].partition("\n\n")[0]
+    quoted = re.findall(r"\d+\.\d+(?!\d*th)", paragraph)
+    tables = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "bench").glob("*.md"))
+    assert len(quoted) == 5
+    assert [figure for figure in quoted if not re.search(rf"\b{figure}\b", tables)] == []
+
+
 def walk() -> list[tuple[list[str], str]]:
     """The README's commands, each with the answer printed below it."""
     steps: list[tuple[list[str], str]] = []

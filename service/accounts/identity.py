@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -26,10 +25,11 @@ class User:
     bio: str | None
     image: str | None
     session_id: UUID
-    session_expires_at: datetime
+    session_expires_at: float
+    """In seconds since 1970."""
 
     @classmethod
-    def of(cls, row: Any, session_id: UUID, session_expires_at: datetime) -> "User":
+    def of(cls, row: Any, session_id: UUID, session_expires_at: float) -> "User":
         """The user in a row that has these columns, in this session."""
         return cls(
             row["id"],
@@ -59,15 +59,19 @@ class Identity:
         Raises ``Unauthorized`` when the token is invalid or expired, its session has ended, or the
         account is gone.
         """
-        memory = self._memory
+        memory, now = self._memory, time.time()
         claims = memory.claims.get(token)
-        if claims is None or claims.expires_at <= time.time():
+        if claims is None or claims.expires_at <= now:
             claims = self._tokens.verify(token)
             memory.remember_claims(token, claims)
         if time.monotonic() < self._notifications.trusted_until:
             user = memory.users.get(claims.session_id)
-            # A token never outlives its session, so that the session has not expired either.
-            if user is not None and user.id == claims.user_id:
+            if (
+                user is not None
+                and user.id == claims.user_id
+                # A token does not outlive its session, unless that was cut short since.
+                and user.session_expires_at > now
+            ):
                 return user
         return await self._load(claims)
 
@@ -79,7 +83,7 @@ class Identity:
             )
         if row is None or row["expired"] or row["end_reason"] is not None:
             raise revoked_token(row["end_reason"] if row is not None else None)
-        user = User.of(row, row["session_id"], row["session_expires_at"])
+        user = User.of(row, row["session_id"], row["session_expires_at"].timestamp())
         if trusted and not load.stale:
             self._memory.remember_user(user)
         return user

@@ -62,8 +62,11 @@ class Memory:
         self._sessions.setdefault(user.id, set()).add(user.session_id)
 
     def hear(self, payload: str) -> None:
-        """Drop what a notification, ``user:<id>`` or ``session:<id>``, speaks of."""
+        """Drop what a notification, ``user:<id>``, ``session:<id>`` or ``all:``, speaks of."""
         kind, _, text = payload.partition(":")
+        if kind == "all":
+            self.forget()
+            return
         changed = UUID(text)
         if kind == "session":
             self._drop(changed)

@@ -5,7 +5,6 @@ ends it from any device, and its end counts from the next request on.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -48,6 +47,10 @@ SESSION = Named(
 )
 
 
+class PasswordChanged(Exception):
+    """The password that was verified is no longer the user's: whatever was begun is rolled back."""
+
+
 class SessionLimitReached(ApiError):
     """403: the user has as many open sessions as may be, and none has to go for another."""
 
@@ -63,7 +66,8 @@ class NewSession:
     """A session that was just opened, with the plain refresh token for its device."""
 
     id: UUID
-    expires_at: datetime
+    expires_at: float
+    """In seconds since 1970."""
     refresh_token: str
 
 
@@ -74,15 +78,15 @@ async def open_session(
     user_id: UUID,
     password_hash: str,
     kind: str,
-) -> NewSession | None:
+) -> NewSession:
     """Open a session in the transaction of ``connection`` and log it as an event of ``kind``.
 
-    ``password_hash`` is the one that was verified: ``None`` comes back when it no longer is the
-    user's. Raises ``SessionLimitReached`` under the policy ``deny``.
+    Raises ``PasswordChanged`` when ``password_hash``, the one that was verified, is no longer the
+    user's, and ``SessionLimitReached`` under the policy ``deny``.
     """
     settings = request.app[SETTINGS]
     if settings.session_limit:
-        await _make_room(request, connection, user_id)
+        await _make_room(request, connection, user_id, password_hash)
     token = new_token()
     row = await sql.sessions.open(
         connection,
@@ -94,13 +98,19 @@ async def open_session(
         kind=kind,
         **origin(request),
     )
-    return NewSession(row["id"], row["expires_at"], token.plain) if row is not None else None
+    if row is None:
+        raise PasswordChanged
+    return NewSession(row["id"], row["expires_at"].timestamp(), token.plain)
 
 
-async def _make_room(request: web.Request, connection: sql.Connection, user_id: UUID) -> None:
+async def _make_room(
+    request: web.Request, connection: sql.Connection, user_id: UUID, password_hash: str
+) -> None:
     """See to it that one more session is within the limit, also when logins come at once."""
     settings = request.app[SETTINGS]
-    await sql.sessions.lock_owner(connection, user_id=user_id)
+    # Looked at first: an old password must neither evict a device nor learn that it would.
+    if await sql.sessions.lock_owner(connection, user_id=user_id) != password_hash:
+        raise PasswordChanged
     if settings.session_limit_policy == "deny":
         count = await sql.sessions.count_open(connection, user_id=user_id)
         if count >= settings.session_limit:

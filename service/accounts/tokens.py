@@ -5,7 +5,6 @@ import re
 import time
 from binascii import b2a_base64
 from dataclasses import dataclass
-from datetime import datetime
 
 import jwt
 from asyncpg.pgproto.pgproto import UUID  # In C, and the same class as in rows: quick to compare.
@@ -63,14 +62,17 @@ class AccessTokens:
         self._second = 0
         self._issued: dict[UUID, AccessToken] = {}
 
-    def issue(self, user_id: UUID, session_id: UUID, session_expires_at: datetime) -> AccessToken:
-        """A token for this user's session, valid from now and never longer than the session."""
+    def issue(self, user_id: UUID, session_id: UUID, session_expires_at: float) -> AccessToken:
+        """A token for this user's session, valid from now and never longer than the session.
+
+        ``session_expires_at`` is in seconds since 1970.
+        """
         now = int(time.time())
         if now != self._second:
             self._second, self._issued = now, {}
         elif (issued := self._issued.get(session_id)) is not None:
             return issued
-        expires_at = min(now + self._ttl, int(session_expires_at.timestamp()))
+        expires_at = max(now, min(now + self._ttl, int(session_expires_at)))
         claims = f'{{"sub":"{user_id}","iat":{now},"exp":{expires_at},"sid":"{session_id}"}}'
         signed = _HEADER + _base64url(claims.encode())
         signature = _base64url(hmac.digest(self._key, signed, "sha256"))

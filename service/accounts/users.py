@@ -12,7 +12,7 @@ from service.accounts import fields
 from service.accounts.events import origin, write_event
 from service.accounts.identity import User, revoked_token
 from service.accounts.passwords import PASSWORDS
-from service.accounts.sessions import open_session
+from service.accounts.sessions import PasswordChanged, open_session
 from service.accounts.throttle import THROTTLE
 from service.accounts.user_answers import CURRENT, SIGNED_IN, shown, signed_in
 from service.database.pool import DATABASE
@@ -100,15 +100,15 @@ async def login(request: web.Request) -> web.StreamResponse:
     given = (await read_body(request))["user"]
     for _ in range(LOGIN_TRIES):
         row, password_hash = await _verified(request, given)
-        async with request.app[DATABASE].transaction() as connection:
-            session = await open_session(
-                request,
-                connection,
-                user_id=row["id"],
-                password_hash=password_hash,
-                kind="signed_in",
-            )
-        if session is not None:
+        with contextlib.suppress(PasswordChanged):
+            async with request.app[DATABASE].transaction() as connection:
+                session = await open_session(
+                    request,
+                    connection,
+                    user_id=row["id"],
+                    password_hash=password_hash,
+                    kind="signed_in",
+                )
             return signed_in(request, row, session)
     raise _wrong_credentials()
 

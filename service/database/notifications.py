@@ -50,6 +50,7 @@ class Notifications:
         self._waiting: list[asyncio.Future[None]] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._is_lost = False  # And somebody was told.
         self.trusted_until = 0.0
         """On the clock of ``time.monotonic``: until then, all that was committed before the last
         heartbeat has been heard."""
@@ -78,14 +79,13 @@ class Notifications:
             await waiter
 
     async def _keep_listening(self) -> None:
-        told = False
         while True:
             try:
                 await self._listen()
             except (*UNREACHABLE, asyncio.IncompleteReadError) as error:
-                if not told or self.trusted_until:
+                if not self._is_lost:
                     logger.warning("listening was lost, every request asks: %s", error)
-                told = True
+                self._is_lost = True
             finally:
                 self.trusted_until = 0.0
                 self._forget()
@@ -122,6 +122,9 @@ class Notifications:
                 await connection.execute("select pg_notify($1, '')", self.own_channel)
                 await self._beat
             self.trusted_until = sent + self._staleness
+            if self._is_lost:
+                logger.info("listening again")
+                self._is_lost = False
         finally:
             self._release(waiting)
 

@@ -9,6 +9,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import asyncpg
@@ -43,6 +44,9 @@ NOT_LOST = asyncpg.QueryCanceledError
 
 UNREACHABLE = (*LOST, asyncpg.PostgresError)
 """What opening a connection may raise: a refusal, as of a changed password, is an outage too."""
+
+HAS_WRITTEN: ContextVar[bool] = ContextVar("has_written", default=False)
+"""Whether the request that is being answered may have changed something."""
 
 UNDERSTOOD = (
     "host port user password passfile dbname service target_session_attrs sslmode sslcert sslkey"
@@ -108,6 +112,8 @@ class Database:
     async def run(self, query: Query, arguments: list[Any]) -> Any:
         """Carry out ``query`` on a connection of its own; what its header promises comes back."""
         give_up = _now() + GAP
+        if not query.reads:
+            HAS_WRITTEN.set(True)
         while True:
             connection = await self._acquire(give_up)
             try:
@@ -127,6 +133,7 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[asyncpg.Connection]:
         """A connection inside a transaction: committed at the end, rolled back on an exception."""
+        HAS_WRITTEN.set(True)
         connection = await self._acquire(_now() + GAP)
         try:
             async with connection.transaction():

@@ -19,6 +19,8 @@ SAFE = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
 Identify = Callable[[str], Awaitable[Any]]
 """Finds the user of a token, or raises ``Unauthorized``."""
 
+IDENTIFY: web.AppKey[Identify] = web.AppKey("identify")
+
 Settled = Callable[[], Awaitable[None]]
 """Returns once this process knows of every change that was committed so far."""
 
@@ -42,6 +44,16 @@ def read_token(request: web.Request) -> str | None:
 def invalid_token() -> Unauthorized:
     """The refusal of a token that is not one of ours."""
     return Unauthorized("token", "is invalid", code="token_invalid")
+
+
+async def identify_again(request: web.Request) -> None:
+    """Look at the token of a request anew. Raises ``Unauthorized`` when it counts no more.
+
+    For one that was kept waiting by its own client: a session may have ended since.
+    """
+    token = read_token(request)
+    assert token is not None, "only what was identified is identified again"
+    request["user"] = await request.app[IDENTIFY](token)
 
 
 def auth_middleware(identify: Identify, settled: Settled) -> Middleware:

@@ -8,8 +8,9 @@ import orjson
 import voluptuous as vol
 from aiohttp import web
 
+from service.http.auth import identify_again
 from service.http.errors import BLANK, InvalidInput
-from service.http.routes import operation_of
+from service.http.routes import Auth, operation_of
 
 BODY_TIMEOUT = 30.0  # Seconds: a body that dribbles in for longer is refused with 408.
 
@@ -97,8 +98,12 @@ class TextOrNull(Text):
 async def read_body(request: web.Request) -> Any:
     """The request's JSON body, checked by the schema that stands on the route.
 
-    Raises ``InvalidInput`` with every faulty field, and aiohttp's 408 and 413.
+    Raises ``InvalidInput`` with every faulty field, ``Unauthorized`` when the session ended while
+    the body was on its way, and aiohttp's 408 and 413.
     """
+    operation = operation_of(request)
+    assert operation is not None and operation.body is not None, "the route names no body"
+    waits = not request.content.is_eof()
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
             raw = await request.read()
@@ -107,8 +112,9 @@ async def read_body(request: web.Request) -> Any:
     except web.RequestPayloadError:
         # A body that breaks off, or whose Content-Encoding is not what it says.
         raise InvalidInput({"body": ["cannot be read"]}) from None
-    operation = operation_of(request)
-    assert operation is not None and operation.body is not None, "the route names no body"
+    # Whoever holds back a body must not write with a session that was ended meanwhile.
+    if waits and operation.auth is Auth.REQUIRED:
+        await identify_again(request)
     data = _parse(raw)
     # PostgreSQL's text cannot hold a NUL, so that none is let in, whatever the field.
     nuls = _places_of_nul(data) if b"\\u0000" in raw else set()

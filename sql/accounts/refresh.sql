@@ -2,7 +2,8 @@
 -- Locks the session: of simultaneous refreshes each sees what the one before it has done.
 select
     sessions.id, sessions.user_id, sessions.expires_at, sessions.end_reason,
-    sessions.expires_at <= now() or refresh_tokens.expires_at <= now() as expired,
+    sessions.expires_at <= now() as over,
+    refresh_tokens.expires_at <= now() as expired,
     refresh_tokens.generation = sessions.generation as live,
     refresh_tokens.generation = sessions.generation - 1
     and sessions.advanced_at >= now() - make_interval(secs => $2) as in_grace

@@ -7,10 +7,11 @@ from sessions
 join users on users.id = sessions.user_id
 where sessions.id = $1 and sessions.user_id = $2
 
--- name: lock_owner(user_id) -> none
--- Whoever ends several sessions of a user, or counts them, holds the user's row: one at a time, and
+-- name: lock_owner(user_id) -> value
+-- The hash of the user's password. Whoever ends several sessions of a user, or counts them, holds the user's row: one at a time, and
 -- no deadlock between two that would lock the same sessions in a different order.
-select from users
+select password_hash
+from users
 where id = $1
 for no key update
 

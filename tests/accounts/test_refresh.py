@@ -256,3 +256,18 @@ async def test_a_body_that_is_no_good_is_refused(
 ) -> None:
     answer = await speaker.post("/api/auth/refresh", data=raw)
     assert_invalid(answer, dialect.invalid, **{field: message})
+
+
+async def test_a_token_replaced_long_ago_is_reuse_also_when_it_has_expired(
+    client: Client, db: asyncpg.Connection
+) -> None:
+    first = await client.open_account("alice")
+    second = Device.of(await client.refresh(first.refresh))
+    newest = Device.of(await client.refresh(second.refresh))
+    await db.execute("update refresh_tokens set expires_at = now() where generation < 2")
+    answer = await client.refresh(second.refresh)
+    assert_error(answer, 401, "refresh_token_expired", {"refresh_token": ["has expired"]})
+    assert await client.lives(newest.access), "within the grace it is late, not stolen"
+    answer = await client.refresh(first.refresh)
+    assert_error(answer, 401, "refresh_token_reused", {"refresh_token": ["has been used before"]})
+    assert not await client.lives(newest.access)

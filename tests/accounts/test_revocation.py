@@ -1,6 +1,7 @@
 """What one process changes, every process sees; and no process believes its memory for too long."""
 
 import asyncio
+import json
 import os
 import signal
 import time
@@ -8,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import asyncpg
+import jwt
 import pytest
 
 import sql
@@ -16,7 +18,7 @@ from service.database import pool
 from service.database.notifications import NOTIFICATIONS
 from service.database.pool import DATABASE
 from tests.answers import assert_error
-from tests.conftest import Answer, Client, MakeClient
+from tests.conftest import SECRET, Answer, Client, MakeClient
 from tests.network import Network
 
 PASSWORD = "alice-secret"
@@ -164,6 +166,9 @@ async def test_memory_is_bounded(make_client: MakeClient) -> None:
     memory = client.http.app[MEMORY]
     assert len(memory.users) == len(memory.claims) == 3
     assert list(memory.claims) == tokens[-3:]
+    # What finds a user's sessions goes with the user.
+    await client.delete("/api/user", {"user": {"password": PASSWORD}}, token=tokens[-1])
+    assert (memory.users, memory._sessions) == ({}, {})
 
 
 @pytest.fixture
@@ -242,7 +247,7 @@ async def test_dropped_packets_are_found_out_within_the_bound(
     token = await here.register("alice")
     assert (await there.get("/api/user", token=token)).status == 200
     notifications = there.http.app[NOTIFICATIONS]
-    network.drop(what)
+    network.hold(what)
     dropped = time.monotonic()
     await here.post("/api/auth/logout", token=token)
     while notifications.is_trusted():
@@ -254,3 +259,56 @@ async def test_dropped_packets_are_found_out_within_the_bound(
         assert (told.status, told.body) == (401, REVOKED)
     else:
         assert_error(told, 503, "database_unavailable", {"database": ["is not available"]})
+
+
+async def test_a_remembered_session_that_was_cut_short_ends_then(
+    pair: Pair, db: asyncpg.Connection
+) -> None:
+    await db.execute("update sessions set expires_at = now() + interval '2 seconds'")
+    assert (await pair.heard()).status == 200
+    (user,) = pair.there.http.app[MEMORY].users.values()
+    async with asyncio.timeout(20):
+        while time.time() < user.session_expires_at:
+            await asyncio.sleep(0.01)
+    answer = await pair.there.get("/api/user", token=pair.token)
+    assert (answer.status, answer.body) == (401, REVOKED)
+
+
+@pytest.mark.parametrize("table", ["users", "sessions"])
+async def test_a_table_that_is_emptied_by_hand_is_noticed(
+    pair: Pair, db: asyncpg.Connection, table: str
+) -> None:
+    await db.execute(f"truncate {table} cascade")
+    assert (await pair.heard()).status == 401
+
+
+async def test_a_remembered_session_is_its_users_alone(pair: Pair) -> None:
+    bob = await pair.there.register("bob")
+    assert (await pair.there.get("/api/user", token=bob)).status == 200
+    alice_claims, bob_claims = (jwt.decode(token, SECRET, ["HS256"]) for token in (pair.token, bob))
+    forged = jwt.encode({**alice_claims, "sid": bob_claims["sid"]}, SECRET)
+    answer = await pair.there.get("/api/user", token=forged)
+    assert (answer.status, answer.body) == (401, REVOKED)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+async def test_a_body_held_back_over_the_end_of_its_session_writes_nothing(
+    pair: Pair, db: asyncpg.Connection, method: str
+) -> None:
+    article = {"article": {"title": "t", "description": "d", "body": "b"}}
+    assert (await pair.here.post("/api/articles", article, token=pair.token)).status == 201
+    path = "/api/articles" if method == "POST" else "/api/articles/t"
+    article["article"]["body"] = "of a thief"
+    body = json.dumps(article).encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", pair.there.http.server.port)
+    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Token {pair.token}\r\n"
+    head += f"Content-Length: {len(body)}\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
+    writer.write(head.encode())
+    # Asked for the body: the token was good until here.
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+    await log_out(pair)
+    assert (await pair.heard()).status == 401
+    writer.write(body)
+    assert (await reader.read()).startswith(b"HTTP/1.1 401 ")
+    writer.close()
+    assert await db.fetch("select body from articles") == [("b",)]

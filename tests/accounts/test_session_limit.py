@@ -140,3 +140,25 @@ async def test_an_eviction_that_races_the_end_of_all_others_is_no_fault(
         here = Device.of(opened)
         assert await client.lives(here.access)
         assert await db.fetchval(OPEN) == 1
+
+
+@pytest.mark.parametrize("policy", ["evict-oldest", "deny"])
+async def test_an_old_password_neither_evicts_nor_is_told_of_the_limit(
+    make_client: MakeClient, db: asyncpg.Connection, policy: str
+) -> None:
+    """It is verified, then waits for the change that makes it old."""
+    client = await make_client(
+        session_limit=1, session_limit_policy=policy, login_limits=UNLIMITED, user_cache_size=0
+    )
+    here = await client.open_account("alice")
+    change = {"user": {"password": "another password"}}
+    async with db.transaction():
+        await db.execute("select from users for update")
+        changing = asyncio.create_task(client.put("/api/user", change, token=here.access))
+        await until_blocked(db, 1)
+        login = asyncio.create_task(sign_in(client))
+        await until_blocked(db, 2)
+    assert [(await changing).status, (await login).status] == [200, 401]
+    assert await client.lives(here.access)
+    kinds = await db.fetch("select kind from events order by id")
+    assert [kind for (kind,) in kinds] == ["registered", "password_changed", "sign_in_failed"]

@@ -9,6 +9,7 @@ import asyncpg
 import jwt
 import pytest
 
+import sql
 from tests.answers import assert_error
 from tests.conftest import SECRET, Client, Device, Dialect, MakeClient
 
@@ -239,3 +240,10 @@ async def test_a_deleted_account_leaves_no_session(client: Client, db: asyncpg.C
         assert (await client.refresh(device.refresh)).body["code"] == "refresh_token_invalid"
     assert await db.fetchval("select count(*) from sessions") == 0
     assert await db.fetchval("select count(*) from refresh_tokens") == 0
+
+
+async def test_a_session_that_expired_is_not_open(client: Client, db: asyncpg.Connection) -> None:
+    device = await client.open_account("alice")
+    assert await sql.sessions.is_open(db, id=device.session)
+    await db.execute("update sessions set expires_at = now()")
+    assert not await sql.sessions.is_open(db, id=device.session)

@@ -6,7 +6,6 @@ import hmac
 import json
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -229,7 +228,7 @@ def test_the_signing_by_hand_is_pyjwts_to_the_letter() -> None:
     tokens = AccessTokens(SECRET, (), 3600)
     with time_machine.travel(1_800_000_000, tick=False):
         user_id, session_id = uuid4(), uuid4()
-        issued = tokens.issue(user_id, session_id, datetime.fromtimestamp(2_000_000_000, UTC))
+        issued = tokens.issue(user_id, session_id, 2_000_000_000.0)
     claims = {
         "sub": str(user_id),
         "iat": 1_800_000_000,
@@ -243,10 +242,13 @@ def test_the_signing_by_hand_is_pyjwts_to_the_letter() -> None:
 def test_a_token_is_signed_once_a_second() -> None:
     tokens = AccessTokens(SECRET, (), 3600)
     ids = uuid4(), uuid4()
-    end = datetime.fromtimestamp(2_000_000_000, UTC)
+    end = 2_000_000_000.0
     with time_machine.travel(1_800_000_000, tick=False) as clock:
         first = tokens.issue(*ids, end)
         assert tokens.issue(*ids, end) is first
         assert tokens.issue(ids[0], uuid4(), end).token != first.token
         clock.shift(1)
         assert tokens.issue(*ids, end).token != first.token
+        assert len(tokens._issued) == 1, (
+            "what was signed in a second that is over is kept no longer"
+        )

@@ -291,7 +291,7 @@ async def test_in_a_long_silence_one_request_looks_and_the_others_are_refused_at
     async with Network(database_url) as network:
         client = await make_client(network.url, user_cache_size=0)
         token = await client.register("jake")
-        network.drop()
+        network.hold()
         while (await client.get("/api/user", token=token)).status != 503:
             pass
         monkeypatch.setattr(pool, "LOOK", 3600.0)

@@ -58,3 +58,7 @@ async def test_without_the_setting_nobody_is_let_in(client: Client) -> None:
 async def test_a_plain_options_request_is_no_preflight(make_client: MakeClient) -> None:
     everyone = await make_client(cors_origins=("*",))
     assert (await everyone.send("OPTIONS", "/api/tags")).status == 405
+
+
+async def test_no_cache_takes_an_answer_without_an_origin_for_everybodys(listed: Client) -> None:
+    assert (await listed.get("/api/tags")).headers["Vary"] == "Origin"

@@ -1,4 +1,6 @@
 import asyncio
+import time
+from email.utils import parsedate_to_datetime
 
 import pytest
 from aiohttp import web
@@ -24,6 +26,13 @@ async def aiohttps(request: web.Request) -> web.StreamResponse:
     return web.Response(body=BODY, status=203, headers={**HEADERS, "Content-Type": JSON})
 
 
+@routes.get("/last", auth=Auth.NONE)
+async def last(request: web.Request) -> web.StreamResponse:
+    answer = json_response(DATA)
+    answer.force_close()
+    return answer
+
+
 @routes.get("/large", auth=Auth.NONE)
 async def large(request: web.Request) -> web.StreamResponse:
     return json_response("x" * 20_000_000)
@@ -39,7 +48,7 @@ async def exchange(port: int, sent: bytes) -> tuple[bytes, dict[str, str], bytes
     status_line, *lines = head.split(b"\r\n")
     headers = dict(line.decode().split(": ", 1) for line in lines)
     headers.pop("Server", None)
-    assert headers.pop("Date").endswith(" GMT")
+    assert abs(parsedate_to_datetime(headers.pop("Date")).timestamp() - time.time()) < 60
     return status_line, headers, body
 
 
@@ -70,6 +79,14 @@ async def test_a_connection_stays_open_or_closes_as_the_answer_says(serve: Serve
         writer.write(sent)
         assert (await reader.read()).count(BODY) == count
         writer.close()
+
+
+async def test_an_answer_can_be_the_last_of_its_connection(serve: Serve) -> None:
+    wire = await serve(routes)
+    reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
+    writer.write(b"GET /last HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert b"\r\nConnection: close\r\n" in await asyncio.wait_for(reader.read(), 20)
+    writer.close()
 
 
 async def test_a_large_answer_arrives_whole(serve: Serve) -> None:

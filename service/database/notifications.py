@@ -141,6 +141,7 @@ class Notifications:
         self._forget()
         if self._beat is not None and not self._beat.done():
             self._beat.set_exception(ConnectionResetError("the listening connection ended"))
+            self._beat.exception()  # Seen: where the statement failed too, nobody awaits it.
         self._wake.set()
 
     @staticmethod

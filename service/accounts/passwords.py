@@ -55,12 +55,24 @@ class PasswordHasher:
         given = password.encode()
         possible = hashed is not None and len(given) <= LONGEST_PASSWORD
         against = hashed.encode() if hashed is not None else self._decoy
-        matches = await self._run(lambda: _check(given[:LONGEST_PASSWORD], against))
+        matches = await self._run(lambda: self._check(given[:LONGEST_PASSWORD], against))
         return matches and possible
 
     def is_outdated(self, hashed: str) -> bool:
         """Whether ``hashed`` was made with another cost than today's."""
         return not hashed.startswith(f"$2b${self._cost:02d}$")
+
+    def _check(self, password: bytes, hashed: bytes) -> bool:
+        try:
+            if bcrypt.checkpw(password, hashed):
+                return True
+            # Whose hash is still of a lower cost must not be told from who does not exist: a
+            # refusal takes 2**cost rounds, whatever was spent already.
+            for cost in range(int(hashed[4:6]), self._cost):
+                bcrypt.hashpw(password, bcrypt.gensalt(cost))
+        except ValueError:  # A hash in the database that is not bcrypt's: nobody's password.
+            pass
+        return False
 
     async def _run(self, job: Callable[[], _Result]) -> _Result:
         if self._under_way >= self._most:
@@ -92,13 +104,6 @@ def _give_way() -> None:
     # On Linux a thread has a priority of its own; elsewhere this would slow the whole process.
     if hasattr(os, "setpriority") and os.uname().sysname == "Linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-
-
-def _check(password: bytes, hashed: bytes) -> bool:
-    try:
-        return bcrypt.checkpw(password, hashed)
-    except ValueError:  # A hash in the database that is not bcrypt's: nobody's password.
-        return False
 
 
 PASSWORDS = web.AppKey("passwords", PasswordHasher)

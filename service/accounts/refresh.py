@@ -24,7 +24,7 @@ from service.accounts.sessions import EXPIRES_IN, REFRESH_TOKEN
 from service.accounts.throttle import THROTTLE
 from service.accounts.tokens import ACCESS_TOKEN
 from service.database.pool import DATABASE
-from service.http.client_address import client_address
+from service.http.client_address import address_key, client_address
 from service.http.errors import SETTINGS, Unauthorized
 from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef
@@ -71,6 +71,11 @@ async def refresh(request: web.Request) -> web.StreamResponse:
         elif session["live"]:
             await sql.refresh.advance(
                 connection, session_id=session["id"], **new_row, **origin(request)
+            )
+            await sql.throttle.renew_address(
+                connection,
+                user_id=session["user_id"],
+                address_key=address_key(client_address(request)),
             )
         elif session["in_grace"]:
             await sql.refresh.issue_another(connection, session_id=session["id"], **new_row)

@@ -38,7 +38,8 @@ def signed_in(
         "refresh_token": session.refresh_token,
         "expires_in": access.expires_in,
     }
-    return json_response(body, status=status)
+    # RFC 6749, section 5.1: no cache may keep it.
+    return json_response(body, status=status, headers={"Cache-Control": "no-store"})
 
 
 def shown(request: web.Request, user: User, access: AccessToken | None = None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from service.accounts.sessions import PasswordChanged, open_session
 from service.accounts.throttle import THROTTLE
 from service.accounts.user_answers import CURRENT, SIGNED_IN, shown, signed_in
 from service.database.pool import DATABASE
-from service.http.client_address import client_address
+from service.http.client_address import address_key, client_address
 from service.http.errors import SETTINGS, Conflict, Unauthorized, Unavailable
 from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef
@@ -66,6 +66,9 @@ async def register(request: web.Request) -> web.StreamResponse:
                 email=given["email"],
                 password_hash=password_hash,
                 **keys,
+            )
+            await sql.throttle.remember_address(
+                connection, user_id=row["id"], address_key=address_key(client_address(request))
             )
             session = await open_session(
                 request,
@@ -206,6 +209,9 @@ async def _follow_update(
         await write_event(request, connection, "email_changed", **here)
     if password_changed:
         await write_event(request, connection, "password_changed", **here)
+        await sql.throttle.forget_other_addresses(
+            connection, user_id=user.id, address_key=address_key(client_address(request))
+        )
         await sql.sessions.end_others(
             connection,
             user_id=user.id,

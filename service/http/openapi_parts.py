@@ -119,7 +119,7 @@ ERRORS = {
     429: SharedError(
         "TooManyRequests",
         "Too many attempts.",
-        *("too_many_requests", "requests", "are too many"),
+        *("too_many_attempts", "credentials", "too many attempts"),
         headers=("Retry-After",),
     ),
     500: SharedError(

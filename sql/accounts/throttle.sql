@@ -34,7 +34,7 @@ with held as (
     for update of throttle
 )
 update throttle
-set pending = throttle.pending - 1,
+set pending = greatest(throttle.pending - 1, 0),
     counted = throttle.counted + $3
 from held
 where throttle.key = held.key
@@ -53,7 +53,7 @@ with held as (
 ),
 settled as (
     update throttle
-    set pending = throttle.pending - 1,
+    set pending = greatest(throttle.pending - 1, 0),
         counted = case when throttle.key = $3 then 0 else throttle.counted end
     from held
     where throttle.key = held.key
@@ -83,6 +83,23 @@ using (
     for update of older skip locked
 ) as surplus
 where known_addresses.user_id = $4 and known_addresses.address_key = surplus.address_key
+
+-- name: remember_address(user_id, address_key) -> none
+-- Where somebody registered is known as is where he signs in.
+insert into known_addresses (user_id, address_key)
+values ($1, $2)
+on conflict (user_id, address_key) do update set last_seen = now()
+
+-- name: renew_address(user_id, address_key) -> none
+-- A session in use keeps its address known; once a day is often enough.
+update known_addresses
+set last_seen = now()
+where user_id = $1 and address_key = $2 and last_seen < now() - interval '1 day'
+
+-- name: forget_other_addresses(user_id, address_key) -> none
+-- Who signed in with the old password is known no longer.
+delete from known_addresses
+where user_id = $1 and address_key <> $2
 
 -- name: admit(key, most, seconds) -> row
 -- Counts a request, exactly: the row that conflicts is locked, and its latest version decides. One

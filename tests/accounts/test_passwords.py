@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncIterator
 
 import asyncpg
+import bcrypt
 import pytest
 
 from service.accounts.passwords import LONGEST_PASSWORD, NICENESS, PasswordHasher, usable_cores
@@ -258,3 +259,31 @@ async def test_a_system_that_confines_nobody_has_all_its_cores(
     """As macOS: the function that Linux has is missing there."""
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     assert usable_cores() == os.cpu_count()
+
+
+@pytest.mark.parametrize("cost", [4, 5, 7])
+async def test_a_refusal_takes_the_same_rounds_whatever_the_cost_of_the_hash(
+    monkeypatch: pytest.MonkeyPatch, cost: int
+) -> None:
+    """A known account whose hash is of a lower cost than today's, and an unknown one."""
+    hasher = PasswordHasher(cost=7, threads=1, queue_size=1)
+    rounds: list[int] = []
+    check, hash_ = bcrypt.checkpw, bcrypt.hashpw
+
+    def checked(password: bytes, hashed: bytes) -> bool:
+        rounds.append(2 ** int(hashed[4:6]))
+        return check(password, hashed)
+
+    def hashed(password: bytes, salt: bytes) -> bytes:
+        rounds.append(2 ** int(salt[4:6]))
+        return hash_(password, salt)
+
+    stored = hash_(b"a password", bcrypt.gensalt(cost)).decode()
+    monkeypatch.setattr(bcrypt, "checkpw", checked)
+    monkeypatch.setattr(bcrypt, "hashpw", hashed)
+    assert not await hasher.verify("another", stored)
+    known = sum(rounds)
+    rounds.clear()
+    assert not await hasher.verify("another", None)
+    assert known == sum(rounds) == 2**7
+    hasher.close()

@@ -6,6 +6,7 @@ import asyncpg
 import pytest
 
 from service.accounts.passwords import PASSWORDS
+from service.limits import Limit
 from tests.conftest import Answer, Client, MakeClient
 
 HERE, ELSEWHERE = "192.0.2.1", "198.51.100.1"
@@ -64,8 +65,9 @@ async def test_of_200_simultaneous_guesses_five_are_looked_at(
     assert await statuses(*guesses) == {401: 5, 429: 195}
     assert len(hashed) == 5
     rows = await db.fetch("select counted, pending from throttle order by counted desc")
-    # The fourth row is the registration's.
-    assert [tuple(row) for row in rows] == [(5, 0), (5, 0), (5, 0), (1, 0)]
+    # Of the account at this address and of the address; alice registered here, so that the whole
+    # account is not counted. The third row is the registration's.
+    assert [tuple(row) for row in rows] == [(5, 0), (5, 0), (1, 0)]
 
 
 async def test_a_stolen_token_is_no_place_to_guess_the_password(
@@ -164,7 +166,7 @@ async def test_a_window_lasts_from_its_first_attempt(
     await login(client, "alice")
     assert await db.fetch("select key, ends_at from throttle order by key") == first
     minutes = await db.fetch("select round(extract(epoch from ends_at - now()) / 60) from throttle")
-    assert sorted(int(row[0]) for row in minutes) == [15, 15, 60, 60]
+    assert sorted(int(row[0]) for row in minutes) == [15, 15, 60]  # The last: the registration's.
 
 
 async def test_unknown_accounts_are_refused_like_known_ones(proxied: Client, alice: str) -> None:
@@ -243,3 +245,54 @@ async def test_whoever_shares_the_owners_address_has_five_tries_and_locks_nobody
             "update throttle set ends_at = now() where ends_at < now() + interval '900 seconds'"
         )
     assert (await login(proxied, "alice", "alice-secret", address=ELSEWHERE)).status == 200
+
+
+async def test_where_somebody_registered_nobody_locks_him_out(proxied: Client) -> None:
+    user = {"username": "jake", "email": "jake@example.test", "password": "jake-secret"}
+    headers = {"X-Forwarded-For": HERE}
+    assert (await proxied.post("/api/users", {"user": user}, headers=headers)).status == 200
+    await exhaust_account(proxied, "jake")
+    assert (await login(proxied, "jake", "jake-secret", address=ELSEWHERE)).status == 429
+    assert (await login(proxied, "jake", "jake-secret", address=HERE)).status == 200
+
+
+async def test_a_session_in_use_keeps_its_address_known(
+    client: Client, db: asyncpg.Connection
+) -> None:
+    device = await client.open_account("alice")
+    await db.execute("update known_addresses set last_seen = now() - interval '29 days'")
+    assert (await client.refresh(device.refresh)).status == 200
+    assert await db.fetchval("select last_seen > now() - interval '1 day' from known_addresses")
+    await db.execute("delete from known_addresses")
+    assert (await client.post("/api/auth/logout", token=device.access)).status == 204
+    assert await db.fetchval("select count(*) from known_addresses") == 0
+
+
+async def test_a_password_change_forgets_where_the_old_one_was_used(
+    proxied: Client, alice: str, db: asyncpg.Connection
+) -> None:
+    assert (await login(proxied, "alice", "alice-secret", address=ELSEWHERE)).status == 200
+    assert (await login(proxied, "alice", "alice-secret", address=HERE)).status == 200
+    change = {"user": {"password": "another secret"}}
+    headers = {"X-Forwarded-For": HERE}
+    assert (await proxied.put("/api/user", change, token=alice, headers=headers)).status == 200
+    assert await db.fetch("select address_key from known_addresses") == [(HERE,)]
+
+
+async def test_an_ipv6_client_is_its_network(proxied: Client, alice: str) -> None:
+    guesses = (login(proxied, "alice", address=f"2001:db8:0:1::{host}") for host in range(1, 9))
+    assert await statuses(*guesses) == {401: 5, 429: 3}
+    assert (await login(proxied, "alice", address="2001:db8:0:2::1")).status == 401
+
+
+async def test_refreshes_are_limited_by_address_and_good_sessions_live_on(
+    make_client: MakeClient,
+) -> None:
+    client = await make_client(refresh_limit=Limit(3, 60))
+    device = await client.open_account("alice")
+    answers = [await client.refresh("unknown") for _ in range(3)]
+    assert [answer.status for answer in answers] == [401] * 3
+    refused = await client.refresh(device.refresh)
+    assert (refused.status, refused.body["code"]) == (429, "too_many_attempts")
+    assert int(refused.headers["Retry-After"]) in range(1, 61)
+    assert await client.lives(device.access)

@@ -99,10 +99,25 @@ async def test_an_outcome_that_never_comes_makes_the_server_busy(
     throttle: Throttle, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fail(throttle, "alice", HERE)
-    await db.execute("update throttle set pending = 4")  # As a process that was killed leaves it.
+    # As a process that was killed leaves it.
+    await db.execute("update throttle set pending = 4, pending_until = now() + interval '1 minute'")
     monkeypatch.setattr(throttle_module, "PATIENCE", 0.0)
     with pytest.raises(Unavailable):
         await fail(throttle, "alice", HERE)
+    await db.execute("update throttle set pending_until = now()")
+    await fail(throttle, "alice", HERE)
+    assert await counters(db) == [(2, 0)] * 3
+
+
+async def test_an_attempt_settled_after_its_time_still_counts_as_a_failure(
+    throttle: Throttle, db: asyncpg.Connection
+) -> None:
+    async with throttle.attempt("alice", HERE) as late:
+        await db.execute("update throttle set pending_until = now()")
+        async with throttle.attempt("alice", HERE) as quick:
+            await quick.succeed(uuid4())
+        await late.fail()
+    assert await counters(db) == [(1, 0)] * 3
 
 
 async def test_meeting_a_limit_of_the_account_is_told_once_in_a_window(

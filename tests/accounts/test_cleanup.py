@@ -173,3 +173,15 @@ async def test_every_process_starts_the_job_and_ends_it(client: Client) -> None:
     assert len(jobs()) == 1
     await client.http.close()
     assert jobs() == []
+
+
+async def test_counters_that_are_over_and_addresses_long_unseen_go(
+    client: Client, db: asyncpg.Connection
+) -> None:
+    await client.open_account("alice")
+    assert await clean(client) == 0
+    await db.execute("update throttle set ends_at = now()")
+    await db.execute("update known_addresses set last_seen = now() - interval '30 days'")
+    assert await clean(client) == 2
+    assert await db.fetchval("select count(*) from throttle") == 0
+    assert await db.fetchval("select count(*) from known_addresses") == 0

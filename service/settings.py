@@ -5,37 +5,19 @@ path of a file that holds the value, as secret stores mount them.
 """
 
 import os
-import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
+from service import setting_values as kind
 from service.limits import Limit, parse_limit, parse_login_limits
 
-MINIMUM_SECRET_BYTES = 32  # RFC 7518, section 3.2: an HS256 key is at least as long as the hash.
 DATA_DIR = Path(".data")
 LOWEST_PRODUCTION_COST = 10  # OWASP Password Storage Cheat Sheet: bcrypt with a cost of 10 or more.
-
-# Long enough to pass the length check, printed in tutorials and documentation all the same.
-WELL_KNOWN_SECRETS = frozenset(
-    {
-        "your-256-bit-secret-your-256-bit-secret",
-        "a-string-secret-at-least-256-bits-long",
-        "your-super-secret-jwt-token-with-at-least-32-characters-long",
-        "super-secret-jwt-token-with-at-least-32-characters-long",
-        "change-me-change-me-change-me-change-me",
-        "changeme-changeme-changeme-changeme",
-        "this-is-a-secret-key-for-jwt-signing",
-        "replace-this-with-a-long-random-secret",
-        "0123456789abcdef0123456789abcdef",
-        "abcdefghijklmnopqrstuvwxyz123456",
-    }
-)
 
 
 class SettingsError(Exception):
@@ -50,79 +32,6 @@ class SettingsError(Exception):
         self.sentences = sentences
 
 
-def _text(value: str) -> str:
-    return value
-
-
-def _path(value: str) -> Path:
-    return Path(value).expanduser()
-
-
-def _whole_number(lowest: int, highest: int) -> Callable[[str], int]:
-    def parse(value: str) -> int:
-        if not re.fullmatch(r"-?[0-9]{1,18}", value) or not lowest <= int(value) <= highest:
-            raise ValueError(f"must be a whole number from {lowest} to {highest}")
-        return int(value)
-
-    return parse
-
-
-def _flag(value: str) -> bool:
-    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    try:
-        return known[value.lower()]
-    except KeyError:
-        raise ValueError("must be true or false") from None
-
-
-def _one_of(*known: str) -> Callable[[str], str]:
-    def parse(value: str) -> str:
-        if value not in known:
-            raise ValueError(f"must be {' or '.join(known)}")
-        return value
-
-    return parse
-
-
-def _secret(value: str) -> str:
-    advice = "python -c 'import secrets; print(secrets.token_urlsafe(48))' makes one"
-    if len(value.encode("utf-8", "surrogateescape")) < MINIMUM_SECRET_BYTES:
-        raise ValueError(f"must be at least {MINIMUM_SECRET_BYTES} bytes long; {advice}")
-    repeats = value in (value + value)[1:-1]
-    if value.lower() in WELL_KNOWN_SECRETS or repeats or len(set(value)) < 8:
-        raise ValueError(f"is well known or too easily guessed; {advice}")
-    return value
-
-
-def _origin(value: str) -> str:
-    parts = urlsplit(value)
-    if value != "*" and (not parts.netloc or value != f"{parts.scheme}://{parts.netloc}".lower()):
-        raise ValueError("must list origins such as https://example.org, or be *")
-    return value
-
-
-def _list_of(parse: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
-    def parse_all(value: str) -> tuple[str, ...]:
-        return tuple(parse(part.strip()) for part in value.split(",") if part.strip())
-
-    return parse_all
-
-
-def _database_url(value: str) -> str:
-    reason = "must look like postgresql://user:password@host:5432/database"
-    try:
-        parts = urlsplit(value)
-        hosts = parts.netloc.rpartition("@")[2].split(",")
-        ports = [host.rpartition(":")[2] for host in hosts if re.search(r":[^\]]*$", host)]
-    except ValueError:
-        raise ValueError(reason) from None
-    if parts.scheme not in ("postgres", "postgresql"):
-        raise ValueError(reason)
-    if any(not port.isdigit() or not 0 < int(port) < 65536 for port in ports):
-        raise ValueError(reason + ", with a port from 1 to 65535")
-    return value
-
-
 def _setting(parse: Callable[[str], Any], default: Any) -> Any:
     return field(default=default, metadata={"parse": parse})
 
@@ -134,61 +43,61 @@ class Settings:
     ``Settings.load`` reads and checks them. Tests build the class directly.
     """
 
-    host: str = _setting(_text, "0.0.0.0")  # noqa: S104
+    host: str = _setting(kind.text, "0.0.0.0")  # noqa: S104
     """Address to listen on."""
 
-    port: int = _setting(_whole_number(1, 65535), 3000)
+    port: int = _setting(kind.whole_number(1, 65535), 3000)
     """TCP port to listen on."""
 
-    web_concurrency: int = _setting(_whole_number(1, 256), 1)
+    web_concurrency: int = _setting(kind.whole_number(1, 256), 1)
     """How many processes serve requests."""
 
-    shutdown_timeout: int = _setting(_whole_number(0, 3600), 20)
+    shutdown_timeout: int = _setting(kind.whole_number(0, 3600), 20)
     """Seconds that running requests may take to finish after SIGTERM."""
 
-    database_url: str | None = _setting(_database_url, None)
+    database_url: str | None = _setting(kind.database_url, None)
     """The PostgreSQL (15 or newer) to use; ``None`` starts the embedded server."""
 
-    database_pool_size: int = _setting(_whole_number(1, 1000), 16)
+    database_pool_size: int = _setting(kind.whole_number(1, 1000), 16)
     """Most connections to PostgreSQL that one process holds."""
 
-    data_dir: Path = _setting(_path, DATA_DIR)
+    data_dir: Path = _setting(kind.path, DATA_DIR)
     """Folder of the embedded server and of the secrets made for it."""
 
-    jwt_secret: str = _setting(_secret, "")
+    jwt_secret: str = _setting(kind.secret, "")
     """Signs access tokens; at least 32 bytes. Made by itself only for the embedded server."""
 
-    jwt_previous_secrets: tuple[str, ...] = _setting(_list_of(_secret), ())
+    jwt_previous_secrets: tuple[str, ...] = _setting(kind.list_of(kind.secret), ())
     """Secrets that no longer sign but are still believed, so that a change signs nobody out."""
 
-    access_token_ttl: int = _setting(_whole_number(1, 31_536_000), 86_400)
+    access_token_ttl: int = _setting(kind.whole_number(1, 31_536_000), 86_400)
     """Seconds that an access token is valid."""
 
-    refresh_token_ttl: int = _setting(_whole_number(1, 31_536_000), 604_800)
+    refresh_token_ttl: int = _setting(kind.whole_number(1, 31_536_000), 604_800)
     """Seconds that a refresh token is valid, unused."""
 
-    session_ttl: int = _setting(_whole_number(1, 315_360_000), 2_592_000)
+    session_ttl: int = _setting(kind.whole_number(1, 315_360_000), 2_592_000)
     """Seconds after its login that a session ends, however much it is used."""
 
-    session_limit: int = _setting(_whole_number(0, 100_000), 0)
+    session_limit: int = _setting(kind.whole_number(0, 100_000), 0)
     """Most open sessions of one user; 0 is no limit."""
 
-    session_limit_policy: str = _setting(_one_of("evict-oldest", "deny"), "evict-oldest")
+    session_limit_policy: str = _setting(kind.one_of("evict-oldest", "deny"), "evict-oldest")
     """What a login over the limit does: end the session unused for longest, or fail with 403."""
 
-    event_ttl: int = _setting(_whole_number(1, 315_360_000), 7_776_000)
+    event_ttl: int = _setting(kind.whole_number(1, 315_360_000), 7_776_000)
     """Seconds that the security log goes back."""
 
-    bcrypt_cost: int = _setting(_whole_number(4, 16), 12)
+    bcrypt_cost: int = _setting(kind.whole_number(4, 16), 12)
     """Work factor of new password hashes: each step doubles the time of a hash."""
 
-    password_queue_size: int = _setting(_whole_number(0, 100_000), 128)
+    password_queue_size: int = _setting(kind.whole_number(0, 100_000), 128)
     """Password hashes that may wait for a worker in one process; past it, 503."""
 
-    max_body_size: int = _setting(_whole_number(1024, 1_073_741_824), 1_048_576)
+    max_body_size: int = _setting(kind.whole_number(1024, 1_073_741_824), 1_048_576)
     """Largest request body in bytes; past it, 413."""
 
-    trusted_proxies: int = _setting(_whole_number(0, 32), 0)
+    trusted_proxies: int = _setting(kind.whole_number(0, 32), 0)
     """Proxies in front whose entry in ``X-Forwarded-For`` is believed; 0 believes none."""
 
     login_limits: tuple[Limit, Limit, Limit] = _setting(
@@ -202,16 +111,16 @@ class Settings:
     refresh_limit: Limit = _setting(parse_limit, Limit(100_000, 3600))
     """Refreshed sessions from one address."""
 
-    realworld_strict: bool = _setting(_flag, False)
+    realworld_strict: bool = _setting(kind.flag, False)
     """Answer exactly as RealWorld 2.0.0: 422 for invalid input, 201 for a registration."""
 
-    user_cache_size: int = _setting(_whole_number(0, 10_000_000), 100_000)
+    user_cache_size: int = _setting(kind.whole_number(0, 10_000_000), 100_000)
     """Users and sessions that a process remembers, so as not to ask for them; 0 is off."""
 
-    user_cache_staleness: int = _setting(_whole_number(1, 60), 2)
+    user_cache_staleness: int = _setting(kind.whole_number(1, 60), 2)
     """Seconds within which the loss of the connection that hears of changes is noticed."""
 
-    cors_origins: tuple[str, ...] = _setting(_list_of(_origin), ())
+    cors_origins: tuple[str, ...] = _setting(kind.list_of(kind.origin), ())
     """Origins whose web pages may call the service; ``*`` is all, and the embedded default."""
 
     @property
@@ -303,7 +212,7 @@ def _kept_secret(data_dir: Path) -> str:
             pass
         finally:
             draft.unlink()
-        return _secret(path.read_text(encoding="utf-8").strip())
+        return kind.secret(path.read_text(encoding="utf-8").strip())
     except OSError as error:
         sentence = f"DATA_DIR {data_dir} cannot be used: {error.strerror}."
         raise SettingsError([sentence]) from error

@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parents[1]
 ALLOWED = {
     "sql": set[str](),
     "service.limits": set[str](),
-    "service.settings": {"service.limits"},
+    "service.setting_values": set[str](),
+    "service.settings": {"service.limits", "service.setting_values"},
     "service.logs": {"service.http"},
     "service.http": {"service.settings"},
     "service.database": {"service.settings", "sql"},

@@ -1,0 +1,118 @@
+"""What the text of a setting means: each function returns the value or raises ``ValueError``.
+
+The message goes on after the setting's name: ``PORT must be a whole number from 1 to 65535.``
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+MINIMUM_SECRET_BYTES = 32  # RFC 7518, section 3.2: an HS256 key is at least as long as the hash.
+
+# Long enough to pass the length check, printed in tutorials and documentation all the same.
+WELL_KNOWN_SECRETS = frozenset(
+    {
+        "your-256-bit-secret-your-256-bit-secret",
+        "a-string-secret-at-least-256-bits-long",
+        "your-super-secret-jwt-token-with-at-least-32-characters-long",
+        "super-secret-jwt-token-with-at-least-32-characters-long",
+        "change-me-change-me-change-me-change-me",
+        "changeme-changeme-changeme-changeme",
+        "this-is-a-secret-key-for-jwt-signing",
+        "replace-this-with-a-long-random-secret",
+        "0123456789abcdef0123456789abcdef",
+        "abcdefghijklmnopqrstuvwxyz123456",
+    }
+)
+
+
+def text(value: str) -> str:
+    """Any text."""
+
+    return value
+
+
+def path(value: str) -> Path:
+    """A path; ``~`` is the home folder."""
+
+    return Path(value).expanduser()
+
+
+def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
+    """A whole number from ``lowest`` to ``highest``."""
+
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"-?[0-9]{1,18}", value) or not lowest <= int(value) <= highest:
+            raise ValueError(f"must be a whole number from {lowest} to {highest}")
+        return int(value)
+
+    return parse
+
+
+def flag(value: str) -> bool:
+    """True or false, or another usual word for it."""
+
+    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    try:
+        return known[value.lower()]
+    except KeyError:
+        raise ValueError("must be true or false") from None
+
+
+def one_of(*known: str) -> Callable[[str], str]:
+    """One of the ``known`` words."""
+
+    def parse(value: str) -> str:
+        if value not in known:
+            raise ValueError(f"must be {' or '.join(known)}")
+        return value
+
+    return parse
+
+
+def secret(value: str) -> str:
+    """A key for HS256 that nobody guesses."""
+
+    advice = "python -c 'import secrets; print(secrets.token_urlsafe(48))' makes one"
+    if len(value.encode("utf-8", "surrogateescape")) < MINIMUM_SECRET_BYTES:
+        raise ValueError(f"must be at least {MINIMUM_SECRET_BYTES} bytes long; {advice}")
+    repeats = value in (value + value)[1:-1]
+    if value.lower() in WELL_KNOWN_SECRETS or repeats or len(set(value)) < 8:
+        raise ValueError(f"is well known or too easily guessed; {advice}")
+    return value
+
+
+def origin(value: str) -> str:
+    """A web origin (RFC 6454), or ``*`` for all."""
+
+    parts = urlsplit(value)
+    if value != "*" and (not parts.netloc or value != f"{parts.scheme}://{parts.netloc}".lower()):
+        raise ValueError("must list origins such as https://example.org, or be *")
+    return value
+
+
+def list_of(parse: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
+    """Several of what ``parse`` takes, with commas between them."""
+
+    def parse_all(value: str) -> tuple[str, ...]:
+        return tuple(parse(part.strip()) for part in value.split(",") if part.strip())
+
+    return parse_all
+
+
+def database_url(value: str) -> str:
+    """A libpq connection URL."""
+
+    reason = "must look like postgresql://user:password@host:5432/database"
+    try:
+        parts = urlsplit(value)
+        hosts = parts.netloc.rpartition("@")[2].split(",")
+        ports = [host.rpartition(":")[2] for host in hosts if re.search(r":[^\]]*$", host)]
+    except ValueError:
+        raise ValueError(reason) from None
+    if parts.scheme not in ("postgres", "postgresql"):
+        raise ValueError(reason)
+    if any(not port.isdigit() or not 0 < int(port) < 65536 for port in ports):
+        raise ValueError(reason + ", with a port from 1 to 65535")
+    return value

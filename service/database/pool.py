@@ -7,6 +7,7 @@ is a pause, not an error. What changes data is repeated only while it surely was
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -166,18 +167,21 @@ class Database:
     async def _acquire(self, give_up: float) -> asyncpg.Connection:
         """A connection; tried again within the gap, since nothing was sent yet."""
         while True:
-            if self._is_long_lost():
+            looks = self._is_long_lost()
+            if looks:
                 # A server that is silent keeps whoever asks waiting: in a long outage that is one
                 # request at a time, and the others are refused at once.
                 if _now() < self._next_look:
                     raise DatabaseUnavailable
-                self._next_look = _now() + CONNECT_TIMEOUT
+                self._next_look = math.inf
             try:
                 return await self._open_pool().acquire(timeout=CONNECT_TIMEOUT)
             except UNREACHABLE as error:
-                self._next_look = _now() + LOOK
                 if self._is_over(give_up, error):
                     raise DatabaseUnavailable from error
+            finally:
+                if looks:
+                    self._next_look = _now() + LOOK
             await asyncio.sleep(PAUSE)
 
     async def _release(self, connection: asyncpg.Connection) -> None:

@@ -8,10 +8,13 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import cycle
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import aiohttp
+import bcrypt
 import psycopg
 
 from bench import servers
@@ -20,15 +23,36 @@ from bench.table import Row
 from service.accounts.tokens import AccessTokens
 from service.database.embedded import EmbeddedServer
 from service.database.migrate import migrate
+from service.settings import LOWEST_PRODUCTION_COST
 
 SIZES = (10_000, 1_000_000)
 SECRET = "only for a database that is thrown away after the bench"  # noqa: S105
-ENDS = 1_000
+PASSWORD = "bench-bench"  # noqa: S105
+CHANGES = 900
 ROUNDS = 300
 REMEMBERED = 20_000
 SECONDS = 5.0
 AT_ONCE = 8
 MEGABYTE = 1_000_000
+
+
+@dataclass(frozen=True)
+class Change:
+    """A request whose effect every process must see."""
+
+    method: str
+    path: str
+    body: Any = None
+    by_another_device: bool = False
+
+
+KINDS = (
+    Change("POST", "/api/auth/logout"),
+    Change("DELETE", "/api/user/sessions/{id}", by_another_device=True),
+    Change("PUT", "/api/user", {"user": {"password": f"{PASSWORD}!"}}, by_another_device=True),
+    Change("PUT", "/api/user", {"user": {"bio": "new"}}),
+    Change("DELETE", "/api/user", {"user": {"password": PASSWORD}}),
+)
 
 
 @dataclass
@@ -69,6 +93,26 @@ class Sessions:
             for id_, user, end, plain in rows
         ]
 
+    def people(self, count: int) -> list[tuple[UUID, str, str]]:
+        """Of so many users an open session's id, its access token and another session's token."""
+        tokens = AccessTokens(SECRET, (), 86_400)
+        with psycopg.connect(self.database_url) as connection:
+            rows: list[tuple[UUID, list[UUID], datetime]] = connection.execute(
+                "select user_id, (array_agg(id))[1:2], min(expires_at) from sessions"
+                " where ended_at is null group by user_id having count(*) > 1"
+                " order by user_id limit %s",
+                (count,),
+            ).fetchall()
+        assert len(rows) == count, "each change takes a user of its own"
+
+        def access(user: UUID, session_id: UUID, end: datetime) -> str:
+            return tokens.issue(user, session_id, end.timestamp()).token
+
+        return [
+            (one, access(user, one, end), access(user, another, end))
+            for user, (one, another), end in rows
+        ]
+
 
 @contextlib.contextmanager
 def _sessions(count: int, report: Callable[[str], None]) -> Iterator[Sessions]:
@@ -78,11 +122,16 @@ def _sessions(count: int, report: Callable[[str], None]) -> Iterator[Sessions]:
             url = server.start()
             migrate(url, lambda _: None)
             report(f"{count:,} sessions ...")
+            hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(LOWEST_PRODUCTION_COST))
             with psycopg.connect(url, autocommit=True) as connection:
                 statements = (Path(__file__).parent / "sessions.sql").read_text(encoding="utf-8")
                 for statement in statements.split(";\n"):
-                    connection.execute(statement, {"count": count})
-            with servers.service(DATABASE_URL=url, JWT_SECRET=SECRET) as service:
+                    connection.execute(
+                        statement, {"count": count, "password_hash": hashed.decode()}
+                    )
+            # A change of the password is measured by its news, not by its hash.
+            cost = str(LOWEST_PRODUCTION_COST)
+            with servers.service(DATABASE_URL=url, JWT_SECRET=SECRET, BCRYPT_COST=cost) as service:
                 yield Sessions(url, service)
         finally:
             server.stop()
@@ -93,7 +142,6 @@ def measure(report: Callable[[str], None]) -> list[Row]:
     with contextlib.ExitStack() as stack:
         small, large = (stack.enter_context(_sessions(size, report)) for size in SIZES)
         rows = [asyncio.run(_refreshes(small, report))]
-        rows.append(asyncio.run(_news(small, report)))
         report("Refreshes and ends of sessions at both sizes, in turn ...")
         for name, act in (("one refresh", _refresh), ("one logout", _log_out)):
             times: tuple[list[float], list[float]] = ([], [])
@@ -101,7 +149,10 @@ def measure(report: Callable[[str], None]) -> list[Row]:
             before, after = (statistics.median(side) for side in times)
             what = f"{name} among 10,000 and 1,000,000 sessions"
             rows.append(Row(what, f"{before:.2f} ms", f"{after:.2f} ms", f"{after / before:.2f}"))
-        return [*rows, *_sizes(small, large), asyncio.run(_remembered(large, report))]
+        rows += [*_sizes(small, large), asyncio.run(_remembered(large, report))]
+        # Last, since it leaves little of the smaller database.
+        rows.insert(1, asyncio.run(_news(small, report)))
+        return rows
 
 
 def _sizes(small: Sessions, large: Sessions) -> list[Row]:
@@ -173,33 +224,43 @@ async def _post(client: aiohttp.ClientSession, url: str, plain: str) -> str:
 
 
 async def _news(sessions: Sessions, report: Callable[[str], None]) -> Row:
-    """How long after a logout in one process another one still takes the token, under load."""
-    report("The end of a session, seen from another process under load ...")
+    """How long after a change in one process another one still answers as before, under load."""
+    report(f"{CHANGES:,} changes in one process, seen from another under load ...")
     late = []
-    with servers.service(DATABASE_URL=sessions.database_url, JWT_SECRET=SECRET) as service:
-        other = service.url
-        ((busy, _),) = sessions.take(1)
-        load = start_wrk(f"{other}/api/user", busy, seconds=3_600, connections=8)
+    settings = {"DATABASE_URL": sessions.database_url, "JWT_SECRET": SECRET}
+    with servers.service(**settings) as service:
+        other = f"{service.url}/api/user"
+        people = sessions.people(CHANGES + 1)
+        _, _, busy = people.pop()
+        load = start_wrk(other, busy, seconds=3_600, connections=8)
         async with aiohttp.ClientSession() as client:
-            for access, _ in sessions.take(ENDS):
+            for change, (session_id, access, another) in zip(cycle(KINDS), people, strict=False):
+                actor = another if change.by_another_device else access
                 headers = {"Authorization": f"Token {access}"}
-                async with client.get(f"{other}/api/user", headers=headers) as answer:
+                async with client.get(other, headers=headers) as answer:
                     assert answer.status == 200, await answer.text()
-                async with client.post(f"{sessions.base}/api/auth/logout", headers=headers):
-                    ended = time.perf_counter()
-                asked = ended
+                async with client.request(
+                    change.method,
+                    sessions.base + change.path.format(id=session_id),
+                    json=change.body,
+                    headers={"Authorization": f"Token {actor}"},
+                ) as answer:
+                    assert answer.status in (200, 204), await answer.text()
+                    changed = time.perf_counter()
+                asked = changed
                 while True:
-                    async with client.get(f"{other}/api/user", headers=headers) as answer:
-                        if answer.status == 401:
+                    async with client.get(other, headers=headers) as answer:
+                        if answer.status == 401 or b'"bio":"new"' in await answer.read():
                             break
                     asked = time.perf_counter()
-                # The last request that was still answered had begun by then.
-                late.append((asked - ended) * 1000)
+                # The last request that was still answered as before had begun by then.
+                late.append((asked - changed) * 1000)
         load.kill()
         load.communicate()
     late.sort()
     return Row(
-        "a logout, until another process refuses the token",
+        "a logout, an ended session, a new password, a new profile or a deletion,"
+        " until another process shows it",
         f"p50 {late[len(late) // 2]:.1f} ms",
         f"p99.9 {late[int(len(late) * 0.999)]:.1f} ms",
         f"{sum(value == 0 for value in late) / len(late):.0%} at the first request",

@@ -10,7 +10,9 @@ from aiohttp import web
 from service.accounts import events, refresh, sessions, users
 from service.accounts.cleanup import clean_up_for_ever
 from service.accounts.identity import MEMORY, TOKENS, Identity
+from service.accounts.mail import mailer_of
 from service.accounts.memory import Memory
+from service.accounts.outbox import OUTBOX, Outbox
 from service.accounts.passwords import PASSWORDS, PasswordHasher, usable_cores
 from service.accounts.throttle import THROTTLE, Throttle
 from service.accounts.tokens import AccessTokens
@@ -92,10 +94,12 @@ def create_app(
     app[MEMORY] = memory
     app[NOTIFICATIONS] = notifications
     app[THROTTLE] = Throttle(database, settings)
+    app[OUTBOX] = Outbox(database, mailer_of(settings))
     app.cleanup_ctx.append(_database)
     app.cleanup_ctx.append(_notifications)
     app.cleanup_ctx.append(_passwords)
     app.cleanup_ctx.append(_cleanup)
+    app.cleanup_ctx.append(_outbox)
     for routes in ROUTES:
         app.add_routes(routes)
     app[openapi.DOCUMENT] = openapi.render_document(app)
@@ -131,3 +135,9 @@ async def _cleanup(app: web.Application) -> AsyncIterator[None]:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
+
+
+async def _outbox(app: web.Application) -> AsyncIterator[None]:
+    app[OUTBOX].start()
+    yield
+    await app[OUTBOX].stop()

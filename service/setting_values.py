@@ -5,6 +5,9 @@ The message goes on after the setting's name: ``PORT must be a whole number from
 
 import re
 from collections.abc import Callable
+from email.errors import MessageError
+from email.headerregistry import Address
+from email.utils import parseaddr
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -115,4 +118,31 @@ def database_url(value: str) -> str:
         raise ValueError(reason)
     if any(not port.isdigit() or not 0 < int(port) < 65536 for port in ports):
         raise ValueError(reason + ", with a port from 1 to 65535")
+    return value
+
+
+def smtp_url(value: str) -> str:
+    """The URL of a mail server."""
+    reason = "must look like smtp://user:password@host:587, or smtps:// for TLS from the start"
+    try:
+        parts = urlsplit(value)
+        is_whole = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise ValueError(reason) from None
+    if parts.scheme not in ("smtp", "smtps") or not is_whole or parts.path.strip("/"):
+        raise ValueError(reason)
+    if bool(parts.username) != bool(parts.password):
+        raise ValueError(reason + "; user and password go together")
+    return value
+
+
+def mailbox(value: str) -> str:
+    """An address (RFC 5322), with a name before it or not."""
+    name, address = parseaddr(value)
+    try:
+        if not address.isascii() or not address.partition("@")[2] or not value.isprintable():
+            raise ValueError
+        Address(name, addr_spec=address)
+    except (ValueError, IndexError, MessageError):
+        raise ValueError("must look like Accounts <accounts@example.org>") from None
     return value

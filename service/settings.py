@@ -105,11 +105,23 @@ class Settings:
     )
     """Failed logins: of an account from one address, from an address, of an account."""
 
+    known_address_ttl: int = _setting(kind.whole_number(0, 315_360_000), 2_592_000)
+    """Seconds that an address stays known, from which the limit of an account does not hold."""
+
+    lockout_mail_interval: int = _setting(kind.whole_number(0, 31_536_000), 3600)
+    """Least seconds between two mails that tell an owner of refused logins; 0 sends none."""
+
     registration_limit: Limit = _setting(parse_limit, Limit(10_000, 3600))
     """Registrations from one address."""
 
     refresh_limit: Limit = _setting(parse_limit, Limit(100_000, 3600))
     """Refreshed sessions from one address."""
+
+    smtp_url: str | None = _setting(kind.smtp_url, None)
+    """The mail server; ``None`` prints mails to the log."""
+
+    mail_from: str = _setting(kind.mailbox, "")
+    """Whom mails are from; must be set with ``SMTP_URL``."""
 
     realworld_strict: bool = _setting(kind.flag, False)
     """Answer exactly as RealWorld 2.0.0: 422 for invalid input, 201 for a registration."""
@@ -149,8 +161,11 @@ class Settings:
                 sentences.append(f"{name} {error}.")
         faulty = {sentence.partition(" ")[0] for sentence in sentences}
         on_a_server = "DATABASE_URL" in given
-        told = faulty & {"JWT_SECRET", "JWT_SECRET_FILE"}
-        if on_a_server and "JWT_SECRET" not in given and not told:
+
+        def lacks(name: str) -> bool:
+            return name not in given and not faulty & {name, f"{name}_FILE"}
+
+        if on_a_server and lacks("JWT_SECRET"):
             sentences.append(
                 "JWT_SECRET is missing: set it to at least 32 random bytes; "
                 "python -c 'import secrets; print(secrets.token_urlsafe(48))' makes one."
@@ -159,6 +174,11 @@ class Settings:
             sentences.append(
                 f"BCRYPT_COST must be at least {LOWEST_PRODUCTION_COST}; "
                 "less is only for the embedded database."
+            )
+        if "SMTP_URL" in given and lacks("MAIL_FROM"):
+            sentences.append(
+                "MAIL_FROM is missing: SMTP_URL needs an address that mails are from, "
+                "such as Accounts <accounts@example.org>."
             )
         if sentences:
             raise SettingsError(sentences)

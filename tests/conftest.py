@@ -86,7 +86,7 @@ async def db(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(database_url)
     yield connection
     await connection.execute(
-        "truncate users, events, throttle, tag_counts, article_tags, article_totals cascade"
+        "truncate users, events, throttle, outbox, tag_counts, article_tags, article_totals cascade"
     )
     await connection.close()
 

@@ -270,3 +270,64 @@ def test_a_kept_secret_that_was_spoilt_is_told(tmp_path: Path) -> None:
     assert refused.value.sentences == [
         f"The secret in {path} must be at least 32 bytes long; {ADVICE}."
     ]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "smtp://localhost",
+        "smtp://127.0.0.1:1025",
+        "smtps://user%40example.org:p%2Fw@mail.example.org:465",
+        "smtp://user:password@[::1]:587/",
+    ],
+)
+def test_a_mail_server_has_a_url(value: str) -> None:
+    assert load(SMTP_URL=value, MAIL_FROM="us@example.org").smtp_url == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "localhost",
+        "http://localhost",
+        "smtp://",
+        "smtp://:25",
+        "smtp://x:99999",
+        "smtp://x:0",
+        "smtp://x:y",
+        "smtp://x/path",
+        "smtp://user@x",
+        "smtp://[::1",
+    ],
+)
+def test_what_is_no_url_of_a_mail_server_is_told(value: str) -> None:
+    (sentence,) = faults(SMTP_URL=value, MAIL_FROM="us@example.org")
+    assert sentence.startswith("SMTP_URL must look like smtp://user:password@host:587")
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["us@example.org", "Us <us@example.org>", '"Us, all" <us@example.org>', "Üns <us@x.org>"],
+)
+def test_mails_are_from_an_address(value: str) -> None:
+    assert load(MAIL_FROM=value).mail_from == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["us", "us@", "@x", "Us", "a@b.c, d@e.f", "us@example.org\nBcc: x@y.z", "ü@x.org", "<>"],
+)
+def test_what_is_no_address_to_be_from_is_told(value: str) -> None:
+    assert faults(MAIL_FROM=value) == ["MAIL_FROM must look like Accounts <accounts@example.org>."]
+
+
+def test_a_mail_server_needs_an_address_to_be_from(tmp_path: Path) -> None:
+    sentence = (
+        "MAIL_FROM is missing: SMTP_URL needs an address that mails are from, "
+        "such as Accounts <accounts@example.org>."
+    )
+    assert faults(SMTP_URL="smtp://localhost") == [sentence]
+    missing = tmp_path / "missing"
+    assert faults(SMTP_URL="smtp://localhost", MAIL_FROM_FILE=str(missing)) == [
+        f"MAIL_FROM_FILE names {missing}, which cannot be read: No such file or directory."
+    ]

@@ -35,7 +35,10 @@ async def clean_up(database: Database, settings: Settings) -> int:
         (sql.cleanup.delete_refresh_tokens, dead),
         (sql.cleanup.delete_events, old),
         (sql.throttle.delete_expired, {"limit": BATCH}),
-        (sql.throttle.delete_forgotten_addresses, {"limit": BATCH}),
+        (
+            sql.throttle.delete_forgotten_addresses,
+            {"known_ttl": settings.known_address_ttl, "limit": BATCH},
+        ),
     ):
         count = BATCH
         while count == BATCH:

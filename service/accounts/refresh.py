@@ -76,6 +76,7 @@ async def refresh(request: web.Request) -> web.StreamResponse:
                 connection,
                 user_id=session["user_id"],
                 address_key=address_key(client_address(request)),
+                known_ttl=request.app[SETTINGS].known_address_ttl,
             )
         elif session["in_grace"]:
             await sql.refresh.issue_another(connection, session_id=session["id"], **new_row)

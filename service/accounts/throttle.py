@@ -43,14 +43,15 @@ class Attempt:
         self._windows = windows
         self.settled = False
 
-    async def fail(self) -> bool:
+    async def fail(self, connection: sql.Connection) -> bool:
         """The password was wrong. Returns whether this failure met a limit of the account.
 
-        That is true once in a window: for the failure after which every attempt is refused.
+        That is true once in a window: for the failure after which every attempt is refused. Counted
+        in the transaction of ``connection``, with whatever tells of it.
         """
         return any(
             row["counted"] == self._keys.limits[row["key"]].most
-            for row in await self._settle(failures=1)
+            for row in await self._settle(connection, failures=1)
             if row["key"] in (self._keys.pair, self._keys.account)
         )
 
@@ -75,14 +76,14 @@ class Attempt:
         """The password was not looked at: it is as if the attempt had not been made."""
         # What cannot be given back now lapses with its window.
         with contextlib.suppress(DatabaseUnavailable):
-            await self._settle(failures=0)
+            await self._settle(self._database, failures=0)
 
-    async def _settle(self, failures: int) -> Any:
+    async def _settle(self, db: Database | sql.Connection, failures: int) -> Any:
         self.settled = True
         if not self._windows:
             return []
         return await sql.throttle.settle(
-            self._database,
+            db,
             keys=list(self._windows),
             windows=list(self._windows.values()),
             failures=failures,
@@ -139,6 +140,16 @@ class Throttle:
         """Count a refresh. Raises ``TooManyAttempts`` past ``REFRESH_LIMIT``."""
         await self._admit("refresh", client_address, self._settings.refresh_limit)
 
+    async def admits_lockout_mail(self, connection: sql.Connection, email_key: str) -> bool:
+        """Whether the owner may be told again that logins are refused: not at every lockout."""
+        interval = self._settings.lockout_mail_interval
+        if interval == 0:
+            return False
+        row = await sql.throttle.admit(
+            connection, key=digest("lockout mail", email_key), most=1, seconds=interval
+        )
+        return bool(row["admitted"])
+
     async def _admit(self, subject: str, client_address: str, limit: Limit) -> None:
         if limit.most == 0:
             return
@@ -187,6 +198,7 @@ class Throttle:
             account_key=keys.account,
             email_key=keys.email_key,
             address_key=keys.address_key,
+            known_ttl=self._settings.known_address_ttl,
         )
         if waits := [row["retry_after"] for row in rows if row["refused"]]:
             raise TooManyAttempts("credentials", retry_after=max(waits))

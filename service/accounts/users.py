@@ -11,6 +11,8 @@ import sql
 from service.accounts import fields
 from service.accounts.events import origin, write_event
 from service.accounts.identity import User, revoked_token
+from service.accounts.notices import lockout_notice
+from service.accounts.outbox import write_mail
 from service.accounts.passwords import PASSWORDS
 from service.accounts.sessions import PasswordChanged, open_session
 from service.accounts.throttle import THROTTLE
@@ -129,14 +131,28 @@ async def _verified(request: web.Request, given: Mapping[str, str]) -> tuple[Any
         if not await passwords.verify(given["password"], old_hash) or row is None:
             # Also for an address that nobody has: it would take less time than a wrong password.
             user_id = row["id"] if row is not None else None
-            await write_event(request, database, "sign_in_failed", user_id=user_id)
-            if await attempt.fail():
-                await write_event(request, database, "throttled", user_id=user_id)
+            async with database.transaction() as connection:
+                await write_event(request, connection, "sign_in_failed", user_id=user_id)
+                if await attempt.fail(connection):
+                    await write_event(request, connection, "throttled", user_id=user_id)
+                    await _tell_of_lockout(request, connection, email_key, row)
             raise _wrong_credentials()
         await attempt.succeed(row["id"])
     if passwords.is_outdated(row["password_hash"]):
         return row, await _renew_hash(request, row, given["password"])
     return row, row["password_hash"]
+
+
+async def _tell_of_lockout(
+    request: web.Request, connection: sql.Connection, email_key: str, row: Any
+) -> None:
+    """Have the owner told by mail; ``row`` is the user, if anybody has that address."""
+    settings, throttle = request.app[SETTINGS], request.app[THROTTLE]
+    # Asked also for an address that nobody has: it must not take less time.
+    if await throttle.admits_lockout_mail(connection, email_key) and row is not None:
+        longest_wait = max(limit.seconds for limit in settings.login_limits)
+        mail = lockout_notice(row["email"], client_address(request), longest_wait)
+        await write_mail(connection, mail)
 
 
 @routes.get("/api/user", answers={200: CURRENT})

@@ -1,6 +1,6 @@
--- name: reserve(keys, most, seconds, account_key, email_key, address_key) -> rows
+-- name: reserve(keys, most, seconds, account_key, email_key, address_key, known_ttl) -> rows
 -- Lets an attempt in under all keys or none; see the function. An address from which the user
--- signed in within 30 days is neither held by the account's own limit nor counted against it.
+-- signed in within `known_ttl` seconds is neither held by the account's own limit nor counted against it.
 -- Starts with `with` since it writes: it must not be repeated after a lost connection.
 with wanted as (
     select
@@ -14,7 +14,7 @@ with wanted as (
         join known_addresses on known_addresses.user_id = users.id
         where users.email_key = $5
             and known_addresses.address_key = $6
-            and known_addresses.last_seen > now() - interval '30 days'
+            and known_addresses.last_seen > now() - make_interval(secs => $7::integer)
     )
 )
 select answer.key, answer.ends_at, answer.admitted, answer.refused, answer.retry_after
@@ -90,11 +90,11 @@ insert into known_addresses (user_id, address_key)
 values ($1, $2)
 on conflict (user_id, address_key) do update set last_seen = now()
 
--- name: renew_address(user_id, address_key) -> none
--- A session in use keeps its address known; once a day is often enough.
+-- name: renew_address(user_id, address_key, known_ttl) -> none
+-- A session in use keeps its address known; thirty times in its lifetime is often enough.
 update known_addresses
 set last_seen = now()
-where user_id = $1 and address_key = $2 and last_seen < now() - interval '1 day'
+where user_id = $1 and address_key = $2 and last_seen < now() - make_interval(secs => $3::integer) / 30
 
 -- name: forget_other_addresses(user_id, address_key) -> none
 -- Who signed in with the old password is known no longer.
@@ -134,14 +134,14 @@ removed as (
 )
 select count(*) from removed
 
--- name: delete_forgotten_addresses(limit) -> value
--- How many addresses not seen for 30 days were removed, at most `limit`.
+-- name: delete_forgotten_addresses(known_ttl, limit) -> value
+-- How many addresses not seen for `known_ttl` seconds were removed, at most `limit`.
 with forgotten as (
     select known_addresses.user_id, known_addresses.address_key
     from known_addresses
-    where known_addresses.last_seen <= now() - interval '30 days'
+    where known_addresses.last_seen <= now() - make_interval(secs => $1::integer)
     order by known_addresses.last_seen
-    limit $1
+    limit $2
     for update skip locked
 ),
 removed as (

@@ -38,10 +38,10 @@ async def counters(db: asyncpg.Connection) -> list[tuple[int, int]]:
     return [tuple(row) for row in rows]
 
 
-async def fail(throttle: Throttle, email_key: str, address: str) -> bool:
+async def fail(throttle: Throttle, db: asyncpg.Connection, email_key: str, address: str) -> bool:
     """One wrong password; whether it met a limit of the account."""
     async with throttle.attempt(email_key, address) as attempt:
-        return await attempt.fail()
+        return await attempt.fail(db)
 
 
 async def test_a_login_whose_hash_never_ran_is_no_failure(
@@ -79,9 +79,9 @@ async def test_an_attempt_of_a_former_window_is_not_settled_in_the_present_one(
     async with throttle.attempt("alice", HERE) as old:
         await db.execute("update throttle set ends_at = now()")
         async with throttle.attempt("alice", HERE) as new:
-            assert await old.fail() is False
+            assert await old.fail(db) is False
             assert await counters(db) == [(0, 1)] * 3
-            await new.fail()
+            await new.fail(db)
     assert await counters(db) == [(1, 0)] * 3
 
 
@@ -91,21 +91,21 @@ async def test_what_others_have_under_way_still_counts_after_a_good_login(
     async with throttle.attempt("alice", HERE) as wrong:
         async with throttle.attempt("alice", HERE) as right:
             await right.succeed(uuid4())
-        await wrong.fail()
+        await wrong.fail(db)
     assert await counters(db) == [(1, 0)] * 3
 
 
 async def test_an_outcome_that_never_comes_makes_the_server_busy(
     throttle: Throttle, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await fail(throttle, "alice", HERE)
+    await fail(throttle, db, "alice", HERE)
     # As a process that was killed leaves it.
     await db.execute("update throttle set pending = 4, pending_until = now() + interval '1 minute'")
     monkeypatch.setattr(throttle_module, "PATIENCE", 0.0)
     with pytest.raises(Unavailable):
-        await fail(throttle, "alice", HERE)
+        await fail(throttle, db, "alice", HERE)
     await db.execute("update throttle set pending_until = now()")
-    await fail(throttle, "alice", HERE)
+    await fail(throttle, db, "alice", HERE)
     assert await counters(db) == [(2, 0)] * 3
 
 
@@ -116,28 +116,28 @@ async def test_an_attempt_settled_after_its_time_still_counts_as_a_failure(
         await db.execute("update throttle set pending_until = now()")
         async with throttle.attempt("alice", HERE) as quick:
             await quick.succeed(uuid4())
-        await late.fail()
+        await late.fail(db)
     assert await counters(db) == [(1, 0)] * 3
 
 
 async def test_meeting_a_limit_of_the_account_is_told_once_in_a_window(
     throttle: Throttle, db: asyncpg.Connection
 ) -> None:
-    assert [await fail(throttle, "alice", HERE) for _ in range(5)] == [False] * 4 + [True]
+    assert [await fail(throttle, db, "alice", HERE) for _ in range(5)] == [False] * 4 + [True]
     with pytest.raises(TooManyAttempts):
-        await fail(throttle, "alice", HERE)
-    told = [await fail(throttle, "alice", f"203.0.113.{i}") for i in range(45)]
+        await fail(throttle, db, "alice", HERE)
+    told = [await fail(throttle, db, "alice", f"203.0.113.{i}") for i in range(45)]
     assert told == [False] * 44 + [True]
     await db.execute("update throttle set ends_at = now()")
-    assert [await fail(throttle, "alice", HERE) for _ in range(5)] == [False] * 4 + [True]
+    assert [await fail(throttle, db, "alice", HERE) for _ in range(5)] == [False] * 4 + [True]
 
 
 async def test_meeting_the_limit_of_an_address_is_not_told_to_the_last_account(
-    throttle: Throttle,
+    throttle: Throttle, db: asyncpg.Connection
 ) -> None:
-    assert not any([await fail(throttle, f"user{i}", HERE) for i in range(50)])
+    assert not any([await fail(throttle, db, f"user{i}", HERE) for i in range(50)])
     with pytest.raises(TooManyAttempts):
-        await fail(throttle, "alice", HERE)
+        await fail(throttle, db, "alice", HERE)
 
 
 async def test_each_limit_can_be_off(make_client: MakeClient, db: asyncpg.Connection) -> None:
@@ -213,9 +213,9 @@ async def new_user(db: asyncpg.Connection) -> UUID:
 async def test_what_is_over_is_removed_a_number_at_a_time(
     throttle: Throttle, db: asyncpg.Connection
 ) -> None:
-    await fail(throttle, "alice", HERE)
+    await fail(throttle, db, "alice", HERE)
     await db.execute("update throttle set ends_at = now()")
-    await fail(throttle, "bob", "192.0.2.2")
+    await fail(throttle, db, "bob", "192.0.2.2")
     assert await sql.throttle.delete_expired(db, limit=2) == 2
     assert await sql.throttle.delete_expired(db, limit=2) == 1
     assert await sql.throttle.delete_expired(db, limit=2) == 0
@@ -231,8 +231,8 @@ async def test_addresses_not_seen_lately_are_removed(
         " from generate_series(0, 4) as n",
         user_id,
     )
-    assert await sql.throttle.delete_forgotten_addresses(db, limit=1) == 1
-    assert await sql.throttle.delete_forgotten_addresses(db, limit=9) == 1
+    assert await sql.throttle.delete_forgotten_addresses(db, known_ttl=2_592_000, limit=1) == 1
+    assert await sql.throttle.delete_forgotten_addresses(db, known_ttl=2_592_000, limit=9) == 1
     assert await db.fetchval("select count(*) from known_addresses") == 3
 
 

@@ -1,0 +1,73 @@
+"""A mail server of the tests: real SMTP on a socket, whose answers a test may choose."""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator
+from email.message import Message
+from email.parser import BytesParser
+from email.policy import default
+from typing import Any
+
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+
+
+class MailServer:
+    """What arrived, and what is answered."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.envelopes: list[Envelope] = []
+        self.logins: list[tuple[str, str]] = []
+        self.recipient_reply = "250 OK"
+        self.data_reply = "250 OK"
+        self.arrived = asyncio.Event()
+        self.gate = asyncio.Event()
+        """While not set, a mail is taken but not answered."""
+        self.gate.set()
+
+    @property
+    def mails(self) -> list[Message]:
+        """The mails that arrived, parsed."""
+        parser = BytesParser(policy=default)
+        return [parser.parsebytes(envelope.content) for envelope in self.envelopes]  # type: ignore[arg-type]
+
+    async def handle_RCPT(  # noqa: N802
+        self, _: SMTP, __: Session, envelope: Envelope, address: str, ___: list[str]
+    ) -> str:
+        if self.recipient_reply.startswith("250"):
+            envelope.rcpt_tos.append(address)
+        return self.recipient_reply
+
+    async def handle_DATA(self, _: SMTP, __: Session, envelope: Envelope) -> str:  # noqa: N802
+        self.arrived.set()
+        await self.gate.wait()
+        if self.data_reply.startswith("250"):
+            self.envelopes.append(envelope)
+        return self.data_reply
+
+    def authenticate(self, _: Any, __: Any, ___: Any, mechanism: str, given: Any) -> AuthResult:
+        if not isinstance(given, LoginPassword):
+            return AuthResult(success=False, handled=False)
+        self.logins.append((given.login.decode(), given.password.decode()))
+        return AuthResult(success=True)
+
+
+@contextlib.asynccontextmanager
+async def serve_mail(
+    server: MailServer, tls: ssl.SSLContext | None = None, **options: Any
+) -> AsyncIterator[MailServer]:
+    """``server`` on a port of its own; ``tls`` encrypts from the start."""
+    loop = asyncio.get_running_loop()
+    listening = await loop.create_server(
+        lambda: SMTP(server, authenticator=server.authenticate, loop=loop, **options),
+        "127.0.0.1",
+        server.port,
+        ssl=tls,
+    )
+    server.port = listening.sockets[0].getsockname()[1]
+    try:
+        yield server
+    finally:
+        listening.close()
+        server.gate.set()

@@ -1,0 +1,153 @@
+"""How a mail leaves: over real SMTP, or into the log."""
+
+import logging
+import ssl
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+import trustme
+
+from service.accounts import mail as mail_module
+from service.accounts.mail import Mail, MailDelayed, MailRefused, SmtpServer, mailer_of
+from service.settings import Settings
+from tests.accounts.mail_server import MailServer, serve_mail
+
+FROM = "Accounts <accounts@example.org>"
+ID = UUID("0b7a1f52-6a5e-4f0e-9d3a-5f2f0b9a3c11")
+WRITTEN = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
+MAIL = Mail("alice@example.test", "Wörter", "Ein Text: äöü.\n")
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[MailServer]:
+    async with serve_mail(MailServer()) as server:
+        yield server
+
+
+async def send(server: MailServer, mail: Mail = MAIL, url: str = "smtp://127.0.0.1:{port}") -> None:
+    """Send through what the settings make of ``url``."""
+    settings = Settings(smtp_url=url.format(port=server.port), mail_from=FROM)
+    await mailer_of(settings).send(mail, mail_id=ID, written_at=WRITTEN)
+
+
+async def test_a_mail_arrives_as_it_was_written(server: MailServer) -> None:
+    await send(server)
+    (envelope,), (message,) = server.envelopes, server.mails
+    assert (envelope.mail_from, envelope.rcpt_tos) == ("accounts@example.org", [MAIL.recipient])
+    assert dict(message.items()) | {"MIME-Version": "1.0"} == {
+        "From": FROM,
+        "To": MAIL.recipient,
+        "Subject": MAIL.subject,
+        "Date": "Tue, 24 Nov 2026 08:00:00 +0000",
+        "Message-ID": f"<{ID}@example.org>",
+        "Auto-Submitted": "auto-generated",
+        "Content-Type": 'text/plain; charset="utf-8"',
+        "Content-Transfer-Encoding": message["Content-Transfer-Encoding"],
+        "MIME-Version": "1.0",
+    }
+    assert message.get_content() == MAIL.text.replace("\n", "\r\n")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("recipient", "sent_to"),
+    [
+        ("alice@bücher.example", "alice@xn--bcher-kva.example"),
+        ("älice@bücher.example", "älice@xn--bcher-kva.example"),
+        ('"a, b"@example.test', '"a, b"@example.test'),
+    ],
+)
+async def test_an_unusual_address_is_written_as_smtp_has_it(recipient: str, sent_to: str) -> None:
+    async with serve_mail(MailServer(), enable_SMTPUTF8=True) as server:
+        await send(server, Mail(recipient, "x", "y"))
+    assert server.envelopes[0].rcpt_tos == [sent_to]
+
+
+async def test_letters_beyond_ascii_need_a_server_that_takes_them(server: MailServer) -> None:
+    with pytest.raises(MailRefused):
+        await send(server, Mail("älice@example.test", "x", "y"))
+
+
+@pytest.mark.parametrize("stage", ["recipient_reply", "data_reply"])
+@pytest.mark.parametrize(
+    ("reply", "outcome"),
+    [("450 later", MailDelayed), ("550 nobody", MailRefused), ("554 spam", MailRefused)],
+)
+async def test_a_refusal_is_for_good_or_for_now(
+    server: MailServer, stage: str, reply: str, outcome: type[Exception]
+) -> None:
+    setattr(server, stage, reply)
+    with pytest.raises(outcome, match=f"reply {reply[:3]}"):
+        await send(server)
+    assert server.envelopes == []
+
+
+async def test_a_server_that_is_away_delays_a_mail() -> None:
+    async with serve_mail(MailServer()) as server:
+        pass
+    with pytest.raises(MailDelayed):
+        await send(server)
+
+
+async def test_a_server_that_is_silent_delays_a_mail(
+    server: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.gate.clear()
+    monkeypatch.setattr(mail_module, "SEND_TIMEOUT", 0.2)
+    with pytest.raises(MailDelayed):
+        await send(server)
+
+
+@pytest.fixture
+def tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """What a server on localhost encrypts with; who issued its certificate is believed."""
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    return context
+
+
+async def test_tls_from_the_start_and_a_login(tls: ssl.SSLContext) -> None:
+    async with serve_mail(MailServer(), tls, auth_require_tls=False) as server:
+        await send(server, url="smtps://user%40x:p%2Fw@localhost:{port}")
+    assert (len(server.mails), server.logins) == (1, [("user@x", "p/w")])
+
+
+async def test_tls_is_taken_where_it_is_offered(tls: ssl.SSLContext) -> None:
+    offered: dict[str, Any] = {"tls_context": tls, "require_starttls": True}
+    async with serve_mail(MailServer(), **offered) as server:
+        await send(server, url="smtp://user:password@localhost:{port}")
+    assert (len(server.mails), server.logins) == (1, [("user", "password")])
+
+
+async def test_a_certificate_that_nobody_vouches_for_delays_a_mail(
+    tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE")
+    async with serve_mail(MailServer(), tls) as server:
+        with pytest.raises(MailDelayed):
+            await send(server, url="smtps://localhost:{port}")
+
+
+async def test_a_password_does_not_travel_in_the_clear(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody on the way took the offer of TLS out of the server's greeting."""
+    async with serve_mail(MailServer(), auth_require_tls=False) as server:
+        mailer = SmtpServer(f"smtp://user:password@127.0.0.2:{server.port}", FROM)
+        monkeypatch.setattr(mailer, "_host", "127.0.0.1")
+        with pytest.raises(MailDelayed):
+            await mailer.send(MAIL, mail_id=ID, written_at=WRITTEN)
+    assert (server.logins, server.envelopes) == ([], [])
+
+
+async def test_without_a_server_mails_are_printed(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    await mailer_of(Settings()).send(MAIL, mail_id=ID, written_at=WRITTEN)
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "A mail to alice@example.test (SMTP_URL is not set): Wörter\n\nEin Text: äöü.\n"
+    )

@@ -1,0 +1,176 @@
+"""Mails wait in the outbox until a server has taken them: none is lost, none comes too often."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from service.accounts.mail import Mail, mailer_of
+from service.accounts.outbox import LIFETIME, PAUSE, Outbox, write_mail
+from service.database.pool import Database
+from service.settings import Settings
+from tests.accounts.mail_server import MailServer, serve_mail
+
+MAIL = Mail("alice@example.test", "Subject", "Text\n")
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[MailServer]:
+    async with serve_mail(MailServer()) as server:
+        yield server
+
+
+@pytest.fixture
+async def database(db: asyncpg.Connection, database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url, 5)
+    await database.open()
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def outbox(database: Database, server: MailServer) -> Outbox:
+    """An outbox that sends when it is told to."""
+    return outbox_of(database, server)
+
+
+def outbox_of(database: Database, server: MailServer) -> Outbox:
+    settings = Settings(smtp_url=f"smtp://127.0.0.1:{server.port}", mail_from="us@example.org")
+    return Outbox(database, mailer_of(settings))
+
+
+async def waiting(db: asyncpg.Connection) -> list[tuple[int, int]]:
+    """Of each mail the tries so far, and the seconds until the next."""
+    rows = await db.fetch(
+        "select attempts, round(extract(epoch from due_at - now()))::integer from outbox"
+    )
+    return [tuple(row) for row in rows]
+
+
+async def test_what_is_committed_is_sent_once_and_what_is_rolled_back_never(
+    database: Database, outbox: Outbox, server: MailServer, db: asyncpg.Connection
+) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with database.transaction() as connection:
+            await write_mail(connection, Mail("bob@example.test", "x", "y"))
+            raise ZeroDivisionError
+    await write_mail(db, MAIL)
+    assert [await outbox.send_next() for _ in range(3)] == [True, False, False]
+    assert [envelope.rcpt_tos for envelope in server.envelopes] == [[MAIL.recipient]]
+    assert await waiting(db) == []
+
+
+async def test_a_server_that_is_away_delays_a_mail_longer_each_time(
+    outbox: Outbox, server: MailServer, db: asyncpg.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    server.recipient_reply = "450 later"
+    await write_mail(db, MAIL)
+    pauses = []
+    for tries in range(1, 9):
+        assert await outbox.send_next() is False
+        ((attempts, pause),) = await waiting(db)
+        assert attempts == tries
+        pauses.append(pause)
+        assert await outbox.send_next() is False, "it is not due"
+        await db.execute("update outbox set due_at = now()")
+    assert pauses == [60, 120, 240, 480, 960, 1920, 3600, 3600]
+    server.recipient_reply = "250 OK"
+    assert await outbox.send_next() is True
+    assert len(server.envelopes) == 1
+    assert [record.getMessage() for record in caplog.records if "ails" in record.getMessage()] == [
+        "Mails cannot be sent now and wait: reply 450",
+        "Mails are sent again",
+    ]
+
+
+async def test_a_mail_that_is_refused_for_good_is_given_up(
+    outbox: Outbox, server: MailServer, db: asyncpg.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.recipient_reply = "550 nobody"
+    await write_mail(db, MAIL)
+    assert await outbox.send_next() is True
+    assert await waiting(db) == []
+    assert "reply 550" in caplog.text and MAIL.recipient not in caplog.text
+
+
+async def test_after_days_of_trying_a_mail_is_given_up(
+    outbox: Outbox, server: MailServer, db: asyncpg.Connection
+) -> None:
+    server.recipient_reply = "450 later"
+    await write_mail(db, MAIL)
+    for age, left in ((LIFETIME - 60, 1), (LIFETIME + 60, 0)):
+        await db.execute(
+            "update outbox set due_at = now(), created_at = now() - make_interval(secs => $1)", age
+        )
+        await outbox.send_next()
+        assert len(await waiting(db)) == left
+
+
+async def test_a_mail_in_the_hands_of_a_killed_process_is_sent_by_another(
+    database: Database, server: MailServer, db: asyncpg.Connection
+) -> None:
+    await write_mail(db, MAIL)
+    server.gate.clear()
+    killed = asyncio.create_task(outbox_of(database, server).send_next())
+    await server.arrived.wait()
+    other = outbox_of(database, server)
+    assert await other.send_next() is False, "it is in somebody's hands"
+    killed.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await killed
+    server.gate.set()
+    ((_, pause),) = await waiting(db)
+    assert 0 < pause <= PAUSE
+    await db.execute("update outbox set due_at = now()")
+    assert await other.send_next() is True
+    assert await waiting(db) == []
+
+
+async def test_of_processes_that_send_at_once_each_mail_is_sent_by_one(
+    database: Database, server: MailServer, db: asyncpg.Connection
+) -> None:
+    for number in range(40):
+        await write_mail(db, Mail(f"user{number}@example.test", "x", "y"))
+
+    async def send_all() -> int:
+        outbox, count = outbox_of(database, server), 0
+        while await outbox.send_next():
+            count += 1
+        return count
+
+    counts = await asyncio.gather(*(send_all() for _ in range(4)))
+    recipients = [envelope.rcpt_tos[0] for envelope in server.envelopes]
+    assert sum(counts) == 40
+    assert sorted(recipients) == sorted(f"user{number}@example.test" for number in range(40))
+
+
+async def test_the_job_sends_and_ends_after_the_mail_in_hand(
+    outbox: Outbox, server: MailServer, db: asyncpg.Connection
+) -> None:
+    server.gate.clear()
+    await write_mail(db, MAIL)
+    outbox.start()
+    await server.arrived.wait()
+    stopping = asyncio.create_task(outbox.stop())
+    await asyncio.sleep(0)
+    assert not stopping.done()
+    server.gate.set()
+    await stopping
+    assert len(server.envelopes) == 1
+    assert await waiting(db) == []
+
+
+async def test_a_fault_in_one_mail_does_not_end_the_job(
+    outbox: Outbox, server: MailServer, db: asyncpg.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    await write_mail(db, Mail("no address\n", "x", "y"))
+    await db.execute("update outbox set due_at = due_at - interval '1 minute'")
+    await write_mail(db, MAIL)
+    outbox.start()
+    await server.arrived.wait()
+    await outbox.stop()
+    assert len(server.envelopes) == 1
+    assert "a mail could not be sent; it is tried again later" in caplog.text

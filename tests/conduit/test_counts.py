@@ -26,6 +26,7 @@ class Player:
         self.lives = 0
         self.token = ""
         self.slugs = slugs
+        self.own: list[str] = []
         self.seen: Counter[tuple[str, int]] = Counter()
 
     @property
@@ -34,6 +35,7 @@ class Player:
 
     async def begin(self) -> None:
         self.lives += 1
+        self.own = []
         self.token = await self.client.register(self.name)
 
     def some_tags(self) -> list[str]:
@@ -41,6 +43,14 @@ class Player:
 
     def some_slug(self) -> str:
         return self.dice.choice(self.slugs) if self.slugs else "none"
+
+    def likely_own_slug(self) -> str:
+        """Of an article that this user may change, more often than not."""
+        return (
+            self.dice.choice(self.own)
+            if self.own and self.dice.random() < 0.7
+            else self.some_slug()
+        )
 
     async def step(self) -> None:
         """One request, or two."""
@@ -58,6 +68,7 @@ class Player:
         answer = await self.client.post("/api/articles", body, token=self.token)
         if answer.status == 201:
             self.slugs.append(answer.body["article"]["slug"])
+            self.own.append(answer.body["article"]["slug"])
         return answer
 
     async def like(self) -> Answer:
@@ -70,11 +81,11 @@ class Player:
 
     async def retag(self) -> Answer:
         changes = {"tagList": self.some_tags(), "title": f"Title {self.dice.randrange(4)}"}
-        path = f"/api/articles/{self.some_slug()}"
+        path = f"/api/articles/{self.likely_own_slug()}"
         return await self.client.put(path, {"article": changes}, token=self.token)
 
     async def remove(self) -> Answer:
-        return await self.client.delete(f"/api/articles/{self.some_slug()}", token=self.token)
+        return await self.client.delete(f"/api/articles/{self.likely_own_slug()}", token=self.token)
 
     async def comment(self) -> Answer:
         path = f"/api/articles/{self.some_slug()}/comments"

@@ -67,7 +67,12 @@ def create_app(
     )
     memory = Memory(settings.user_cache_size)
     notifications = Notifications(
-        database_url, "accounts", settings.user_cache_staleness, memory.hear, memory.forget
+        database,
+        database_url,
+        "accounts",
+        settings.user_cache_staleness,
+        memory.hear,
+        memory.forget,
     )
     identity = Identity(database, tokens, memory, notifications)
 

@@ -10,7 +10,7 @@ from aiohttp import web
 import sql
 from service.accounts.memory import Memory
 from service.accounts.tokens import AccessTokens, Claims
-from service.database.notifications import Notifications
+from service.database.notifications import Notifications, clock
 from service.database.pool import Database
 from service.http.errors import Unauthorized
 
@@ -64,7 +64,7 @@ class Identity:
         if claims is None or claims.expires_at <= now:
             claims = self._tokens.verify(token)
             memory.remember_claims(token, claims)
-        if time.monotonic() < self._notifications.trusted_until:
+        if clock() < self._notifications.trusted_until:
             user = memory.users.get(claims.session_id)
             if (
                 user is not None

@@ -1,8 +1,12 @@
 """Hears what other processes changed (LISTEN), and knows for how long its hearing can be trusted.
 
-A connection that fell silent looks like one on which nothing happens. So this one keeps sending
-itself notifications: PostgreSQL delivers them in the order of their commits, so whoever hears its
-own has heard everything that was committed before.
+A connection that fell silent looks like one on which nothing happens. So heartbeats are sent to it:
+PostgreSQL delivers notifications in the order of their commits, so whoever hears its own heartbeat
+has heard everything that was committed before.
+
+They are sent through the pool, where changes are made, and not on the listening connection itself:
+that one would also hear itself behind a pooler that drops what others tell, or on a server that is
+no longer the one that takes the changes.
 """
 
 import asyncio
@@ -16,12 +20,32 @@ from typing import Any
 import asyncpg
 from aiohttp import web
 
-from service.database.pool import CONNECT_TIMEOUT, UNREACHABLE, url_for_asyncpg
+import sql
+from service.database.pool import (
+    CONNECT_TIMEOUT,
+    UNREACHABLE,
+    Database,
+    DatabaseUnavailable,
+    url_for_asyncpg,
+)
 
 logger = logging.getLogger(__name__)
 
 BEATS = 4  # Heartbeats within the time that hearing is trusted for.
 PAUSE = 0.2  # Seconds before a lost connection is made again.
+
+# A machine that was suspended must not believe what it remembers: where the system has it, this
+# clock goes on while the machine sleeps.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def clock() -> float:
+    """The clock of ``trusted_until``, in seconds."""
+    return time.clock_gettime(_CLOCK)
+
+
+class NotHeard(Exception):
+    """A heartbeat was not sent to the server that listens, or did not come back."""
 
 
 class Notifications:
@@ -33,31 +57,38 @@ class Notifications:
 
     def __init__(
         self,
+        database: Database,
         url: str,
         channel: str,
         staleness: float,
         hear: Callable[[str], None],
         forget: Callable[[], None],
     ) -> None:
-        """``staleness`` is for how many seconds after a heartbeat was sent it counts."""
+        """``staleness`` is for how many seconds after a heartbeat was sent it counts.
+
+        ``database`` is where changes are made, ``url`` where it is listened.
+        """
+        self._database = database
         self._url = url
         self._channel = channel
         self._staleness = staleness
         self._hear = hear
         self._forget = forget
-        self.own_channel = f"heartbeat_{secrets.token_hex(8)}"
+        identity = secrets.token_hex(8)
+        self.own_channel = f"heartbeat_{identity}"
+        self.application_name = f"listener_{identity}"
         self._beat: asyncio.Future[None] | None = None
         self._waiting: list[asyncio.Future[None]] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._is_lost = False  # And somebody was told.
         self.trusted_until = 0.0
-        """On the clock of ``time.monotonic``: until then, all that was committed before the last
-        heartbeat has been heard."""
+        """On ``clock``: until then, all that was committed before the last heartbeat has been
+        heard."""
 
     def is_trusted(self) -> bool:
         """Whether what was heard is complete, up to the moment of a recent heartbeat."""
-        return time.monotonic() < self.trusted_until
+        return clock() < self.trusted_until
 
     def start(self) -> None:
         """Begin to listen, and listen again whenever the connection is lost."""
@@ -82,9 +113,17 @@ class Notifications:
         while True:
             try:
                 await self._listen()
-            except (*UNREACHABLE, asyncio.IncompleteReadError) as error:
+            except (
+                *UNREACHABLE,
+                asyncio.IncompleteReadError,
+                DatabaseUnavailable,
+                NotHeard,
+            ) as error:
                 if not self._is_lost:
                     logger.warning("listening was lost, every request asks: %s", error)
+                self._is_lost = True
+            except Exception:
+                logger.exception("listening failed, every request asks")
                 self._is_lost = True
             finally:
                 self.trusted_until = 0.0
@@ -96,16 +135,15 @@ class Notifications:
         connection = await asyncpg.connect(
             url_for_asyncpg(self._url),
             timeout=CONNECT_TIMEOUT,
-            server_settings={"application_name": self.own_channel},
+            server_settings={"application_name": self.application_name},
         )
         try:
             connection.add_termination_listener(lambda _: self._lose())
-            await connection.add_listener(self._channel, self._on_notification)
-            await connection.add_listener(self.own_channel, self._on_beat)
-            # What was asked before this moment may be old, and nobody would tell.
-            self._forget()
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await connection.add_listener(self._channel, self._on_notification)
+                await connection.add_listener(self.own_channel, self._on_beat)
             while True:
-                await self._send_beat(connection)
+                await self._send_beat()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._staleness / BEATS):
                         await self._wake.wait()
@@ -113,14 +151,19 @@ class Notifications:
         finally:
             connection.terminate()
 
-    async def _send_beat(self, connection: asyncpg.Connection) -> None:
+    async def _send_beat(self) -> None:
         waiting, self._waiting = self._waiting, []
-        sent = time.monotonic()
+        sent = clock()
         self._beat = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(self._staleness):
-                await connection.execute("select pg_notify($1, '')", self.own_channel)
+                if not await sql.notifications.send_beat(self._database, channel=self.own_channel):
+                    raise NotHeard("the database only reads")
                 await self._beat
+            if not self.is_trusted():
+                # What was asked before this moment may be old, and nobody would tell; and who
+                # changed something while nothing was believed did not wait for the news of it.
+                self._forget()
             self.trusted_until = sent + self._staleness
             if self._is_lost:
                 logger.info("listening again")
@@ -140,7 +183,7 @@ class Notifications:
         self.trusted_until = 0.0
         self._forget()
         if self._beat is not None and not self._beat.done():
-            self._beat.set_exception(ConnectionResetError("the listening connection ended"))
+            self._beat.set_exception(NotHeard("the listening connection ended"))
             self._beat.exception()  # Seen: where the statement failed too, nobody awaits it.
         self._wake.set()
 

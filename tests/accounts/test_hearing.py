@@ -2,17 +2,19 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import asyncpg
 import pytest
 
-from service.database.notifications import NOTIFICATIONS, Notifications
+from service.accounts.identity import MEMORY
+from service.database import notifications as notifications_module
+from service.database.notifications import NOTIFICATIONS, Notifications, clock
+from service.database.pool import Database
 from tests.conftest import Client, Device, MakeClient
 from tests.network import Network
 
-LISTENER = b"heartbeat_"
+LISTENER = b"listener_"
 
 
 @pytest.fixture
@@ -76,7 +78,7 @@ async def test_belief_counts_from_the_sending_of_a_heartbeat(
     notifications = client.http.app[NOTIFICATIONS]
     network.hold(LISTENER)
     await network.held.wait()
-    before, freed = notifications.trusted_until, time.monotonic()
+    before, freed = notifications.trusted_until, clock()
     network.free()
     while notifications.trusted_until == before:
         await asyncio.sleep(0)
@@ -113,7 +115,7 @@ async def test_each_loss_and_each_recovery_is_logged_once(
     for _ in range(2):
         await db.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1",
-            notifications.own_channel,
+            notifications.application_name,
         )
         while notifications.is_trusted():
             await asyncio.sleep(0)
@@ -121,3 +123,115 @@ async def test_each_loss_and_each_recovery_is_logged_once(
     told = [r.getMessage() for r in caplog.records if "listening" in r.getMessage()]
     lost = "listening was lost, every request asks"
     assert [line.partition(":")[0] for line in told] == [lost, "listening again"] * 2
+
+
+async def test_who_waits_is_not_content_with_a_heartbeat_already_under_way(
+    client: Client, network: Network
+) -> None:
+    """It was sent before the change that is waited for."""
+    notifications = client.http.app[NOTIFICATIONS]
+    network.hold(LISTENER)
+    await network.held.wait()
+    asked = clock()
+    waiting = asyncio.create_task(notifications.catch_up())
+    await asyncio.sleep(0)
+    network.free()
+    await waiting
+    assert notifications.trusted_until >= asked + 1
+
+
+async def test_a_late_heartbeat_brings_no_old_memory_back(client: Client, network: Network) -> None:
+    """Who changes something while nothing is believed does not wait for the news of it."""
+    notifications, memory = client.http.app[NOTIFICATIONS], client.http.app[MEMORY]
+    device = await client.open_account("alice")
+    assert await client.lives(device.access)
+    network.hold(LISTENER)
+    await network.held.wait()
+    notifications.trusted_until = 0.0
+    assert memory.users
+    network.free()
+    await trusted(notifications)
+    assert not memory.users
+
+
+@pytest.fixture
+async def elsewhere(new_database: Callable[[], str]) -> AsyncIterator[Database]:
+    """Another database than the one that is listened to."""
+    database = Database(new_database(), 2)
+    await database.open()
+    yield database
+    await database.close()
+
+
+async def not_heard(database: Database, url: str, caplog: pytest.LogCaptureFixture) -> bool:
+    """Listen at ``url`` for what ``database`` tells; whether that was given up, never believed."""
+    notifications = Notifications(database, url, "accounts", 0.3, lambda _: None, lambda: None)
+    notifications.start()
+    async with asyncio.timeout(20):
+        while "listening was lost, every request asks" not in caplog.text:
+            assert not notifications.is_trusted()
+            await asyncio.sleep(0)
+    await notifications.stop()
+    return True
+
+
+async def test_who_listens_where_nothing_is_changed_is_not_believed(
+    elsewhere: Database, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a failover that left the old server running, or behind a pooler: a connection that only
+    hears itself."""
+    assert await not_heard(elsewhere, database_url, caplog)
+
+
+async def test_a_server_that_only_reads_is_not_believed(
+    elsewhere: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with elsewhere.transaction() as connection:
+        name = await connection.fetchval("select current_database()")
+        await connection.execute(f"alter database {name} set default_transaction_read_only = on")
+    reading = Database(elsewhere._url, 2)
+    await reading.open()
+    assert await not_heard(reading, elsewhere._url, caplog)
+    await reading.close()
+
+
+async def test_a_silence_at_the_first_word_is_given_up(
+    make_client: MakeClient, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Packets dropped between the connection and its LISTEN."""
+    monkeypatch.setattr(notifications_module, "CONNECT_TIMEOUT", 0.5)
+    connect, cut_off = asyncpg.connect, asyncio.Event()
+
+    async def connect_and_be_cut_off(*arguments: object, **options: object) -> object:
+        connection = await connect(*arguments, **options)
+        network.hold(LISTENER)
+        monkeypatch.setattr(asyncpg, "connect", connect)
+        cut_off.set()
+        return connection
+
+    monkeypatch.setattr(asyncpg, "connect", connect_and_be_cut_off)
+    client = await make_client(network.url, user_cache_size=100)
+    await cut_off.wait()
+    await network.held.wait()
+    opened = network.connections
+    async with asyncio.timeout(20):
+        while network.connections == opened:
+            await asyncio.sleep(0)
+    network.free()
+    await trusted(client.http.app[NOTIFICATIONS])
+
+
+async def test_a_fault_while_listening_is_logged_and_listening_goes_on(
+    client: Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notifications = client.http.app[NOTIFICATIONS]
+    send_beat = notifications._send_beat
+
+    async def fail() -> None:
+        monkeypatch.setattr(notifications, "_send_beat", send_beat)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(notifications, "_send_beat", fail)
+    while "listening failed, every request asks" not in caplog.text:
+        await asyncio.sleep(0)
+    await trusted(notifications)

@@ -15,8 +15,9 @@ import pytest
 import sql
 from service.accounts.identity import MEMORY
 from service.database import pool
-from service.database.notifications import NOTIFICATIONS
+from service.database.notifications import NOTIFICATIONS, clock
 from service.database.pool import DATABASE
+from service.http.request_log import REQUEST_ID
 from tests.answers import assert_error
 from tests.conftest import SECRET, Answer, Client, MakeClient
 from tests.network import Network
@@ -63,7 +64,8 @@ def queries_of(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     run, names = database.run, []
 
     async def noting(query: sql.Query, arguments: list[Any]) -> Any:
-        names.append(query.name)
+        if REQUEST_ID.get() is not None:  # Jobs ask now and then, too.
+            names.append(query.name)
         return await run(query, arguments)
 
     monkeypatch.setattr(database, "run", noting)
@@ -132,6 +134,15 @@ async def test_an_end_counts_at_the_next_request_of_the_same_process(
     assert (answer.status, answer.body) == (401, REVOKED)
 
 
+async def test_an_eviction_in_one_process_counts_in_another(
+    pair: Pair, make_client: MakeClient
+) -> None:
+    limited = await make_client(session_limit=1)
+    assert (await limited.post("/api/users/login", LOGIN)).status == 200
+    answer = await pair.heard()
+    assert (answer.status, answer.body["code"]) == (401, "session_evicted")
+
+
 async def test_a_changed_profile_is_seen_by_another_process(pair: Pair) -> None:
     await pair.here.put("/api/user", {"user": {"bio": "new"}}, token=pair.token)
     assert (await pair.here.get("/api/user", token=pair.token)).body["user"]["bio"] == "new"
@@ -153,6 +164,65 @@ async def test_reads_that_race_changes_never_leave_an_old_answer(pair: Pair) -> 
 
     await asyncio.gather(write(), *(read() for _ in range(8)))
     assert (await pair.heard()).body["user"]["bio"] == "bio 59"
+
+
+@pytest.fixture
+def slow_answer(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], tuple[asyncio.Event, asyncio.Event]]:
+    """Holds up what the database answered to one process: told when it is there, waits to go on."""
+
+    def hold_up() -> tuple[asyncio.Event, asyncio.Event]:
+        database, there, go_on = pair.there.http.app[DATABASE], asyncio.Event(), asyncio.Event()
+        run = database.run
+
+        async def slowly(query: sql.Query, arguments: list[Any]) -> Any:
+            result = await run(query, arguments)
+            if query.name == "find_with_user":
+                there.set()
+                await go_on.wait()
+            return result
+
+        monkeypatch.setattr(database, "run", slowly)
+        return there, go_on
+
+    return hold_up
+
+
+async def test_an_answer_that_was_overtaken_by_news_is_not_remembered(
+    pair: Pair, slow_answer: Callable[[], tuple[asyncio.Event, asyncio.Event]]
+) -> None:
+    memory = pair.there.http.app[MEMORY]
+    memory.forget()
+    there, go_on = slow_answer()
+    request = asyncio.create_task(pair.there.get("/api/user", token=pair.token))
+    await there.wait()
+    await log_out(pair)
+    await pair.there.http.app[NOTIFICATIONS].catch_up()
+    go_on.set()
+    assert (await request).status == 200, "it was asked before the end"
+    assert not memory.users
+    assert (await pair.there.get("/api/user", token=pair.token)).status == 401
+
+
+async def test_an_answer_to_a_question_asked_unheard_is_not_remembered(
+    pair: Pair, slow_answer: Callable[[], tuple[asyncio.Event, asyncio.Event]]
+) -> None:
+    """What changed in between was told to nobody, though somebody listens when the answer comes."""
+    memory, notifications = pair.there.http.app[MEMORY], pair.there.http.app[NOTIFICATIONS]
+    memory.forget()
+    notifications.trusted_until = 0.0
+    there, go_on = slow_answer()
+    request = asyncio.create_task(pair.there.get("/api/user", token=pair.token))
+    await there.wait()
+    assert not notifications.is_trusted()
+    await trusted(pair.there)
+    # Without the mark that `forget` leaves on it, as if all had been forgotten before it was asked.
+    for load in memory._loads:
+        load.stale = False
+    go_on.set()
+    assert (await request).status == 200
+    assert not memory.users
 
 
 async def test_memory_is_bounded(make_client: MakeClient) -> None:
@@ -177,12 +247,9 @@ async def listener_pid(db: asyncpg.Connection) -> AsyncIterator[Callable[[Client
     stopped: list[int] = []
 
     async def find(client: Client) -> int:
-        channel = client.http.app[NOTIFICATIONS].own_channel
+        name = client.http.app[NOTIFICATIONS].application_name
         pid = await db.fetchval(
-            "select pid from pg_stat_activity where query like '%' || $1 || '%'"
-            " and pid <> pg_backend_pid() union all "
-            "select pid from pg_stat_activity where application_name = $1",
-            channel,
+            "select pid from pg_stat_activity where application_name = $1", name
         )
         stopped.append(pid)
         return int(pid)
@@ -208,6 +275,23 @@ async def test_a_cut_listening_connection_is_noticed_and_made_again(
     await trusted(pair.there)
 
 
+async def test_until_it_listens_again_every_request_asks(
+    pair: Pair,
+    db: asyncpg.Connection,
+    listener_pid: Callable[[Client], Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    notifications = pair.there.http.app[NOTIFICATIONS]
+    monkeypatch.setattr(notifications, "_url", "postgresql://127.0.0.1:1/nowhere")
+    await db.execute("select pg_terminate_backend($1)", await listener_pid(pair.there))
+    while notifications.is_trusted():
+        await asyncio.sleep(0)
+    names = queries_of(pair.there, monkeypatch)
+    for _ in range(3):
+        assert (await pair.there.get("/api/user", token=pair.token)).status == 200
+    assert names == ["find_with_user"] * 3
+
+
 async def test_a_silent_listening_connection_is_not_trusted_for_long(
     make_client: MakeClient, listener_pid: Callable[[Client], Any]
 ) -> None:
@@ -231,7 +315,7 @@ async def network(database_url: str) -> AsyncIterator[Network]:
 
 
 @pytest.mark.parametrize(
-    "what", [b"heartbeat_", b""], ids=["of the listener", "of every connection"]
+    "what", [b"listener_", b""], ids=["of the listener", "of every connection"]
 )
 async def test_dropped_packets_are_found_out_within_the_bound(
     make_client: MakeClient, network: Network, monkeypatch: pytest.MonkeyPatch, what: bytes
@@ -248,7 +332,7 @@ async def test_dropped_packets_are_found_out_within_the_bound(
     assert (await there.get("/api/user", token=token)).status == 200
     notifications = there.http.app[NOTIFICATIONS]
     network.hold(what)
-    dropped = time.monotonic()
+    dropped = clock()
     await here.post("/api/auth/logout", token=token)
     while notifications.is_trusted():
         assert notifications.trusted_until <= dropped + 1

@@ -5,6 +5,7 @@ first never goes out of date, the second is emptied by notifications, entry by e
 one may have been missed.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,15 +34,16 @@ class Memory:
         self._size = size
         self._loads: set[Load] = set()
         self._sessions: dict[UUID, set[UUID]] = {}  # The remembered sessions of each user.
-        self.users: dict[UUID, User] = {}  # By the session.
-        self.claims: dict[str, Claims] = {}  # By the token.
+        # Ordered ones: of a plain one the oldest entry is found by a walk over those that went.
+        self.users: OrderedDict[UUID, User] = OrderedDict()  # By the session.
+        self.claims: OrderedDict[str, Claims] = OrderedDict()  # By the token.
 
     def remember_claims(self, token: str, claims: Claims) -> None:
         """Keep what a token with a good signature says."""
         if not self._size:
             return
         if len(self.claims) >= self._size:
-            del self.claims[next(iter(self.claims))]
+            self.claims.popitem(last=False)
         self.claims[token] = claims
 
     @contextmanager

@@ -83,7 +83,7 @@ class Settings:
     """Most open sessions of one user; 0 is no limit."""
 
     session_limit_policy: str = _setting(kind.one_of("evict-oldest", "deny"), "evict-oldest")
-    """What a login over the limit does: end the session unused for longest, or fail with 403."""
+    """What a login over the limit does: end the one not refreshed for longest, or fail with 403."""
 
     event_ttl: int = _setting(kind.whole_number(1, 315_360_000), 7_776_000)
     """Seconds that the security log goes back."""
@@ -112,7 +112,7 @@ class Settings:
     """Least seconds between two mails that tell an owner of refused logins; 0 sends none."""
 
     registration_limit: Limit = _setting(parse_limit, Limit(10_000, 3600))
-    """Registrations from one address."""
+    """Registrations, and changes of name or email, from one address."""
 
     refresh_limit: Limit = _setting(parse_limit, Limit(100_000, 3600))
     """Refreshed sessions from one address."""

@@ -1,7 +1,8 @@
 """The clean-up: rows that nobody needs any more, taken away a batch at a time.
 
 What has ended or expired is kept for as long as an access token may live, so that the answer to
-one can say why it is refused. After that it tells nobody anything.
+one can say why it is refused. After that it tells nobody anything. A refresh token goes with its
+session and not before: an old one that is shown again gives a thief away.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from service.settings import Settings
 logger = logging.getLogger(__name__)
 
 INTERVAL = 300.0  # Seconds between two runs of one process.
+NOBODYS_EVENTS = 86_400  # Seconds that failed sign-ins to addresses that nobody has are kept.
 BATCH = 1000  # Rows of one transaction: it holds its locks for some milliseconds.
 LOCK = 0x636C65616E7570  # "cleanup": the advisory lock of the process whose turn it is.
 
@@ -32,8 +34,8 @@ async def clean_up(database: Database, settings: Settings) -> int:
     old = {"kept": settings.event_ttl, "batch": BATCH}
     for delete, arguments in (
         (sql.cleanup.delete_sessions, dead),
-        (sql.cleanup.delete_refresh_tokens, dead),
         (sql.cleanup.delete_events, old),
+        (sql.cleanup.delete_events_of_nobody, {"kept": NOBODYS_EVENTS, "batch": BATCH}),
         (sql.throttle.delete_expired, {"limit": BATCH}),
         (
             sql.throttle.delete_forgotten_addresses,

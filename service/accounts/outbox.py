@@ -24,6 +24,10 @@ LIFETIME = 4 * 86_400  # RFC 5321, section 4.5.4.1: give up after four or five d
 LAST_MAIL = 5.0  # Seconds that the mail in hand gets when the service ends.
 
 
+NOBODY = ""
+"""The recipient of a mail that is not sent: writing it takes as long as one to somebody."""
+
+
 async def write_mail(connection: sql.Connection, mail: Mail) -> None:
     """Have ``mail`` sent once the transaction of ``connection`` is committed."""
     await sql.outbox.write(

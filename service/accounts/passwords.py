@@ -6,9 +6,11 @@ event loop quick while a storm of logins is worked off.
 
 import asyncio
 import contextlib
+import math
 import os
 import secrets
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -30,6 +32,7 @@ class PasswordHasher:
     def __init__(self, cost: int, threads: int, queue_size: int) -> None:
         """``cost`` is bcrypt's work factor: the logarithm to base 2 of its rounds."""
         self._cost = cost
+        self._costliest = cost
         self._most = threads + queue_size
         self._under_way = 0
         self._threads = ThreadPoolExecutor(threads, "password", initializer=_give_way)
@@ -46,16 +49,26 @@ class PasswordHasher:
         hashed = await self._run(lambda: bcrypt.hashpw(password.encode(), salt))
         return hashed.decode()
 
-    async def verify(self, password: str, hashed: str | None) -> bool:
+    async def verify(
+        self, password: str, hashed: str | None, begin_until: float = math.inf
+    ) -> bool:
         """Whether ``password`` is the one that ``hashed`` was made of.
 
         ``None`` (no such user) and a password longer than any could be cost the same work. Raises
-        ``Unavailable`` when too busy.
+        ``Unavailable`` when too busy to begin until ``begin_until``, on ``time.monotonic``'s clock.
         """
         given = password.encode()
         possible = hashed is not None and len(given) <= LONGEST_PASSWORD
         against = hashed.encode() if hashed is not None else self._decoy
-        matches = await self._run(lambda: self._check(given[:LONGEST_PASSWORD], against))
+
+        def look() -> bool | None:
+            if time.monotonic() > begin_until:
+                return None
+            return self._check(given[:LONGEST_PASSWORD], against)
+
+        matches = await self._run(look)
+        if matches is None:
+            raise too_busy()
         return matches and possible
 
     def is_outdated(self, hashed: str) -> bool:
@@ -64,19 +77,22 @@ class PasswordHasher:
 
     def _check(self, password: bytes, hashed: bytes) -> bool:
         try:
-            if bcrypt.checkpw(password, hashed):
-                return True
-            # Whose hash is still of a lower cost must not be told from who does not exist: a
-            # refusal takes 2**cost rounds, whatever was spent already.
-            for cost in range(int(hashed[4:6]), self._cost):
-                bcrypt.hashpw(password, bcrypt.gensalt(cost))
+            matches = bcrypt.checkpw(password, hashed)
         except ValueError:  # A hash in the database that is not bcrypt's: nobody's password.
-            pass
-        return False
+            matches, hashed = False, self._decoy
+            bcrypt.checkpw(password, hashed)
+        # Whose hash is of another cost must not be told from who does not exist: a refusal takes as
+        # many rounds as the costliest hash met so far, whatever was spent already.
+        spent = int(hashed[4:6])
+        self._costliest = max(self._costliest, spent)
+        if not matches:
+            for cost in range(spent, self._costliest):
+                bcrypt.hashpw(password, bcrypt.gensalt(cost))
+        return matches
 
     async def _run(self, job: Callable[[], _Result]) -> _Result:
         if self._under_way >= self._most:
-            raise Unavailable("server", "is too busy", code="passwords_busy", retry_after=5)
+            raise too_busy()
         self._under_way += 1
         future = self._threads.submit(job)
         # Counted until the thread is done with it, also when the asker has gone.
@@ -86,6 +102,11 @@ class PasswordHasher:
 
     def _done(self) -> None:
         self._under_way -= 1
+
+
+def too_busy() -> Unavailable:
+    """The refusal of what would have to wait for a hash too long."""
+    return Unavailable("server", "is too busy", code="passwords_busy", retry_after=5)
 
 
 def usable_cores() -> int:

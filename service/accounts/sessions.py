@@ -15,6 +15,7 @@ from service.accounts.events import origin
 from service.accounts.identity import User, revoked_token
 from service.accounts.opaque_tokens import new_token
 from service.database.pool import DATABASE
+from service.http.client_address import address_key, client_address
 from service.http.errors import SETTINGS, ApiError, NotFound
 from service.http.responses import json_response, timestamp
 from service.http.routes import RouteTableDef
@@ -76,26 +77,27 @@ async def open_session(
     connection: sql.Connection,
     *,
     user_id: UUID,
-    password_hash: str,
+    password_version: int,
     kind: str,
 ) -> NewSession:
     """Open a session in the transaction of ``connection`` and log it as an event of ``kind``.
 
-    Raises ``PasswordChanged`` when ``password_hash``, the one that was verified, is no longer the
-    user's, and ``SessionLimitReached`` under the policy ``deny``.
+    Raises ``PasswordChanged`` when ``password_version``, of the password that was verified, is no
+    longer the user's, and ``SessionLimitReached`` under the policy ``deny``.
     """
     settings = request.app[SETTINGS]
     if settings.session_limit:
-        await _make_room(request, connection, user_id, password_hash)
+        await _make_room(request, connection, user_id, password_version)
     token = new_token()
     row = await sql.sessions.open(
         connection,
         user_id=user_id,
-        password_hash=password_hash,
+        password_version=password_version,
         ttl=settings.session_ttl,
         digest=token.digest,
         refresh_token_ttl=settings.refresh_token_ttl,
         kind=kind,
+        address_key=address_key(client_address(request)),
         **origin(request),
     )
     if row is None:
@@ -104,12 +106,12 @@ async def open_session(
 
 
 async def _make_room(
-    request: web.Request, connection: sql.Connection, user_id: UUID, password_hash: str
+    request: web.Request, connection: sql.Connection, user_id: UUID, password_version: int
 ) -> None:
     """See to it that one more session is within the limit, also when logins come at once."""
     settings = request.app[SETTINGS]
     # Looked at first: an old password must neither evict a device nor learn that it would.
-    if await sql.sessions.lock_owner(connection, user_id=user_id) != password_hash:
+    if await sql.sessions.lock_owner(connection, user_id=user_id) != password_version:
         raise PasswordChanged
     if settings.session_limit_policy == "deny":
         count = await sql.sessions.count_open(connection, user_id=user_id)
@@ -119,6 +121,17 @@ async def _make_room(
         await sql.sessions.evict_oldest(
             connection, user_id=user_id, keep=settings.session_limit - 1, **origin(request)
         )
+
+
+async def refuse_ended(connection: sql.Connection, user: User) -> None:
+    """Look at the session of ``user`` again, whose row the transaction holds.
+
+    Of two requests that end each other's session at once the second must not win. Raises
+    ``Unauthorized``.
+    """
+    session = await sql.sessions.find_state(connection, id=user.session_id)
+    if session is None or session["end_reason"] is not None or session["expired"]:
+        raise revoked_token(session["end_reason"] if session is not None else None)
 
 
 @routes.post("/api/auth/logout", answers={204: None})
@@ -139,7 +152,9 @@ async def logout(request: web.Request) -> web.StreamResponse:
 async def list_sessions(request: web.Request) -> web.StreamResponse:
     """The user's open sessions, newest first, at most 1,000."""
     user: User = request["user"]
-    rows = await sql.sessions.list_open(request.app[DATABASE], user_id=user.id)
+    rows = await sql.sessions.list_open(
+        request.app[DATABASE], user_id=user.id, current_id=user.session_id
+    )
     return json_response({"sessions": [_session(row, user) for row in rows]})
 
 
@@ -169,8 +184,7 @@ async def end_others(request: web.Request) -> web.StreamResponse:
     user: User = request["user"]
     async with request.app[DATABASE].transaction() as connection:
         await sql.sessions.lock_owner(connection, user_id=user.id)
-        if not await sql.sessions.is_open(connection, id=user.session_id):
-            raise revoked_token()
+        await refuse_ended(connection, user)
         await sql.sessions.end_others(
             connection,
             user_id=user.id,

@@ -15,78 +15,89 @@ around the end of one; in return a count is exact, and "again in 200 seconds" is
 import asyncio
 import contextlib
 import hashlib
+import time
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 from weakref import WeakValueDictionary
 
 from aiohttp import web
 
 import sql
+from service.accounts.passwords import too_busy
 from service.database.pool import Database, DatabaseUnavailable
 from service.http.client_address import address_key
-from service.http.errors import TooManyAttempts, Unavailable
+from service.http.errors import TooManyAttempts
 from service.limits import Limit
 from service.settings import Settings
 
-PATIENCE = 10.0  # Seconds to wait for the outcome of attempts under way.
+PATIENCE = 30.0  # Seconds to wait for the outcome of attempts under way.
 PAUSE = 0.05  # Seconds between two looks at it.
+LEASE = 120.0  # Seconds that an attempt counts as under way, as throttle_reserve has it.
+LONGEST_LOOK = 20.0  # Seconds of these that the hash itself may take, on a busy machine.
 
 
 class Attempt:
-    """A login that was let in. Call ``fail`` or ``succeed`` once the password was looked at."""
+    """A login that was let in. Use ``fail`` or ``succeed`` once the password was looked at.
+
+    ``look_until``, on the clock of ``time.monotonic``, is until when that may begin: what is let in
+    does not count as under way for ever, and would give free guesses later.
+    """
 
     def __init__(self, database: Database, keys: "LoginKeys", windows: dict[bytes, datetime]):
         self._database = database
         self._keys = keys
-        self._windows = windows
-        self.settled = False
+        self._reserved = {"keys": list(windows), "windows": list(windows.values())}
+        self._is_failure = False
+        self._is_settled = not windows
+        self.look_until = time.monotonic() + LEASE - LONGEST_LOOK
 
-    async def fail(self, connection: sql.Connection) -> bool:
-        """The password was wrong. Returns whether this failure met a limit of the account.
+    @contextlib.asynccontextmanager
+    async def fail(self) -> AsyncIterator[tuple[sql.Connection, bool]]:
+        """The password was wrong: counts that, in a transaction with whatever tells of it.
 
-        That is true once in a window: for the failure after which every attempt is refused. Counted
-        in the transaction of ``connection``, with whatever tells of it.
+        Gives the transaction's connection, and whether this failure met a limit of the account.
+        That is true once in a window: for the failure after which every attempt is refused.
         """
-        return any(
-            row["counted"] == self._keys.limits[row["key"]].most
-            for row in await self._settle(connection, failures=1)
-            if row["key"] in (self._keys.pair, self._keys.account)
-        )
+        # From here on it is a failure, whatever becomes of the transaction.
+        self._is_failure = True
+        async with self._database.transaction() as connection:
+            yield connection, await self._count(connection)
+        self._is_settled = True
 
-    async def succeed(self, user_id: UUID) -> None:
+    async def succeed(self) -> None:
         """The password was right: forgets this account's failures at this address.
 
         Those of the address and of the account stay: a good login of one's own, and the owner's,
         give an attacker no further tries.
         """
-        self.settled = True
-        if self._keys.limits:
-            await sql.throttle.succeed(
-                self._database,
-                keys=list(self._windows),
-                windows=list(self._windows.values()),
-                pair_key=self._keys.pair,
-                user_id=user_id,
-                address_key=self._keys.address_key,
-            )
+        if not self._is_settled:
+            self._is_settled = True
+            await sql.throttle.succeed(self._database, pair_key=self._keys.pair, **self._reserved)
 
-    async def give_back(self) -> None:
-        """The password was not looked at: it is as if the attempt had not been made."""
-        # What cannot be given back now lapses with its window.
+    async def end(self) -> None:
+        """Settle what was neither counted nor taken back.
+
+        A password that was not looked at (no free worker, a lost database) is as if it had not been
+        tried; a wrong one is a failure, also when the news of it could not be kept.
+        """
+        if self._is_settled:
+            return
+        # What cannot be settled now lapses with its lease.
         with contextlib.suppress(DatabaseUnavailable):
-            await self._settle(self._database, failures=0)
+            if self._is_failure:
+                await self._count(self._database)
+            else:
+                await sql.throttle.give_back(self._database, **self._reserved)
 
-    async def _settle(self, db: Database | sql.Connection, failures: int) -> Any:
-        self.settled = True
-        if not self._windows:
-            return []
-        return await sql.throttle.settle(
-            db,
-            keys=list(self._windows),
-            windows=list(self._windows.values()),
-            failures=failures,
+    async def _count(self, db: Database | sql.Connection) -> bool:
+        if not self._keys.limits:
+            return False
+        rows = await sql.throttle.fail(db, **self._reserved)
+        return any(
+            row["counted"] == self._keys.limits[row["key"]].most
+            for row in rows
+            if row["key"] in (self._keys.pair, self._keys.account)
         )
 
 
@@ -120,20 +131,22 @@ class Throttle:
     async def attempt(self, email_key: str, client_address: str) -> AsyncIterator[Attempt]:
         """Let a login in, or refuse it before its password costs anything.
 
-        An attempt that ends without ``fail`` or ``succeed`` (no free worker, a lost database) is
-        given back. Raises ``TooManyAttempts`` past a limit, ``Unavailable`` when the outcome of
-        those under way does not come, and ``DatabaseUnavailable``.
+        An attempt that ends without ``fail`` or ``succeed`` is given back. Raises
+        ``TooManyAttempts`` past a limit, ``Unavailable`` when the outcome of those under way does
+        not come, and ``DatabaseUnavailable``.
         """
         keys = LoginKeys(email_key, client_address, self._settings.login_limits)
         attempt = Attempt(self._database, keys, await self._reserve(keys))
         try:
             yield attempt
         finally:
-            if not attempt.settled:
-                await attempt.give_back()
+            await attempt.end()
 
     async def admit_registration(self, client_address: str) -> None:
-        """Count a registration. Raises ``TooManyAttempts`` past ``REGISTRATION_LIMIT``."""
+        """Count a registration, or a change of name or address, which tells as well what is taken.
+
+        Raises ``TooManyAttempts`` past ``REGISTRATION_LIMIT``.
+        """
         await self._admit("registration", client_address, self._settings.registration_limit)
 
     async def admit_refresh(self, client_address: str) -> None:
@@ -171,23 +184,32 @@ class Throttle:
 
     async def _wait(self, keys: LoginKeys, blocked: bytes) -> Any:
         """Try again until those under way have failed or made room."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + PATIENCE
-        line = self._lines.setdefault(blocked, asyncio.Lock())
-        try:
-            async with asyncio.timeout_at(deadline):
-                await line.acquire()
-        except TimeoutError:
-            raise _busy() from None
-        # No timeout from here on: one in the middle of a statement would leave what it counted.
-        try:
-            while not _is_admitted(rows := await self._try(keys)):
-                if loop.time() >= deadline:
-                    raise _busy()
-                await asyncio.sleep(PAUSE)
-            return rows
-        finally:
-            line.release()
+        deadline = asyncio.get_running_loop().time() + PATIENCE
+        while True:
+            line = self._lines.setdefault(blocked, asyncio.Lock())
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await line.acquire()
+            except TimeoutError:
+                raise too_busy() from None
+            try:
+                rows = await self._head_of_line(keys, blocked, deadline)
+            finally:
+                line.release()
+            if _is_admitted(rows):
+                return rows
+            blocked = rows[0]["key"]
+
+    async def _head_of_line(self, keys: LoginKeys, blocked: bytes, deadline: float) -> Any:
+        """Look until there is room under ``blocked``: who waits for another key holds up nobody."""
+        # No timeout here: one in the middle of a statement would leave what it counted.
+        while True:
+            rows = await self._try(keys)
+            if _is_admitted(rows) or blocked not in {row["key"] for row in rows}:
+                return rows
+            if asyncio.get_running_loop().time() >= deadline:
+                raise too_busy()
+            await asyncio.sleep(PAUSE)
 
     async def _try(self, keys: LoginKeys) -> Any:
         rows = await sql.throttle.reserve(
@@ -213,10 +235,6 @@ def digest(kind: str, *parts: str) -> bytes:
 
 def _is_admitted(rows: Any) -> bool:
     return all(row["admitted"] for row in rows)
-
-
-def _busy() -> Unavailable:
-    return Unavailable("server", "is too busy", code="passwords_busy", retry_after=5)
 
 
 THROTTLE = web.AppKey("throttle", Throttle)

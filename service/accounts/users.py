@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 from aiohttp import web
@@ -10,11 +11,16 @@ from aiohttp import web
 import sql
 from service.accounts import fields
 from service.accounts.events import origin, write_event
-from service.accounts.identity import User, revoked_token
+from service.accounts.identity import User
 from service.accounts.notices import lockout_notice
-from service.accounts.outbox import write_mail
+from service.accounts.outbox import NOBODY, write_mail
 from service.accounts.passwords import PASSWORDS
-from service.accounts.sessions import PasswordChanged, open_session
+from service.accounts.sessions import (
+    PasswordChanged,
+    SessionLimitReached,
+    open_session,
+    refuse_ended,
+)
 from service.accounts.throttle import THROTTLE
 from service.accounts.user_answers import CURRENT, SIGNED_IN, shown, signed_in
 from service.database.pool import DATABASE
@@ -27,8 +33,7 @@ from service.http.validation import read_body, required, something_to_change, wr
 
 routes = RouteTableDef(tag="Accounts")
 
-# A login begins anew when the password's hash changes under it: another login renews it, or the
-# password itself is another one now.
+# A login begins anew when the password was changed under it.
 LOGIN_TRIES = 3
 
 UNIQUE = {"users_username_key": "username", "users_email_key": "email"}
@@ -69,20 +74,16 @@ async def register(request: web.Request) -> web.StreamResponse:
                 password_hash=password_hash,
                 **keys,
             )
-            await sql.throttle.remember_address(
-                connection, user_id=row["id"], address_key=address_key(client_address(request))
-            )
             session = await open_session(
                 request,
                 connection,
                 user_id=row["id"],
-                password_hash=password_hash,
+                password_version=row["password_version"],
                 kind="registered",
             )
     except asyncpg.UniqueViolationError as violation:
         await _refuse_taken(request, keys)
         raise Conflict(UNIQUE[violation.constraint_name]) from None
-    assert session is not None, "the hash of a user just inserted is that user's"
     status = 201 if request.app[SETTINGS].realworld_strict else 200
     return signed_in(request, row, session, status=status)
 
@@ -104,43 +105,53 @@ async def login(request: web.Request) -> web.StreamResponse:
     """Sign in: 200 with the user; 401 or 429 in the same words and time for every other pair."""
     given = (await read_body(request))["user"]
     for _ in range(LOGIN_TRIES):
-        row, password_hash = await _verified(request, given)
-        with contextlib.suppress(PasswordChanged):
+        row = await _verified(request, given)
+        try:
             async with request.app[DATABASE].transaction() as connection:
                 session = await open_session(
                     request,
                     connection,
                     user_id=row["id"],
-                    password_hash=password_hash,
+                    password_version=row["password_version"],
                     kind="signed_in",
                 )
             return signed_in(request, row, session)
+        except PasswordChanged:
+            continue
+        except SessionLimitReached:
+            # Somebody knows the password: the owner is told, though nothing came of it.
+            await write_event(request, request.app[DATABASE], "sign_in_denied", user_id=row["id"])
+            raise
     raise _wrong_credentials()
 
 
-async def _verified(request: web.Request, given: Mapping[str, str]) -> tuple[Any, str]:
-    """The user with this address and password, and the hash that is now kept of it.
+async def _verified(
+    request: web.Request, given: Mapping[str, str], session_id: UUID | None = None
+) -> Any:
+    """The user with this address and password.
 
-    Raises ``Unauthorized``, and notes a failure in the log of the account, if there is one.
+    Raises ``Unauthorized``, and notes a failure in the log of the account, if there is one;
+    ``session_id`` is the session in which it was tried.
     """
     database, passwords = request.app[DATABASE], request.app[PASSWORDS]
     email_key = fields.email_key(given["email"])
     async with request.app[THROTTLE].attempt(email_key, client_address(request)) as attempt:
         row = await sql.users.find_by_email(database, email_key=email_key)
         old_hash = row["password_hash"] if row is not None else None
-        if not await passwords.verify(given["password"], old_hash) or row is None:
+        matches = await passwords.verify(given["password"], old_hash, attempt.look_until)
+        if not matches or row is None:
             # Also for an address that nobody has: it would take less time than a wrong password.
-            user_id = row["id"] if row is not None else None
-            async with database.transaction() as connection:
-                await write_event(request, connection, "sign_in_failed", user_id=user_id)
-                if await attempt.fail(connection):
-                    await write_event(request, connection, "throttled", user_id=user_id)
+            where = {"user_id": row["id"] if row is not None else None, "session_id": session_id}
+            async with attempt.fail() as (connection, is_locked_out):
+                await write_event(request, connection, "sign_in_failed", **where)
+                if is_locked_out:
+                    await write_event(request, connection, "throttled", **where)
                     await _tell_of_lockout(request, connection, email_key, row)
             raise _wrong_credentials()
-        await attempt.succeed(row["id"])
+        await attempt.succeed()
     if passwords.is_outdated(row["password_hash"]):
-        return row, await _renew_hash(request, row, given["password"])
-    return row, row["password_hash"]
+        await _renew_hash(request, row, given["password"])
+    return row
 
 
 async def _tell_of_lockout(
@@ -149,9 +160,10 @@ async def _tell_of_lockout(
     """Have the owner told by mail; ``row`` is the user, if anybody has that address."""
     settings, throttle = request.app[SETTINGS], request.app[THROTTLE]
     # Asked also for an address that nobody has: it must not take less time.
-    if await throttle.admits_lockout_mail(connection, email_key) and row is not None:
+    if await throttle.admits_lockout_mail(connection, email_key):
         longest_wait = max(limit.seconds for limit in settings.login_limits)
-        mail = lockout_notice(row["email"], client_address(request), longest_wait)
+        recipient = row["email"] if row is not None else NOBODY
+        mail = lockout_notice(recipient, client_address(request), longest_wait)
         await write_mail(connection, mail)
 
 
@@ -174,7 +186,7 @@ UPDATE = wrapped(
 )
 
 
-@routes.put("/api/user", body=UPDATE, answers={200: CURRENT}, errors=(409,))
+@routes.put("/api/user", body=UPDATE, answers={200: CURRENT}, errors=(409, 429))
 async def update(request: web.Request) -> web.StreamResponse:
     """Change the fields that are given: 200 with the user, 409 when a value is taken."""
     given = (await read_body(request))["user"]
@@ -183,6 +195,8 @@ async def update(request: web.Request) -> web.StreamResponse:
         f"{name}_key": fields.key_of(given[name]) if name in given else None
         for name in ("username", "email")
     }
+    if any(keys.values()):
+        await request.app[THROTTLE].admit_registration(client_address(request))
     await _refuse_taken(request, keys, except_id=user.id)
     password_hash = None
     if "password" in given:
@@ -218,22 +232,21 @@ async def _follow_update(
     asked for by a session that the first has ended: it must not win.
     """
     user: User = request["user"]
-    if row is None or not await sql.sessions.is_open(connection, id=user.session_id):
-        raise revoked_token()
+    await refuse_ended(connection, user)
     here = {"user_id": user.id, "session_id": user.session_id}
-    if row["email"] != user.email:
+    if row["email_changed"]:
         await write_event(request, connection, "email_changed", **here)
     if password_changed:
         await write_event(request, connection, "password_changed", **here)
-        await sql.throttle.forget_other_addresses(
-            connection, user_id=user.id, address_key=address_key(client_address(request))
-        )
         await sql.sessions.end_others(
             connection,
             user_id=user.id,
             except_id=user.session_id,
             reason="password_changed",
             **origin(request),
+        )
+        await sql.throttle.know_only(
+            connection, user_id=user.id, address_key=address_key(client_address(request))
         )
 
 
@@ -245,12 +258,14 @@ async def delete(request: web.Request) -> web.StreamResponse:
     """Delete the account, after its password: 204; 401 or 429 as at a login."""
     given, user = (await read_body(request))["user"], request["user"]
     # A stolen token must not be a place to guess the password in: it counts as at a login.
-    row, password_hash = await _verified(request, {**given, "email": user.email})
+    row = await _verified(request, {**given, "email": user.email}, user.session_id)
     if row["id"] != user.id:  # The address changed hands while this was under way.
         raise _wrong_credentials()
     async with request.app[DATABASE].transaction() as connection:
-        if await sql.users.delete(connection, id=user.id, password_hash=password_hash) is None:
+        if await sql.sessions.lock_owner(connection, user_id=user.id) != row["password_version"]:
             raise _wrong_credentials()
+        await refuse_ended(connection, user)
+        await sql.users.delete(connection, id=user.id)
         await write_event(
             request,
             connection,
@@ -261,17 +276,14 @@ async def delete(request: web.Request) -> web.StreamResponse:
     return web.Response(status=204)
 
 
-async def _renew_hash(request: web.Request, row: Any, password: str) -> str:
-    """Hash ``password`` at today's cost; the hash that is the user's from now on."""
+async def _renew_hash(request: web.Request, row: Any, password: str) -> None:
+    """Keep a hash of ``password`` at today's cost."""
     # A full queue is no reason to refuse the right password: the next login tries again.
-    old_hash: str = row["password_hash"]
     with contextlib.suppress(Unavailable):
         new_hash = await request.app[PASSWORDS].hash(password)
-        renewed: str | None = await sql.users.renew_password_hash(
-            request.app[DATABASE], id=row["id"], old_hash=old_hash, new_hash=new_hash
+        await sql.users.renew_password_hash(
+            request.app[DATABASE], id=row["id"], old_hash=row["password_hash"], new_hash=new_hash
         )
-        return renewed or old_hash
-    return old_hash
 
 
 async def _refuse_taken(

@@ -10,6 +10,8 @@ from service.http.errors import SETTINGS
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 # Some proxies write the client's port too: 192.0.2.1:1234, [2001:db8::1]:1234.
+_TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052, section 2.1.
+
 _WITH_PORT = re.compile(r"(?:\[(?P<bracketed>[^\]]*)\]|(?P<plain>[0-9.]+))(?::[0-9]{1,5})?")
 
 
@@ -44,12 +46,19 @@ def address_key(address: str) -> str:
 
 
 def _parse(text: str) -> Address | None:
-    """The address in ``text``, without port, brackets and scope; a mapped one as IPv4."""
+    """The address in ``text``, without port, brackets and scope.
+
+    An IPv4 address inside an IPv6 one, mapped or translated (NAT64), is that IPv4 address: else all
+    of IPv4 would be one network of 64 bits.
+    """
     if match := _WITH_PORT.fullmatch(text):
         text = match["bracketed"] or match["plain"] or ""
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
         return None
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address
+    if isinstance(address, ipaddress.IPv6Address):
+        if address in _TRANSLATED:
+            return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+        return address.ipv4_mapped or address
+    return address

@@ -3,6 +3,7 @@
 select pg_try_advisory_xact_lock($1)
 
 -- name: delete_sessions(kept, batch) -> value
+-- Skips what others hold: it waits for nobody, so no deadlock passes through it.
 with gone as (
     delete from sessions
     where id in (
@@ -18,22 +19,6 @@ with gone as (
 select count(*)
 from gone
 
--- name: delete_refresh_tokens(kept, batch) -> value
--- Skips what others hold, as above: it waits for nobody, so no deadlock passes through it.
-with gone as (
-    delete from refresh_tokens
-    where digest in (
-        select digest
-        from refresh_tokens
-        where expires_at < now() - make_interval(secs => $1)
-        limit $2
-        for update skip locked
-    )
-    returning digest
-)
-select count(*)
-from gone
-
 -- name: delete_events(kept, batch) -> value
 with gone as (
     delete from events
@@ -41,6 +26,20 @@ with gone as (
         select id
         from events
         where created_at < now() - make_interval(secs => $1)
+        limit $2
+    )
+    returning id
+)
+select count(*)
+from gone
+
+-- name: delete_events_of_nobody(kept, batch) -> value
+with gone as (
+    delete from events
+    where id in (
+        select id
+        from events
+        where user_id is null and created_at < now() - make_interval(secs => $1)
         limit $2
     )
     returning id

@@ -1,6 +1,8 @@
 -- name: write(recipient, subject, body) -> none
+-- A mail to nobody, '', is not kept: it takes as long as one to somebody, and that is all it is for.
 insert into outbox (recipient, subject, body)
-values ($1, $2, $3)
+select $1::text, $2, $3
+where $1 <> ''
 
 -- name: claim(pause, longest_pause, lifetime) -> row
 -- The mail that is due for longest, and with it the time of the next try, which comes unless the

@@ -8,20 +8,22 @@ join users on users.id = sessions.user_id
 where sessions.id = $1 and sessions.user_id = $2
 
 -- name: lock_owner(user_id) -> value
--- The hash of the user's password. Whoever ends several sessions of a user, or counts them, holds the user's row: one at a time, and
--- no deadlock between two that would lock the same sessions in a different order.
-select password_hash
+-- The version of the user's password. Whoever ends several sessions of a user, or counts them, holds
+-- the user's row: one at a time, and no deadlock between two that would lock the same sessions in a
+-- different order.
+select password_version
 from users
 where id = $1
 for no key update
 
--- name: open(user_id, password_hash, ttl, digest, refresh_token_ttl, kind, ip, user_agent) -> row
--- Only while the hash is the one that was verified. Who changes the password holds the row until
--- that is committed, and ends what was opened before.
+-- name: open(user_id, password_version, ttl, digest, refresh_token_ttl, kind, ip, user_agent, address_key) -> row
+-- Only while the password is the one that was verified. Who changes it holds the row until that is
+-- committed, and ends what was opened before. The address is remembered, as one of the user's ten
+-- latest; what others hold of them is left to them.
 with owner as (
     select id
     from users
-    where id = $1 and password_hash = $2
+    where id = $1 and password_version = $2
     for share
 ),
 session as (
@@ -39,6 +41,26 @@ event as (
     insert into events (user_id, kind, ip, user_agent, session_id)
     select user_id, $6, $7, $8, id
     from session
+),
+seen as (
+    insert into known_addresses (user_id, address_key)
+    select user_id, $9
+    from session
+    on conflict (user_id, address_key) do update set last_seen = now()
+    returning user_id
+),
+forgotten as (
+    delete from known_addresses
+    using (
+        select older.address_key
+        from known_addresses as older
+        join seen on seen.user_id = older.user_id
+        where older.address_key <> $9
+        order by older.last_seen desc, older.address_key
+        offset 9
+        for update of older skip locked
+    ) as surplus
+    where known_addresses.user_id = $1 and known_addresses.address_key = surplus.address_key
 )
 select id, expires_at
 from session
@@ -65,16 +87,22 @@ insert into events (user_id, kind, ip, user_agent, session_id)
 select user_id, 'evicted', $3, $4, id
 from evicted
 
--- name: is_open(id) -> value
-select exists (select from sessions where id = $1 and ended_at is null and expires_at > now())
-
--- name: list_open(user_id) -> rows
--- Nobody reads further; SESSION_LIMIT is for those who mind.
-select id, created_at, last_used_at, ip, user_agent
+-- name: find_state(id) -> row
+select end_reason, expires_at <= now() as expired
 from sessions
-where user_id = $1 and ended_at is null and expires_at > now()
+where id = $1
+
+-- name: list_open(user_id, current_id) -> rows
+-- Nobody reads further; SESSION_LIMIT is for those who mind. The one that asks is always among them.
+select id, created_at, last_used_at, ip, user_agent
+from (
+    select id, created_at, last_used_at, ip, user_agent
+    from sessions
+    where user_id = $1 and ended_at is null and expires_at > now()
+    order by id = $2 desc, created_at desc, id desc
+    limit 1000
+) as listed
 order by created_at desc, id desc
-limit 1000
 
 -- name: end_one(id, user_id, kind, ip, user_agent) -> value
 with ended as (

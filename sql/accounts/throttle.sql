@@ -22,9 +22,9 @@ from wanted
 cross join throttle_reserve(wanted.keys, wanted.most, wanted.seconds) as answer
 order by answer.key
 
--- name: settle(keys, windows, failures) -> rows
--- The outcome of an attempt that did not succeed: a failure (1), or none since nothing was tried
--- (0). The rows are locked in the order of their keys; `windows` are the `ends_at` of reserve.
+-- name: fail(keys, windows) -> rows
+-- The password was wrong. The rows are locked in the order of their keys, as by every login; `windows`
+-- are the `ends_at` of reserve.
 with held as (
     select throttle.key
     from throttle
@@ -35,14 +35,35 @@ with held as (
 )
 update throttle
 set pending = greatest(throttle.pending - 1, 0),
-    counted = throttle.counted + $3
+    counted = throttle.counted + 1
 from held
 where throttle.key = held.key
 returning throttle.key, throttle.counted
 
--- name: succeed(keys, windows, pair_key, user_id, address_key) -> none
--- Takes the attempt back, forgets the failures of this account at this address, and remembers the
--- address, as one of the user's ten latest. What others have under way there still counts.
+-- name: give_back(keys, windows) -> none
+-- The password was not looked at. A row that holds nothing any more goes: otherwise refused logins
+-- would leave as many as there are addresses to invent.
+with held as (
+    select throttle.key, throttle.counted + throttle.pending <= 1 as is_last
+    from throttle
+    join unnest($1::bytea[], $2::timestamptz[]) as reserved (key, ends_at)
+        on reserved.key = throttle.key and reserved.ends_at = throttle.ends_at
+    order by throttle.key
+    for update of throttle
+),
+kept as (
+    update throttle
+    set pending = greatest(throttle.pending - 1, 0)
+    from held
+    where throttle.key = held.key and not held.is_last
+)
+delete from throttle
+using held
+where throttle.key = held.key and held.is_last
+
+-- name: succeed(keys, windows, pair_key) -> none
+-- The password was right: takes the attempt back and forgets the failures of this account at this
+-- address. What others have under way there still counts.
 with held as (
     select throttle.key
     from throttle
@@ -50,54 +71,35 @@ with held as (
         on reserved.key = throttle.key and reserved.ends_at = throttle.ends_at
     order by throttle.key
     for update of throttle
-),
-settled as (
-    update throttle
-    set pending = greatest(throttle.pending - 1, 0),
-        counted = case when throttle.key = $3 then 0 else throttle.counted end
-    from held
-    where throttle.key = held.key
-    returning throttle.key
-),
--- Counting the settled rows makes this wait for them: every login locks in one order.
-present as (
-    select users.id
-    from users
-    where users.id = $4 and (select count(*) from settled) >= 0
-    for key share of users
-),
-seen as (
-    insert into known_addresses (user_id, address_key)
-    select present.id, $5 from present
-    on conflict (user_id, address_key) do update set last_seen = now()
-    returning user_id
 )
-delete from known_addresses
-using (
-    select older.address_key
-    from known_addresses as older
-    join seen on seen.user_id = older.user_id
-    where older.address_key <> $5
-    order by older.last_seen desc, older.address_key
-    offset 9
-    for update of older skip locked
-) as surplus
-where known_addresses.user_id = $4 and known_addresses.address_key = surplus.address_key
-
--- name: remember_address(user_id, address_key) -> none
--- Where somebody registered is known as is where he signs in.
-insert into known_addresses (user_id, address_key)
-values ($1, $2)
-on conflict (user_id, address_key) do update set last_seen = now()
+update throttle
+set pending = greatest(throttle.pending - 1, 0),
+    counted = case when throttle.key = $3 then 0 else throttle.counted end
+from held
+where throttle.key = held.key
 
 -- name: renew_address(user_id, address_key, known_ttl) -> none
--- A session in use keeps its address known; thirty times in its lifetime is often enough.
+-- A session in use keeps its address known; thirty times in its lifetime is often enough. Waits for
+-- nobody: whoever holds the row may wait for the session that is refreshed here.
+with due as (
+    select user_id, address_key
+    from known_addresses
+    where user_id = $1 and address_key = $2
+        and last_seen < now() - make_interval(secs => $3::integer) / 30
+    for update skip locked
+)
 update known_addresses
 set last_seen = now()
-where user_id = $1 and address_key = $2 and last_seen < now() - make_interval(secs => $3::integer) / 30
+from due
+where known_addresses.user_id = due.user_id and known_addresses.address_key = due.address_key
 
--- name: forget_other_addresses(user_id, address_key) -> none
--- Who signed in with the old password is known no longer.
+-- name: know_only(user_id, address_key) -> none
+-- Who signed in with the old password is known no longer; where it was changed, its owner is.
+with known as (
+    insert into known_addresses (user_id, address_key)
+    values ($1, $2)
+    on conflict (user_id, address_key) do update set last_seen = now()
+)
 delete from known_addresses
 where user_id = $1 and address_key <> $2
 

@@ -1,5 +1,5 @@
 -- name: find_by_email(email_key) -> row
-select id, email, username, bio, image, password_hash
+select id, email, username, bio, image, password_hash, password_version
 from users
 where email_key = $1
 
@@ -12,31 +12,38 @@ select
 -- name: insert(username, username_key, email, email_key, password_hash) -> row
 insert into users (username, username_key, email, email_key, password_hash)
 values ($1, $2, $3, $4, $5)
-returning id, email, username, bio, image
+returning id, email, username, bio, image, password_version
 
 -- name: update(id, username, username_key, email, email_key, password_hash, set_bio, bio, set_image, image) -> row
 -- Null stands for "not given" where a column can't be null; the others say so beside their value.
+with before as (
+    select id, email
+    from users
+    where id = $1
+    for no key update
+)
 update users
-set username = coalesce($2, username),
-    username_key = coalesce($3, username_key),
-    email = coalesce($4, email),
-    email_key = coalesce($5, email_key),
-    password_hash = coalesce($6, password_hash),
-    bio = case when $7 then $8 else bio end,
-    image = case when $9 then $10 else image end,
+set username = coalesce($2, users.username),
+    username_key = coalesce($3, users.username_key),
+    email = coalesce($4, users.email),
+    email_key = coalesce($5, users.email_key),
+    password_hash = coalesce($6, users.password_hash),
+    password_version = users.password_version + case when $6 is null then 0 else 1 end,
+    bio = case when $7 then $8 else users.bio end,
+    image = case when $9 then $10 else users.image end,
     updated_at = now()
-where id = $1
-returning id, email, username, bio, image
+from before
+where users.id = before.id
+returning
+    users.id, users.email, users.username, users.bio, users.image,
+    users.email <> before.email as email_changed
 
--- name: renew_password_hash(id, old_hash, new_hash) -> value
+-- name: renew_password_hash(id, old_hash, new_hash) -> none
 -- Only over the hash that was verified: a password changed in between stays changed.
 update users
 set password_hash = $3
 where id = $1 and password_hash = $2
-returning password_hash
 
--- name: delete(id, password_hash) -> value
--- Only while the hash is still the one that was verified.
+-- name: delete(id) -> none
 delete from users
-where id = $1 and password_hash = $2
-returning id
+where id = $1

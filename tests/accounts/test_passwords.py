@@ -2,6 +2,7 @@ import asyncio
 import os
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator
 
 import asyncpg
@@ -158,8 +159,8 @@ async def test_a_full_queue_is_no_reason_to_refuse_a_renewal(
     await asyncio.sleep(0)
     verify, taken = hasher.verify, []
 
-    async def verify_and_fill(password: str, hashed: str | None) -> bool:
-        result = await verify(password, hashed)
+    async def verify_and_fill(password: str, hashed: str | None, begin_until: float) -> bool:
+        result = await verify(password, hashed, begin_until)
         await until(lambda: hasher._under_way < hasher._most)
         taken.append(asyncio.create_task(hasher._run(gate.wait)))
         await asyncio.sleep(0)
@@ -261,29 +262,44 @@ async def test_a_system_that_confines_nobody_has_all_its_cores(
     assert usable_cores() == os.cpu_count()
 
 
-@pytest.mark.parametrize("cost", [4, 5, 7])
+@pytest.mark.parametrize(
+    ("cost", "spent"), [(4, 2**7), (5, 2**7), (7, 2**7), (8, 2**8), (None, 2**7)]
+)
 async def test_a_refusal_takes_the_same_rounds_whatever_the_cost_of_the_hash(
-    monkeypatch: pytest.MonkeyPatch, cost: int
+    monkeypatch: pytest.MonkeyPatch, cost: int | None, spent: int
 ) -> None:
-    """A known account whose hash is of a lower cost than today's, and an unknown one."""
+    """A known account whose hash is of another cost than today's or none at all; an unknown one."""
     hasher = PasswordHasher(cost=7, threads=1, queue_size=1)
     rounds: list[int] = []
     check, hash_ = bcrypt.checkpw, bcrypt.hashpw
 
     def checked(password: bytes, hashed: bytes) -> bool:
+        matches = check(password, hashed)
         rounds.append(2 ** int(hashed[4:6]))
-        return check(password, hashed)
+        return matches
 
     def hashed(password: bytes, salt: bytes) -> bytes:
         rounds.append(2 ** int(salt[4:6]))
         return hash_(password, salt)
 
-    stored = hash_(b"a password", bcrypt.gensalt(cost)).decode()
+    stored = hash_(b"a password", bcrypt.gensalt(cost)).decode() if cost else "no hash"
     monkeypatch.setattr(bcrypt, "checkpw", checked)
     monkeypatch.setattr(bcrypt, "hashpw", hashed)
     assert not await hasher.verify("another", stored)
     known = sum(rounds)
     rounds.clear()
     assert not await hasher.verify("another", None)
-    assert known == sum(rounds) == 2**7
+    assert known == sum(rounds) == spent
+    hasher.close()
+
+
+async def test_what_may_not_begin_any_more_is_not_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hasher = PasswordHasher(cost=4, threads=1, queue_size=1)
+    stored = bcrypt.hashpw(b"a password", bcrypt.gensalt(4)).decode()
+    assert await hasher.verify("a password", stored, time.monotonic() + 60)
+    monkeypatch.setattr(hasher, "_check", lambda *_: pytest.fail("it was looked at"))
+    with pytest.raises(Unavailable):
+        await hasher.verify("a password", stored, time.monotonic() - 1)
     hasher.close()

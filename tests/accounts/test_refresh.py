@@ -95,18 +95,30 @@ async def test_a_grandparent_is_reuse_at_once(client: Client) -> None:
     assert not await client.lives(third.access)
 
 
+ADDRESSES = {"owner": "192.0.2.1", "thief": "203.0.113.9"}
+
+
 @pytest.mark.parametrize("first", ["owner", "thief"])
 async def test_a_stolen_token_ends_with_both_out(
-    client: Client, db: asyncpg.Connection, first: str
+    make_client: MakeClient, db: asyncpg.Connection, first: str
 ) -> None:
+    client = await make_client(trusted_proxies=1)
     stolen = await client.open_account("alice")
     other_device = await client.sign_in("alice")
+    come = {name: {"X-Forwarded-For": host} for name, host in ADDRESSES.items()}
+    second = "thief" if first == "owner" else "owner"
+
+    async def show(name: str, token: str) -> Answer:
+        return await client.post("/api/auth/refresh", {"refresh_token": token}, headers=come[name])
+
     # Whoever comes first goes on for a while; who comes second shows what was replaced.
-    held = await refreshed(client, stolen.refresh)
+    held = Device.of(await show(first, stolen.refresh))
     await db.execute(OVER)
-    held = await refreshed(client, held.refresh)
+    held = Device.of(await show(first, held.refresh))
     await db.execute(OVER)
-    assert_reused(await client.refresh(stolen.refresh))
+    assert_reused(await show(second, stolen.refresh))
+    told = "select ip from events where kind = 'refresh_token_reused'"
+    assert await db.fetchval(told) == ADDRESSES[second]
     # The end was committed although the answer was a refusal.
     for token in (stolen.refresh, held.refresh):
         assert_error(await client.refresh(token), 401, "refresh_token_revoked", REVOKED)
@@ -127,6 +139,17 @@ async def test_a_thief_within_the_grace_is_found_at_the_next_refresh(
     await db.execute(OVER)
     assert_reused(await client.refresh(thief.refresh))
     assert not await client.lives(owner.access) and not await client.lives(thief.access)
+
+
+async def test_a_refresh_waits_for_nobody_who_looks_at_known_addresses(
+    client: Client, db: asyncpg.Connection
+) -> None:
+    """A password change holds them, and then waits for the session that is refreshed."""
+    device = await client.open_account("alice")
+    await db.execute("update known_addresses set last_seen = last_seen - interval '2 days'")
+    async with db.transaction():
+        await db.execute("select from known_addresses for update")
+        assert (await asyncio.wait_for(client.refresh(device.refresh), 20)).status == 200
 
 
 async def at_once(client: Client, db: asyncpg.Connection, device: Device) -> list[Answer]:

@@ -80,6 +80,9 @@ async def test_a_login_over_the_limit_can_be_denied(make_client: MakeClient) -> 
     wrong = {"user": {"email": "alice@example.test", "password": "wrong"}}
     refused = await client.post("/api/users/login", wrong)
     assert_error(refused, 401, "invalid_credentials", {"credentials": ["invalid"]})
+    # The owner does: somebody knows the password.
+    events = (await client.get("/api/user/events", token=first.access)).body["events"]
+    assert [event["kind"] for event in events[:2]] == ["sign_in_failed", "sign_in_denied"]
     await client.post("/api/auth/logout", token=second.access)
     assert (await sign_in(client)).status == 200
 
@@ -106,6 +109,19 @@ async def test_simultaneous_logins_leave_the_limit(
     kinds = await db.fetch("select kind, count(*) from events group by kind")
     ended = AT_ONCE + 1 - limit
     assert dict(kinds) == {"registered": 1, "signed_in": AT_ONCE, "evicted": ended}
+
+
+@pytest.mark.parametrize(
+    ("policy", "statuses"), [("evict-oldest", {200: AT_ONCE}), ("deny", {200: 2, 403: AT_ONCE - 2})]
+)
+async def test_simultaneous_right_passwords_fail_no_limit_on_failures(
+    make_client: MakeClient, db: asyncpg.Connection, policy: str, statuses: dict[int, int]
+) -> None:
+    client = await make_client(session_limit=3, session_limit_policy=policy)
+    await client.open_account("alice")
+    answers = await asyncio.gather(*(sign_in(client) for _ in range(AT_ONCE)))
+    assert Counter(answer.status for answer in answers) == statuses
+    assert await db.fetchval(OPEN) == 3
 
 
 async def test_simultaneous_logins_are_denied_past_the_limit(

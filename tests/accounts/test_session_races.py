@@ -2,13 +2,15 @@
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 import asyncpg
 import pytest
 
+import sql
 from service.limits import NO_LIMIT
 from tests.answers import assert_error
-from tests.conftest import Client, Device, MakeClient, until_blocked
+from tests.conftest import Answer, Client, Device, MakeClient, until_blocked
 
 ROUNDS = 15
 OLD_PASSWORD = {"user": {"email": "alice@example.test", "password": "alice-secret"}}
@@ -136,6 +138,104 @@ async def test_logins_that_renew_a_hash_at_once_all_succeed(make_client: MakeCli
     assert [answer.status for answer in answers] == [200] * 10
     for answer in answers:
         assert await client.lives(Device.of(answer).access)
+
+
+async def test_processes_of_different_costs_refuse_no_right_password(
+    make_client: MakeClient,
+) -> None:
+    """As while a new cost is rolled out: each renews what the other has just renewed."""
+    unlimited = {"login_limits": (NO_LIMIT, NO_LIMIT, NO_LIMIT)}
+    clients = [await make_client(bcrypt_cost=cost, **unlimited) for cost in (4, 5)]
+    await clients[0].open_account("alice")
+    for _ in range(5):
+        logins = (client.post("/api/users/login", OLD_PASSWORD) for client in clients * 4)
+        assert [answer.status for answer in await asyncio.gather(*logins)] == [200] * 8
+
+
+async def test_a_login_that_renews_the_hash_fails_no_deletion(make_client: MakeClient) -> None:
+    unlimited = {"login_limits": (NO_LIMIT, NO_LIMIT, NO_LIMIT)}
+    before, client = await make_client(**unlimited), await make_client(bcrypt_cost=5, **unlimited)
+    for _ in range(5):
+        here = await before.open_account("alice")
+        deleted, *_ = await asyncio.gather(
+            before.delete("/api/user", OLD_PASSWORD, token=here.access),
+            client.post("/api/users/login", OLD_PASSWORD),
+            client.post("/api/users/login", OLD_PASSWORD),
+        )
+        assert deleted.status == 204
+
+
+async def test_an_old_password_that_was_let_in_makes_no_address_known(
+    client: Client, db: asyncpg.Connection
+) -> None:
+    here = await client.open_account("alice")
+    (user,) = await db.fetch("select id, password_version from users")
+    change = {"user": {"password": "another secret"}}
+    assert (await client.put("/api/user", change, token=here.access)).status == 200
+    opened = await sql.sessions.open(
+        db,
+        user_id=user["id"],
+        password_version=user["password_version"],
+        ttl=60,
+        digest=b"",
+        refresh_token_ttl=60,
+        kind="signed_in",
+        ip=None,
+        user_agent=None,
+        address_key="203.0.113.9",
+    )
+    assert opened is None
+    known = await db.fetch("select address_key from known_addresses")
+    assert [row["address_key"] for row in known] == ["127.0.0.1"]
+
+
+async def waiting_for_the_owner(
+    client: Client, db: asyncpg.Connection, request: Any, meanwhile: str
+) -> Answer:
+    """The answer to ``request``, which waited for the user's row while ``meanwhile`` was done."""
+    async with db.transaction():
+        await db.execute("select from users for update")
+        waiting = asyncio.create_task(request)
+        await until_blocked(db, 1)
+        await db.execute(meanwhile)
+    answer: Answer = await waiting
+    return answer
+
+
+ENDED = "update sessions set ended_at = now(), end_reason = '{reason}'"
+REQUESTS = {
+    "update": ("PUT", "/api/user", {"user": {"bio": "new"}}),
+    "deletion": ("DELETE", "/api/user", OLD_PASSWORD),
+    "end of all others": ("DELETE", "/api/user/sessions", None),
+}
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+@pytest.mark.parametrize(
+    ("reason", "code"), [("signed_out", "token_revoked"), ("evicted", "session_evicted")]
+)
+async def test_a_session_that_ends_while_it_waits_changes_nothing(
+    client: Client, db: asyncpg.Connection, name: str, reason: str, code: str
+) -> None:
+    here = await client.open_account("alice")
+    method, path, body = REQUESTS[name]
+    request = client.send(method, path, body, token=here.access)
+    answer = await waiting_for_the_owner(client, db, request, ENDED.format(reason=reason))
+    assert_error(answer, 401, code, {"token": ["has been revoked"]})
+    assert await db.fetchval("select count(*) from users where bio is null") == 1
+
+
+async def test_a_change_is_held_against_what_it_changes_not_against_what_was_seen(
+    client: Client, db: asyncpg.Connection
+) -> None:
+    here = await client.open_account("alice")
+    request = client.put("/api/user", {"user": {"bio": "new"}}, token=here.access)
+    moved = "update users set email = 'new@example.test', email_key = 'new@example.test'"
+    assert (await waiting_for_the_owner(client, db, request, moved)).status == 200
+    back = {"user": {"email": "alice@example.test"}}
+    assert (await client.put("/api/user", back, token=here.access)).status == 200
+    kinds = await db.fetch("select kind from events order by id")
+    assert [row["kind"] for row in kinds] == ["registered", "email_changed"]
 
 
 async def test_a_deletion_that_races_refreshes_leaves_nothing(

@@ -1,5 +1,7 @@
 """Sessions: what a device gets, what its owner sees of it, and its end."""
 
+import asyncio
+import json
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -140,6 +142,45 @@ async def test_a_user_sees_the_open_sessions_newest_first(client: Client, bob: s
     }
 
 
+async def test_the_session_that_asks_is_listed_among_however_many(
+    client: Client, db: asyncpg.Connection
+) -> None:
+    device = await client.open_account("alice")
+    await db.execute(
+        "insert into sessions (user_id, created_at, expires_at)"
+        " select id, now() + interval '1 minute', now() + interval '1 day'"
+        " from users, generate_series(1, 1500)"
+    )
+    listed = (await client.get("/api/user/sessions", token=device.access)).body["sessions"]
+    assert len(listed) == 1000
+    assert [session["id"] for session in listed if session["current"]] == [device.session]
+    assert listed[-1]["current"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [("x" * 5000, "x" * 300), ("Ger\xe4t", "Ger\ufffdt"), ("", None)],
+    ids=["too long", "no UTF-8", "none"],
+)
+async def test_of_a_user_agent_what_can_be_kept_is_kept(
+    client: Client, sent: str, kept: str | None
+) -> None:
+    user = {"username": "alice", "email": "alice@example.test", "password": "alice-secret"}
+    body = json.dumps({"user": user}).encode()
+    host, port = client.http.server.host, client.http.server.port
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(
+        b"POST /api/users HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nUser-Agent: %s\r\n"
+        b"Connection: close\r\n\r\n%s" % (len(body), sent.encode("latin-1"), body)
+    )
+    answer = json.loads((await reader.read()).partition(b"\r\n\r\n")[2])
+    writer.close()
+    token = answer["user"]["token"]
+    (session,) = (await client.get("/api/user/sessions", token=token)).body["sessions"]
+    (event,) = (await client.get("/api/user/events", token=token)).body["events"]
+    assert (session["user_agent"], event["user_agent"]) == (kept, kept)
+
+
 async def test_a_session_that_expired_is_not_shown(client: Client, db: asyncpg.Connection) -> None:
     here, old = await client.open_account("alice"), await client.sign_in("alice")
     await db.execute("update sessions set expires_at = now() where id = $1", old.session)
@@ -244,6 +285,6 @@ async def test_a_deleted_account_leaves_no_session(client: Client, db: asyncpg.C
 
 async def test_a_session_that_expired_is_not_open(client: Client, db: asyncpg.Connection) -> None:
     device = await client.open_account("alice")
-    assert await sql.sessions.is_open(db, id=device.session)
+    assert tuple(await sql.sessions.find_state(db, id=device.session)) == (None, False)
     await db.execute("update sessions set expires_at = now()")
-    assert not await sql.sessions.is_open(db, id=device.session)
+    assert tuple(await sql.sessions.find_state(db, id=device.session)) == (None, True)

@@ -5,8 +5,10 @@ from typing import Any
 import asyncpg
 import pytest
 
+from service.accounts import throttle as throttle_module
 from service.accounts.passwords import PASSWORDS
 from service.limits import Limit
+from service.settings import Settings
 from tests.conftest import Answer, Client, MakeClient
 
 HERE, ELSEWHERE = "192.0.2.1", "198.51.100.1"
@@ -45,9 +47,9 @@ def count_hashes(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     hasher = client.http.app[PASSWORDS]
     verify = hasher.verify
 
-    async def noted(password: str, hashed: str | None) -> bool:
+    async def noted(password: str, hashed: str | None, begin_until: float) -> bool:
         given.append(password)
-        return await verify(password, hashed)
+        return await verify(password, hashed, begin_until)
 
     monkeypatch.setattr(hasher, "verify", noted)
     return given
@@ -80,11 +82,11 @@ async def test_a_stolen_token_is_no_place_to_guess_the_password(
     assert await statuses(*deletions) == {401: 5, 429: 15}
     assert len(hashed) == 5
     assert (await login(client, "alice", "alice-secret")).status == 429
-    kinds = [
-        event["kind"]
-        for event in (await client.get("/api/user/events", token=alice)).body["events"]
-    ]
-    assert sorted(kinds) == ["registered", *["sign_in_failed"] * 5, "throttled"]
+    events = (await client.get("/api/user/events", token=alice)).body["events"]
+    kinds = sorted(event["kind"] for event in events)
+    assert kinds == ["registered", *["sign_in_failed"] * 5, "throttled"]
+    # The owner sees which session it was tried in.
+    assert len({event["session_id"] for event in events}) == 1
 
 
 async def test_two_processes_count_together(make_client: MakeClient) -> None:
@@ -167,6 +169,48 @@ async def test_a_window_lasts_from_its_first_attempt(
     assert await db.fetch("select key, ends_at from throttle order by key") == first
     minutes = await db.fetch("select round(extract(epoch from ends_at - now()) / 60) from throttle")
     assert sorted(int(row[0]) for row in minutes) == [15, 15, 60]  # The last: the registration's.
+
+
+@pytest.mark.parametrize("name", ["alice", "nobody"])
+async def test_a_lockout_is_logged_once_whoever_is_tried(
+    client: Client, alice: str, db: asyncpg.Connection, name: str
+) -> None:
+    assert await statuses(*(login(client, name) for _ in range(20))) == {401: 5, 429: 15}
+    rows = await db.fetch(
+        "select kind, user_id is not null as known, count(*) from events"
+        " where kind <> 'registered' group by kind, known order by kind"
+    )
+    known = name == "alice"
+    assert [tuple(row) for row in rows] == [("sign_in_failed", known, 5), ("throttled", known, 1)]
+
+
+async def test_attempts_of_which_nobody_looked_at_the_password_in_time_are_given_back(
+    client: Client, alice: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They count as under way for two minutes alone: later they would be free guesses."""
+    await db.execute("delete from throttle")
+    monkeypatch.setattr(throttle_module, "LEASE", 0.0)
+    assert await statuses(*(login(client, "alice", "alice-secret") for _ in range(9))) == {503: 9}
+    assert await db.fetchval("select count(*) from throttle") == 0
+
+
+async def test_what_a_taken_name_tells_is_limited_like_registrations(
+    make_client: MakeClient,
+) -> None:
+    client = await make_client(registration_limit=Limit(3, 60))
+    token = await client.register("alice")
+    assert (await client.put("/api/user", {"user": {"bio": "free"}}, token=token)).status == 200
+    for name, status in (("bobby", 200), ("alice", 200), ("carol", 429)):
+        answer = await client.put("/api/user", {"user": {"username": name}}, token=token)
+        assert answer.status == status
+    assert int(answer.headers["Retry-After"]) <= 60
+
+
+def test_a_whole_test_suite_from_one_address_meets_no_limit_of_its_own() -> None:
+    settings = Settings()
+    assert settings.login_limits == (Limit(5, 900), Limit(50, 900), Limit(50, 3600))
+    assert settings.registration_limit == Limit(10_000, 3600)
+    assert settings.refresh_limit == Limit(100_000, 3600)
 
 
 async def test_unknown_accounts_are_refused_like_known_ones(proxied: Client, alice: str) -> None:
@@ -277,6 +321,55 @@ async def test_a_password_change_forgets_where_the_old_one_was_used(
     headers = {"X-Forwarded-For": HERE}
     assert (await proxied.put("/api/user", change, token=alice, headers=headers)).status == 200
     assert await db.fetch("select address_key from known_addresses") == [(HERE,)]
+
+
+async def test_where_a_password_is_changed_its_owner_is_known(
+    proxied: Client, db: asyncpg.Connection
+) -> None:
+    alice = await proxied.open_account("alice")
+    headers = {"X-Forwarded-For": ELSEWHERE}
+    change = {"user": {"password": "another secret"}}
+    answer = await proxied.put("/api/user", change, token=alice.access, headers=headers)
+    assert answer.status == 200
+    await exhaust_account(proxied, "alice")
+    assert (await login(proxied, "alice", "another secret", address=HERE)).status == 429
+    assert (await login(proxied, "alice", "another secret", address=ELSEWHERE)).status == 200
+
+
+async def test_an_address_can_be_known_for_a_shorter_time_or_never(
+    make_client: MakeClient, db: asyncpg.Connection
+) -> None:
+    for seconds, status in ((3600, 200), (3500, 429), (0, 429)):
+        client = await make_client(trusted_proxies=1, known_address_ttl=seconds)
+        await client.register("alice")
+        assert (await login(client, "alice", "alice-secret", address=HERE)).status == 200
+        await db.execute("update known_addresses set last_seen = now() - interval '3550 seconds'")
+        await exhaust_account(client, "alice")
+        assert (await login(client, "alice", "alice-secret", address=HERE)).status == status
+        await db.execute("delete from users")
+        await db.execute("delete from throttle")
+
+
+async def test_a_user_has_ten_known_addresses(proxied: Client, db: asyncpg.Connection) -> None:
+    await proxied.open_account("alice")
+    for host in range(12):
+        assert (
+            await login(proxied, "alice", "alice-secret", address=f"192.0.2.{host}")
+        ).status == 200
+    rows = await db.fetch("select address_key from known_addresses order by last_seen")
+    assert [row["address_key"] for row in rows] == [f"192.0.2.{host}" for host in range(2, 12)]
+
+
+async def test_simultaneous_logins_from_new_addresses_all_succeed(
+    make_client: MakeClient, db: asyncpg.Connection
+) -> None:
+    client = await make_client(trusted_proxies=1)
+    await client.open_account("alice")
+    hosts = (f"192.0.2.{number % 40}" for number in range(120))
+    logins = (login(client, "alice", "alice-secret", address=host) for host in hosts)
+    assert await statuses(*logins) == {200: 120}
+    assert (await login(client, "alice", "alice-secret", address="192.0.2.50")).status == 200
+    assert await db.fetchval("select count(*) from known_addresses") == 10
 
 
 async def test_an_ipv6_client_is_its_network(proxied: Client, alice: str) -> None:

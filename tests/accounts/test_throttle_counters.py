@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -12,7 +12,7 @@ from aiohttp import web
 import sql
 from service.accounts import throttle as throttle_module
 from service.accounts.passwords import PASSWORDS
-from service.accounts.throttle import THROTTLE, Throttle
+from service.accounts.throttle import THROTTLE, Attempt, LoginKeys, Throttle
 from service.app import create_app
 from service.database.pool import Database
 from service.http.client_address import client_address
@@ -38,21 +38,27 @@ async def counters(db: asyncpg.Connection) -> list[tuple[int, int]]:
     return [tuple(row) for row in rows]
 
 
-async def fail(throttle: Throttle, db: asyncpg.Connection, email_key: str, address: str) -> bool:
+async def fail(throttle: Throttle, email_key: str, address: str) -> bool:
     """One wrong password; whether it met a limit of the account."""
     async with throttle.attempt(email_key, address) as attempt:
-        return await attempt.fail(db)
+        return await count(attempt)
+
+
+async def count(attempt: Attempt) -> bool:
+    """Count a failure; whether it met a limit of the account."""
+    async with attempt.fail() as (_, is_locked_out):
+        return is_locked_out
 
 
 async def test_a_login_whose_hash_never_ran_is_no_failure(
     client: Client, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def busy(password: str, hashed: str | None) -> bool:
+    async def busy(password: str, hashed: str | None, begin_until: float) -> bool:
         raise Unavailable("server", "is too busy", code="passwords_busy", retry_after=5)
 
     monkeypatch.setattr(client.http.app[PASSWORDS], "verify", busy)
     assert await statuses(*(login(client, "alice") for _ in range(50))) == {503: 50}
-    assert await counters(db) == [(0, 0)] * 3
+    assert await counters(db) == []
 
 
 async def test_a_login_whose_client_has_gone_is_no_failure(
@@ -70,7 +76,18 @@ async def test_a_login_whose_client_has_gone_is_no_failure(
     assert await counters(db) == [(0, 1)] * 3
     task.cancel()
     await asyncio.wait([task])
-    assert await counters(db) == [(0, 0)] * 3
+    assert await counters(db) == []
+
+
+async def test_what_is_given_back_leaves_what_others_have_there(
+    throttle: Throttle, db: asyncpg.Connection
+) -> None:
+    await fail(throttle, "alice", HERE)
+    async with throttle.attempt("alice", HERE):
+        async with throttle.attempt("alice", HERE):
+            assert await counters(db) == [(1, 2)] * 3
+        assert await counters(db) == [(1, 1)] * 3
+    assert await counters(db) == [(1, 0)] * 3
 
 
 async def test_an_attempt_of_a_former_window_is_not_settled_in_the_present_one(
@@ -79,9 +96,9 @@ async def test_an_attempt_of_a_former_window_is_not_settled_in_the_present_one(
     async with throttle.attempt("alice", HERE) as old:
         await db.execute("update throttle set ends_at = now()")
         async with throttle.attempt("alice", HERE) as new:
-            assert await old.fail(db) is False
+            assert await count(old) is False
             assert await counters(db) == [(0, 1)] * 3
-            await new.fail(db)
+            await count(new)
     assert await counters(db) == [(1, 0)] * 3
 
 
@@ -90,23 +107,45 @@ async def test_what_others_have_under_way_still_counts_after_a_good_login(
 ) -> None:
     async with throttle.attempt("alice", HERE) as wrong:
         async with throttle.attempt("alice", HERE) as right:
-            await right.succeed(uuid4())
-        await wrong.fail(db)
+            await right.succeed()
+        await count(wrong)
     assert await counters(db) == [(1, 0)] * 3
 
 
 async def test_an_outcome_that_never_comes_makes_the_server_busy(
     throttle: Throttle, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await fail(throttle, db, "alice", HERE)
+    await fail(throttle, "alice", HERE)
     # As a process that was killed leaves it.
     await db.execute("update throttle set pending = 4, pending_until = now() + interval '1 minute'")
     monkeypatch.setattr(throttle_module, "PATIENCE", 0.0)
     with pytest.raises(Unavailable):
-        await fail(throttle, db, "alice", HERE)
+        await fail(throttle, "alice", HERE)
     await db.execute("update throttle set pending_until = now()")
-    await fail(throttle, db, "alice", HERE)
+    await fail(throttle, "alice", HERE)
     assert await counters(db) == [(2, 0)] * 3
+
+
+async def test_who_waits_for_another_key_holds_up_nobody(
+    throttle: Throttle, db: asyncpg.Connection
+) -> None:
+    """Both begin to wait for the address; then there is room there, but not for the first."""
+    async with throttle.attempt("alice", HERE):
+        keys = LoginKeys("alice", HERE, Settings().login_limits)
+        fill = "update throttle set pending = $1 where key = $2"
+        await db.execute(fill, 50, keys.address)
+        first = asyncio.create_task(fail(throttle, "alice", HERE))
+        while not (line := throttle._lines.get(keys.address)) or not line.locked():
+            await asyncio.sleep(0)
+        second = asyncio.create_task(fail(throttle, "bob", HERE))
+        while not line._waiters:
+            await asyncio.sleep(0)
+        await db.execute(fill, 5, keys.pair)
+        await db.execute(fill, 1, keys.address)
+        await asyncio.wait_for(second, 20)
+        assert not first.done()
+        await db.execute(fill, 1, keys.pair)
+        await asyncio.wait_for(first, 20)
 
 
 async def test_an_attempt_settled_after_its_time_still_counts_as_a_failure(
@@ -115,29 +154,29 @@ async def test_an_attempt_settled_after_its_time_still_counts_as_a_failure(
     async with throttle.attempt("alice", HERE) as late:
         await db.execute("update throttle set pending_until = now()")
         async with throttle.attempt("alice", HERE) as quick:
-            await quick.succeed(uuid4())
-        await late.fail(db)
+            await quick.succeed()
+        await count(late)
     assert await counters(db) == [(1, 0)] * 3
 
 
 async def test_meeting_a_limit_of_the_account_is_told_once_in_a_window(
     throttle: Throttle, db: asyncpg.Connection
 ) -> None:
-    assert [await fail(throttle, db, "alice", HERE) for _ in range(5)] == [False] * 4 + [True]
+    assert [await fail(throttle, "alice", HERE) for _ in range(5)] == [False] * 4 + [True]
     with pytest.raises(TooManyAttempts):
-        await fail(throttle, db, "alice", HERE)
-    told = [await fail(throttle, db, "alice", f"203.0.113.{i}") for i in range(45)]
+        await fail(throttle, "alice", HERE)
+    told = [await fail(throttle, "alice", f"203.0.113.{i}") for i in range(45)]
     assert told == [False] * 44 + [True]
     await db.execute("update throttle set ends_at = now()")
-    assert [await fail(throttle, db, "alice", HERE) for _ in range(5)] == [False] * 4 + [True]
+    assert [await fail(throttle, "alice", HERE) for _ in range(5)] == [False] * 4 + [True]
 
 
 async def test_meeting_the_limit_of_an_address_is_not_told_to_the_last_account(
     throttle: Throttle, db: asyncpg.Connection
 ) -> None:
-    assert not any([await fail(throttle, db, f"user{i}", HERE) for i in range(50)])
+    assert not any([await fail(throttle, f"user{i}", HERE) for i in range(50)])
     with pytest.raises(TooManyAttempts):
-        await fail(throttle, db, "alice", HERE)
+        await fail(throttle, "alice", HERE)
 
 
 async def test_each_limit_can_be_off(make_client: MakeClient, db: asyncpg.Connection) -> None:
@@ -166,38 +205,6 @@ async def test_one_connection_is_enough_since_none_is_held_while_hashing(
     assert await statuses(*(login(client, "alice") for _ in range(20))) == {401: 5, 429: 15}
 
 
-async def test_a_user_has_ten_known_addresses(throttle: Throttle, db: asyncpg.Connection) -> None:
-    user_id = await new_user(db)
-    for host in range(12):
-        async with throttle.attempt("alice", f"192.0.2.{host}") as attempt:
-            await attempt.succeed(user_id)
-    rows = await db.fetch("select address_key from known_addresses order by last_seen")
-    assert [row["address_key"] for row in rows] == [f"192.0.2.{host}" for host in range(2, 12)]
-
-
-async def test_simultaneous_logins_from_new_addresses_all_succeed(
-    throttle: Throttle, db: asyncpg.Connection
-) -> None:
-    user_id = await new_user(db)
-
-    async def succeed(host: int) -> None:
-        async with throttle.attempt("alice", f"192.0.2.{host}") as attempt:
-            await attempt.succeed(user_id)
-
-    await asyncio.gather(*(succeed(host % 40) for host in range(120)))
-    await succeed(50)
-    assert await db.fetchval("select count(*) from known_addresses") == 10
-
-
-async def test_a_login_to_an_account_deleted_meanwhile_remembers_nothing(
-    throttle: Throttle, db: asyncpg.Connection
-) -> None:
-    async with throttle.attempt("alice", HERE) as attempt:
-        await attempt.succeed(uuid4())
-    assert await db.fetchval("select count(*) from known_addresses") == 0
-    assert await counters(db) == [(0, 0)] * 3
-
-
 async def new_user(db: asyncpg.Connection) -> UUID:
     row = await sql.users.insert(
         db,
@@ -213,9 +220,9 @@ async def new_user(db: asyncpg.Connection) -> UUID:
 async def test_what_is_over_is_removed_a_number_at_a_time(
     throttle: Throttle, db: asyncpg.Connection
 ) -> None:
-    await fail(throttle, db, "alice", HERE)
+    await fail(throttle, "alice", HERE)
     await db.execute("update throttle set ends_at = now()")
-    await fail(throttle, db, "bob", "192.0.2.2")
+    await fail(throttle, "bob", "192.0.2.2")
     assert await sql.throttle.delete_expired(db, limit=2) == 2
     assert await sql.throttle.delete_expired(db, limit=2) == 1
     assert await sql.throttle.delete_expired(db, limit=2) == 0

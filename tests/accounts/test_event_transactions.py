@@ -1,0 +1,123 @@
+"""A line in the security log comes with what it tells of, or neither comes."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import pytest
+
+from tests.conftest import Answer, Client, Device, MakeClient
+
+LOGIN = {"user": {"email": "alice@example.test", "password": "alice-secret"}}
+STATE = (
+    "select array_agg(users::text order by users.id) from users",
+    "select array_agg(sessions::text order by sessions.id) from sessions",
+    "select array_agg(refresh_tokens::text order by digest) from refresh_tokens",
+    "select array_agg(known_addresses::text order by address_key) from known_addresses",
+    "select array_agg(events::text order by events.id) from events",
+)
+
+
+@asynccontextmanager
+async def refused_at_commit(db: asyncpg.Connection, kind: str) -> AsyncIterator[None]:
+    """Meanwhile no transaction that logs something of this ``kind`` can be committed."""
+    await db.execute(
+        "create function refuse() returns trigger language plpgsql as"
+        " $$ begin raise 'refused at commit'; end $$"
+    )
+    await db.execute(
+        "create constraint trigger refuse after insert on events deferrable initially deferred"
+        f" for each row when (new.kind = '{kind}') execute function refuse()"
+    )
+    try:
+        yield
+    finally:
+        await db.execute("drop trigger refuse on events; drop function refuse")
+
+
+async def state(db: asyncpg.Connection) -> list[Any]:
+    return [await db.fetchval(query) for query in STATE]
+
+
+Act = Callable[[Client, Device], Awaitable[Answer]]
+
+
+async def register(client: Client, _: Device) -> Answer:
+    user = {"username": "bob", "email": "bob@example.test", "password": "bob-secret"}
+    return await client.post("/api/users", {"user": user})
+
+
+async def sign_in(client: Client, _: Device) -> Answer:
+    return await client.post("/api/users/login", LOGIN)
+
+
+async def fail_to_sign_in(client: Client, _: Device) -> Answer:
+    wrong = {"user": {**LOGIN["user"], "password": "wrong"}}
+    return await client.post("/api/users/login", wrong)
+
+
+async def sign_out(client: Client, device: Device) -> Answer:
+    return await client.post("/api/auth/logout", token=device.access)
+
+
+async def end_one(client: Client, device: Device) -> Answer:
+    return await client.delete(f"/api/user/sessions/{device.session}", token=device.access)
+
+
+async def end_others(client: Client, device: Device) -> Answer:
+    return await client.delete("/api/user/sessions", token=device.access)
+
+
+async def change_the_password(client: Client, device: Device) -> Answer:
+    change = {"user": {"password": "another secret"}}
+    return await client.put("/api/user", change, token=device.access)
+
+
+async def change_the_email(client: Client, device: Device) -> Answer:
+    change = {"user": {"email": "new@example.test"}}
+    return await client.put("/api/user", change, token=device.access)
+
+
+async def delete_the_account(client: Client, device: Device) -> Answer:
+    return await client.delete("/api/user", LOGIN, token=device.access)
+
+
+async def show_a_used_token(client: Client, device: Device) -> Answer:
+    return await client.refresh(device.refresh)
+
+
+ACTS: list[tuple[str, Act]] = [
+    ("registered", register),
+    ("signed_in", sign_in),
+    ("sign_in_failed", fail_to_sign_in),
+    ("evicted", sign_in),
+    ("signed_out", sign_out),
+    ("session_ended", end_one),
+    ("session_ended", end_others),
+    ("session_ended", change_the_password),
+    ("password_changed", change_the_password),
+    ("email_changed", change_the_email),
+    ("account_deleted", delete_the_account),
+    ("refresh_token_reused", show_a_used_token),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "act"), ACTS, ids=[f"{kind} {act.__name__}" for kind, act in ACTS]
+)
+async def test_what_cannot_be_logged_is_not_done(
+    make_client: MakeClient, db: asyncpg.Connection, kind: str, act: Act
+) -> None:
+    client = await make_client(session_limit=2)
+    device = await client.open_account("alice")
+    await client.sign_in("alice")
+    for token in (device.refresh, (await client.refresh(device.refresh)).body["refresh_token"]):
+        await client.refresh(token)
+    before = await state(db)
+    async with refused_at_commit(db, kind):
+        assert (await act(client, device)).status == 500
+    assert await state(db) == before
+    # With the log as it should be the same is done, and logged.
+    assert (await act(client, device)).status < 500
+    assert kind in {row["kind"] for row in await db.fetch("select kind from events")}

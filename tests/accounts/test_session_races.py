@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 import sql
+from service.database.notifications import NOTIFICATIONS
 from service.limits import NO_LIMIT
 from tests.answers import assert_error
 from tests.conftest import Answer, Client, Device, MakeClient, until_blocked
@@ -187,6 +188,37 @@ async def test_an_old_password_that_was_let_in_makes_no_address_known(
     assert opened is None
     known = await db.fetch("select address_key from known_addresses")
     assert [row["address_key"] for row in known] == ["127.0.0.1"]
+
+
+async def test_an_address_that_changed_hands_deletes_no_account(
+    make_client: MakeClient, db: asyncpg.Connection
+) -> None:
+    """The moment before the news: who asks is remembered with what is another's address by now."""
+    client = await make_client(user_cache_size=100)
+    while not client.http.app[NOTIFICATIONS].is_trusted():
+        await asyncio.sleep(0)
+    alice = await client.open_account("alice")
+    assert await client.lives(alice.access)
+    await db.execute("alter table users disable trigger users_changed_notify")
+    await db.execute("update users set email = 'a@example.test', email_key = 'a@example.test'")
+    await db.execute("alter table users enable trigger users_changed_notify")
+    await client.open_account("bob", email="alice@example.test", password="bob-secret")
+    bobs = {"user": {"password": "bob-secret"}}
+    assert (await client.delete("/api/user", bobs, token=alice.access)).status == 401
+    assert await db.fetchval("select count(*) from users") == 2
+
+
+async def test_a_renewed_hash_does_not_bring_an_old_password_back(
+    client: Client, db: asyncpg.Connection
+) -> None:
+    here = await client.open_account("alice")
+    (old,) = await db.fetch("select id, password_hash from users")
+    change = {"user": {"password": "another secret"}}
+    assert (await client.put("/api/user", change, token=here.access)).status == 200
+    await sql.users.renew_password_hash(
+        db, id=old["id"], old_hash=old["password_hash"], new_hash="of the old password"
+    )
+    await client.sign_in("alice", "another secret")
 
 
 async def waiting_for_the_owner(

@@ -72,7 +72,8 @@ async def _prepare(connection: asyncpg.Connection) -> None:
     plans some of them anew each time, which takes longer than running them. Set by a statement,
     since a pooler refuses parameters at the start that it does not know.
     """
-    await connection.execute("set plan_cache_mode = force_generic_plan; set jit = off")
+    settings = "set plan_cache_mode = force_generic_plan; set jit = off"
+    await connection.execute(settings, timeout=CONNECT_TIMEOUT)
 
 
 class Database:
@@ -86,6 +87,9 @@ class Database:
         self._url = url
         self._size = size
         self._pool: asyncpg.Pool | None = None
+        # Connections are given in the order of asking. asyncpg's own queue lets a newcomer take
+        # what it has woken somebody for, who then stands behind all others, again and again.
+        self._turns = asyncio.Semaphore(size)
         self._lost_since: float | None = None
         self._next_look = 0.0
 
@@ -153,7 +157,7 @@ class Database:
         """Whether PostgreSQL gives a sign of life within two seconds."""
         try:
             async with asyncio.timeout(PING_TIMEOUT):
-                connection = await self._open_pool().acquire()
+                connection = await self._borrow()
                 try:
                     await connection.fetchval("select 1")
                 finally:
@@ -175,7 +179,7 @@ class Database:
                     raise DatabaseUnavailable
                 self._next_look = math.inf
             try:
-                return await self._open_pool().acquire(timeout=CONNECT_TIMEOUT)
+                return await self._borrow()
             except UNREACHABLE as error:
                 if self._is_over(give_up, error):
                     raise DatabaseUnavailable from error
@@ -184,11 +188,26 @@ class Database:
                     self._next_look = _now() + LOOK
             await asyncio.sleep(PAUSE)
 
+    async def _borrow(self) -> asyncpg.Connection:
+        """A connection, in one's turn. Raises ``TimeoutError`` when that does not come."""
+        if self._turns.locked():
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await self._turns.acquire()
+        else:
+            await self._turns.acquire()
+        try:
+            return await self._open_pool().acquire()
+        except BaseException:
+            self._turns.release()
+            raise
+
     async def _release(self, connection: asyncpg.Connection) -> None:
         try:
-            await self._open_pool().release(connection)
+            await self._open_pool().release(connection, timeout=CONNECT_TIMEOUT)
         except LOST:
             _discard(connection)
+        finally:
+            self._turns.release()
 
     def _note_loss(self, error: BaseException) -> None:
         if self._lost_since is None:

@@ -195,3 +195,24 @@ async def test_closing_does_not_wait_for_a_statement_that_hangs(
         await database.close()
         with pytest.raises(DatabaseUnavailable):
             await task
+
+
+async def test_connections_are_given_in_the_order_of_asking(database_url: str) -> None:
+    """Whoever comes just when one is given back does not take it from who was waiting for it."""
+    database = Database(database_url, 1)
+    await database.open()
+
+    async def ask(name: str, later: int = 0) -> None:
+        for _ in range(later):
+            await asyncio.sleep(0)
+        async with database.transaction():
+            order.append(name)
+
+    for later in range(6):
+        order: list[str] = []
+        connection = await database._borrow()
+        first = asyncio.create_task(ask("first"))
+        await asyncio.sleep(0)
+        await asyncio.gather(database._release(connection), ask("second", later), first)
+        assert order == ["first", "second"]
+    await database.close()

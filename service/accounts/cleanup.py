@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 
+import asyncpg
 from aiohttp import web
 
 import sql
@@ -27,14 +28,13 @@ LOCK = 0x636C65616E7570  # "cleanup": the advisory lock of the process whose tur
 async def clean_up(database: Database, settings: Settings) -> int:
     """Delete what is due and return how many rows that were; 0 while another process does it.
 
-    Raises what the database raises; what was deleted until then stays deleted.
+    What cannot be deleted is logged, and the rest goes all the same. Raises
+    ``DatabaseUnavailable``; what was deleted until then stays deleted.
     """
     total = 0
-    dead = {"kept": settings.access_token_ttl, "batch": BATCH}
-    old = {"kept": settings.event_ttl, "batch": BATCH}
     for delete, arguments in (
-        (sql.cleanup.delete_sessions, dead),
-        (sql.cleanup.delete_events, old),
+        (sql.cleanup.delete_sessions, {"kept": settings.access_token_ttl, "batch": BATCH}),
+        (sql.cleanup.delete_events, {"kept": settings.event_ttl, "batch": BATCH}),
         (sql.cleanup.delete_events_of_nobody, {"kept": NOBODYS_EVENTS, "batch": BATCH}),
         (sql.throttle.delete_expired, {"limit": BATCH}),
         (
@@ -43,12 +43,15 @@ async def clean_up(database: Database, settings: Settings) -> int:
         ),
     ):
         count = BATCH
-        while count == BATCH:
-            async with database.transaction() as connection:
-                if not await sql.cleanup.take_turn(connection, lock=LOCK):
-                    return total
-                count = await delete(connection, **arguments)
-            total += count
+        try:
+            while count == BATCH:
+                async with database.transaction() as connection:
+                    if not await sql.cleanup.take_turn(connection, lock=LOCK):
+                        return total
+                    count = await delete(connection, **arguments)
+                total += count
+        except asyncpg.PostgresError:
+            logger.exception("%s of the clean-up failed", delete.name)
     return total
 
 

@@ -167,6 +167,24 @@ async def test_a_failure_is_logged_once_and_the_next_run_tries_again(
     assert len(caplog.records) == 2
 
 
+async def test_what_cannot_be_deleted_keeps_nothing_else(
+    client: Client, db: asyncpg.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    await client.open_account("alice")
+    await db.execute("update throttle set ends_at = now()")
+    await db.execute("update sessions set expires_at = 'epoch'")
+    await db.execute("alter table events rename to events_away")
+    try:
+        assert await clean(client) == 2
+    finally:
+        await db.execute("alter table events_away rename to events")
+    failed = [record.getMessage() for record in caplog.records if record.name == cleanup.__name__]
+    assert failed == [
+        "delete_events of the clean-up failed",
+        "delete_events_of_nobody of the clean-up failed",
+    ]
+
+
 async def test_every_process_starts_the_job_and_ends_it(client: Client) -> None:
     def jobs() -> list[str]:
         return [

@@ -6,17 +6,42 @@ whomever he likes.
 
 import math
 from datetime import UTC, datetime
+from typing import Any
 
+from aiohttp import web
+
+import sql
 from service.accounts.mail import Mail
+from service.accounts.outbox import NOBODY, write_mail
+from service.accounts.throttle import THROTTLE
+from service.http.client_address import client_address
+from service.http.errors import SETTINGS
 
 
-def lockout_notice(recipient: str, client_address: str, longest_wait: int) -> Mail:
-    """Sign-ins are refused since too many failed, the last of them from ``client_address``.
+async def tell_of_lockout(
+    request: web.Request, connection: sql.Connection, email_key: str, row: Any
+) -> None:
+    """Have the owner told that logins are refused, once in a while.
+
+    ``row`` is the user with the address of ``email_key``, or ``None``. Written in the transaction
+    of ``connection``.
+    """
+    # Asked also for an address that nobody has: it must not take less time.
+    if await request.app[THROTTLE].admits_lockout_mail(connection, email_key):
+        longest_wait = max(limit.seconds for limit in request.app[SETTINGS].login_limits)
+        recipient = row["email"] if row is not None else NOBODY
+        await write_mail(
+            connection, lockout_notice(recipient, client_address(request), longest_wait)
+        )
+
+
+def lockout_notice(recipient: str, address: str, longest_wait: int) -> Mail:
+    """Sign-ins are refused since too many failed, the last of them from the IP ``address``.
 
     ``longest_wait`` is for how many seconds, at most.
     """
     moment = datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC")
-    place = f" from the address {client_address}" if client_address else ""
+    place = f" from the address {address}" if address else ""
     return Mail(
         recipient,
         "Sign-ins to your account are refused for a while",

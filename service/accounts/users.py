@@ -12,8 +12,7 @@ import sql
 from service.accounts import fields
 from service.accounts.events import origin, write_event
 from service.accounts.identity import User
-from service.accounts.notices import lockout_notice
-from service.accounts.outbox import NOBODY, write_mail
+from service.accounts.notices import tell_of_lockout
 from service.accounts.passwords import PASSWORDS
 from service.accounts.sessions import (
     PasswordChanged,
@@ -146,25 +145,12 @@ async def _verified(
                 await write_event(request, connection, "sign_in_failed", **where)
                 if is_locked_out:
                     await write_event(request, connection, "throttled", **where)
-                    await _tell_of_lockout(request, connection, email_key, row)
+                    await tell_of_lockout(request, connection, email_key, row)
             raise _wrong_credentials()
         await attempt.succeed()
     if passwords.is_outdated(row["password_hash"]):
         await _renew_hash(request, row, given["password"])
     return row
-
-
-async def _tell_of_lockout(
-    request: web.Request, connection: sql.Connection, email_key: str, row: Any
-) -> None:
-    """Have the owner told by mail; ``row`` is the user, if anybody has that address."""
-    settings, throttle = request.app[SETTINGS], request.app[THROTTLE]
-    # Asked also for an address that nobody has: it must not take less time.
-    if await throttle.admits_lockout_mail(connection, email_key):
-        longest_wait = max(limit.seconds for limit in settings.login_limits)
-        recipient = row["email"] if row is not None else NOBODY
-        mail = lockout_notice(recipient, client_address(request), longest_wait)
-        await write_mail(connection, mail)
 
 
 @routes.get("/api/user", answers={200: CURRENT})
@@ -195,7 +181,9 @@ async def update(request: web.Request) -> web.StreamResponse:
         f"{name}_key": fields.key_of(given[name]) if name in given else None
         for name in ("username", "email")
     }
-    if any(keys.values()):
+    own = {fields.key_of(user.username), fields.key_of(user.email)}
+    # Not those who send what they have along with what they change, as many front-ends do.
+    if any(key is not None and key not in own for key in keys.values()):
         await request.app[THROTTLE].admit_registration(client_address(request))
     await _refuse_taken(request, keys, except_id=user.id)
     password_hash = None

@@ -199,7 +199,9 @@ async def test_what_a_taken_name_tells_is_limited_like_registrations(
 ) -> None:
     client = await make_client(registration_limit=Limit(3, 60))
     token = await client.register("alice")
-    assert (await client.put("/api/user", {"user": {"bio": "free"}}, token=token)).status == 200
+    unchanged = {"bio": "free", "username": "ALICE", "email": "alice@example.test"}
+    for _ in range(5):
+        assert (await client.put("/api/user", {"user": unchanged}, token=token)).status == 200
     for name, status in (("bobby", 200), ("alice", 200), ("carol", 429)):
         answer = await client.put("/api/user", {"user": {"username": name}}, token=token)
         assert answer.status == status

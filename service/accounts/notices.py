@@ -48,11 +48,11 @@ def lockout_notice(recipient: str, address: str, longest_wait: int) -> Mail:
         f"""\
 Somebody tried to sign in to your account with a wrong password too often,
 last{place} on {moment}.
-None of these tries succeeded. For a while further ones are refused, even with
-the right password. Devices that are signed in stay signed in.
+None of these tries succeeded. For a while further ones are refused, even
+with the right password. Devices that are signed in stay signed in.
 
 If it was you: try again in {math.ceil(longest_wait / 60)} minutes at the latest.
-If it was not: nothing was changed. If your password could be guessed, or is in
-use elsewhere too, choose another one.
+If it was not: nothing was changed. If your password could be guessed, or is
+in use elsewhere too, choose another one.
 """,
     )

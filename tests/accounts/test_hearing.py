@@ -17,13 +17,6 @@ from tests.network import Network
 LISTENER = b"listener_"
 
 
-@pytest.fixture
-async def network(database_url: str) -> AsyncIterator[Network]:
-    """A way to the database that a test may break."""
-    async with Network(database_url) as network:
-        yield network
-
-
 async def trusted(notifications: Notifications) -> None:
     """Return once it listens and may be believed."""
     async with asyncio.timeout(20):

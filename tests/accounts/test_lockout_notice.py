@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from service.accounts.outbox import OUTBOX
-from tests.accounts.test_throttle import ELSEWHERE, HERE, end_windows, login, statuses
+from tests.accounts.logins import ELSEWHERE, HERE, end_windows, login, statuses
 from tests.conftest import Client, MakeClient
 
 

@@ -1,11 +1,9 @@
-"""What one process changes, every process sees; and no process believes its memory for too long."""
+"""What one process changes, every process sees at once."""
 
 import asyncio
 import json
-import os
-import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import asyncpg
@@ -14,62 +12,13 @@ import pytest
 
 import sql
 from service.accounts.identity import MEMORY
-from service.database import pool
-from service.database.notifications import NOTIFICATIONS, clock
+from service.database.notifications import NOTIFICATIONS
 from service.database.pool import DATABASE
-from service.http.request_log import REQUEST_ID
-from tests.answers import assert_error
-from tests.conftest import SECRET, Answer, Client, MakeClient
-from tests.network import Network
+from tests.accounts.pair import REVOKED, Pair, log_out, queries_of, trusted
+from tests.conftest import SECRET, MakeClient
 
 PASSWORD = "alice-secret"
 LOGIN = {"user": {"email": "alice@example.test", "password": PASSWORD}}
-REVOKED = {"errors": {"token": ["has been revoked"]}, "code": "token_revoked"}
-
-
-class Pair:
-    """Two instances of the service over one database, and a session that the second remembers."""
-
-    def __init__(self, here: Client, there: Client, token: str) -> None:
-        self.here = here
-        self.there = there
-        self.token = token
-
-    async def heard(self) -> Answer:
-        """What the other instance answers to the token, once it has heard what was committed."""
-        await self.there.http.app[NOTIFICATIONS].catch_up()
-        return await self.there.get("/api/user", token=self.token)
-
-
-async def trusted(client: Client) -> Client:
-    """The client, once its instance listens: until then it asks for everything."""
-    while not client.http.app[NOTIFICATIONS].is_trusted():
-        await asyncio.sleep(0)
-    return client
-
-
-@pytest.fixture
-async def pair(make_client: MakeClient) -> Pair:
-    here = await trusted(await make_client(user_cache_size=100))
-    there = await trusted(await make_client(user_cache_size=100))
-    token = await here.register("alice")
-    assert (await there.get("/api/user", token=token)).status == 200
-    assert len(there.http.app[MEMORY].users) == 1
-    return Pair(here, there, token)
-
-
-def queries_of(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the queries that an instance runs from now on."""
-    database = client.http.app[DATABASE]
-    run, names = database.run, []
-
-    async def noting(query: sql.Query, arguments: list[Any]) -> Any:
-        if REQUEST_ID.get() is not None:  # Jobs ask now and then, too.
-            names.append(query.name)
-        return await run(query, arguments)
-
-    monkeypatch.setattr(database, "run", noting)
-    return names
 
 
 async def test_a_remembered_user_costs_no_query(
@@ -90,10 +39,6 @@ async def test_without_a_cache_every_request_asks(
     for _ in range(3):
         assert (await client.get("/api/user", token=token)).status == 200
     assert names == ["find_with_user"] * 3
-
-
-async def log_out(pair: Pair) -> None:
-    assert (await pair.here.post("/api/auth/logout", token=pair.token)).status == 204
 
 
 async def end_from_another_device(pair: Pair) -> None:
@@ -239,110 +184,6 @@ async def test_memory_is_bounded(make_client: MakeClient) -> None:
     # What finds a user's sessions goes with the user.
     await client.delete("/api/user", {"user": {"password": PASSWORD}}, token=tokens[-1])
     assert (memory.users, memory._sessions) == ({}, {})
-
-
-@pytest.fixture
-async def listener_pid(db: asyncpg.Connection) -> AsyncIterator[Callable[[Client], Any]]:
-    """Finds the backend that an instance listens on; goes on with it at the end if it stands."""
-    stopped: list[int] = []
-
-    async def find(client: Client) -> int:
-        name = client.http.app[NOTIFICATIONS].application_name
-        pid = await db.fetchval(
-            "select pid from pg_stat_activity where application_name = $1", name
-        )
-        stopped.append(pid)
-        return int(pid)
-
-    yield find
-    for pid in stopped:
-        try:
-            os.kill(pid, signal.SIGCONT)
-        except OSError:
-            continue
-
-
-async def test_a_cut_listening_connection_is_noticed_and_made_again(
-    pair: Pair, db: asyncpg.Connection, listener_pid: Callable[[Client], Any]
-) -> None:
-    notifications = pair.there.http.app[NOTIFICATIONS]
-    await db.execute("select pg_terminate_backend($1)", await listener_pid(pair.there))
-    while notifications.is_trusted():
-        await asyncio.sleep(0.01)
-    assert not pair.there.http.app[MEMORY].users
-    await log_out(pair)
-    assert (await pair.there.get("/api/user", token=pair.token)).status == 401
-    await trusted(pair.there)
-
-
-async def test_until_it_listens_again_every_request_asks(
-    pair: Pair,
-    db: asyncpg.Connection,
-    listener_pid: Callable[[Client], Any],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    notifications = pair.there.http.app[NOTIFICATIONS]
-    monkeypatch.setattr(notifications, "_url", "postgresql://127.0.0.1:1/nowhere")
-    await db.execute("select pg_terminate_backend($1)", await listener_pid(pair.there))
-    while notifications.is_trusted():
-        await asyncio.sleep(0)
-    names = queries_of(pair.there, monkeypatch)
-    for _ in range(3):
-        assert (await pair.there.get("/api/user", token=pair.token)).status == 200
-    assert names == ["find_with_user"] * 3
-
-
-async def test_a_silent_listening_connection_is_not_trusted_for_long(
-    make_client: MakeClient, listener_pid: Callable[[Client], Any]
-) -> None:
-    here = await make_client(user_cache_size=0)
-    there = await trusted(await make_client(user_cache_size=100, user_cache_staleness=1))
-    token = await here.register("alice")
-    assert (await there.get("/api/user", token=token)).status == 200
-    # Stopped, the backend neither answers nor closes: what dropped packets look like.
-    os.kill(await listener_pid(there), signal.SIGSTOP)
-    await here.post("/api/auth/logout", token=token)
-    while there.http.app[NOTIFICATIONS].is_trusted():
-        await asyncio.sleep(0.01)
-    assert (await there.get("/api/user", token=token)).status == 401
-
-
-@pytest.fixture
-async def network(database_url: str) -> AsyncIterator[Network]:
-    """A way to the database that a test may break."""
-    async with Network(database_url) as network:
-        yield network
-
-
-@pytest.mark.parametrize(
-    "what", [b"listener_", b""], ids=["of the listener", "of every connection"]
-)
-async def test_dropped_packets_are_found_out_within_the_bound(
-    make_client: MakeClient, network: Network, monkeypatch: pytest.MonkeyPatch, what: bytes
-) -> None:
-    """No connection ends: nobody says that nothing will arrive any more."""
-    monkeypatch.setattr(pool, "COMMAND_TIMEOUT", 0.5)
-    monkeypatch.setattr(pool, "CONNECT_TIMEOUT", 0.5)
-    monkeypatch.setattr(pool, "GAP", 0.2)
-    here = await make_client(user_cache_size=0)
-    there = await trusted(
-        await make_client(network.url, user_cache_size=100, user_cache_staleness=1)
-    )
-    token = await here.register("alice")
-    assert (await there.get("/api/user", token=token)).status == 200
-    notifications = there.http.app[NOTIFICATIONS]
-    network.hold(what)
-    dropped = clock()
-    await here.post("/api/auth/logout", token=token)
-    while notifications.is_trusted():
-        assert notifications.trusted_until <= dropped + 1
-        answer = await there.get("/api/user", token=token)
-        assert answer.status in ((200, 401) if what else (200, 503))
-    told = await there.get("/api/user", token=token)
-    if what:
-        assert (told.status, told.body) == (401, REVOKED)
-    else:
-        assert_error(told, 503, "database_unavailable", {"database": ["is not available"]})
 
 
 async def test_a_remembered_session_that_was_cut_short_ends_then(

@@ -20,7 +20,7 @@ from service.http.errors import TooManyAttempts, Unavailable
 from service.http.routes import Auth, RouteTableDef
 from service.limits import NO_LIMIT, Limit
 from service.settings import Settings, SettingsError
-from tests.accounts.test_throttle import HERE, login, statuses
+from tests.accounts.logins import HERE, login, statuses
 from tests.conftest import SETTINGS, Client, MakeClient
 
 

@@ -21,7 +21,7 @@ POLL = 1.0  # Seconds between two looks for mails that are due.
 PAUSE = 60  # Seconds after the first try; more than one try can take.
 LONGEST_PAUSE = 3600
 LIFETIME = 4 * 86_400  # RFC 5321, section 4.5.4.1: give up after four or five days.
-LAST_MAIL = 5.0  # Seconds that the mail in hand gets when the service ends.
+LAST_MAIL = 2.0  # Seconds that the mail in hand gets when the service ends.
 
 
 NOBODY = ""

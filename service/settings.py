@@ -59,7 +59,7 @@ class Settings:
     """The PostgreSQL (15 or newer) to use; ``None`` starts the embedded server."""
 
     database_pool_size: int = _setting(kind.whole_number(1, 1000), 16)
-    """Most connections to PostgreSQL that one process holds, besides the one that listens."""
+    """Most connections to PostgreSQL of one process, besides the two that hear of changes."""
 
     data_dir: Path = _setting(kind.path, DATA_DIR)
     """Folder of the embedded server and of the secrets made for it."""

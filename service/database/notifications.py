@@ -4,9 +4,9 @@ A connection that fell silent looks like one on which nothing happens. So heartb
 PostgreSQL delivers notifications in the order of their commits, so whoever hears its own heartbeat
 has heard everything that was committed before.
 
-They are sent through the pool, where changes are made, and not on the listening connection itself:
-that one would also hear itself behind a pooler that drops what others tell, or on a server that is
-no longer the one that takes the changes.
+They are sent through the pool, by which changes are made, and not on the listening connection
+itself: that one would also hear itself behind a pooler that drops what others tell, or on a server
+that is no longer the one that takes the changes.
 """
 
 import asyncio
@@ -157,7 +157,9 @@ class Notifications:
         self._beat = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(self._staleness):
-                if not await sql.notifications.send_beat(self._database, channel=self.own_channel):
+                # It does not stand in line: the longer that is, the more requests would ask.
+                database = self._database.spare
+                if not await sql.notifications.send_beat(database, channel=self.own_channel):
                     raise NotHeard("the database only reads")
                 await self._beat
             if not self.is_trusted():

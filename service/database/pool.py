@@ -16,7 +16,7 @@ from typing import Any
 import asyncpg
 from aiohttp import web
 
-from sql import Query
+from sql import Query, Runner
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +79,8 @@ async def _prepare(connection: asyncpg.Connection) -> None:
 class Database:
     """A bounded pool of connections to one PostgreSQL.
 
-    ``url`` is a libpq connection URL, ``size`` the most connections. Its queries and transactions
-    raise ``DatabaseUnavailable`` when PostgreSQL cannot be reached.
+    ``url`` is a libpq connection URL, ``size`` the most connections, besides a spare one. Its
+    queries and transactions raise ``DatabaseUnavailable`` when PostgreSQL cannot be reached.
     """
 
     def __init__(self, url: str, size: int) -> None:
@@ -90,6 +90,7 @@ class Database:
         # Connections are given in the order of asking. asyncpg's own queue lets a newcomer take
         # what it has woken somebody for, who then stands behind all others, again and again.
         self._turns = asyncio.Semaphore(size)
+        self._spare = asyncio.Semaphore(1)
         self._lost_since: float | None = None
         self._next_look = 0.0
 
@@ -98,7 +99,7 @@ class Database:
         self._pool = asyncpg.create_pool(
             url_for_asyncpg(self._url),
             min_size=0,
-            max_size=self._size,
+            max_size=self._size + 1,  # And the spare one.
             timeout=CONNECT_TIMEOUT,
             command_timeout=COMMAND_TIMEOUT,
             init=_prepare,
@@ -116,11 +117,19 @@ class Database:
 
     async def run(self, query: Query, arguments: list[Any]) -> Any:
         """Carry out ``query`` on a connection of its own; what its header promises comes back."""
+        return await self._run(query, arguments, self._turns)
+
+    @property
+    def spare(self) -> Runner:
+        """The same database by a connection that no request takes, for what must not wait."""
+        return _Spare(self)
+
+    async def _run(self, query: Query, arguments: list[Any], turns: asyncio.Semaphore) -> Any:
         give_up = _now() + GAP
         if not query.reads:
             HAS_WRITTEN.set(True)
         while True:
-            connection = await self._acquire(give_up)
+            connection = await self._acquire(give_up, turns)
             try:
                 result = await getattr(connection, query.method)(query.text, *arguments)
                 self._note_success()
@@ -132,14 +141,14 @@ class Database:
                 if self._is_over(give_up, error) or not query.reads:
                     raise DatabaseUnavailable from error
             finally:
-                await self._release(connection)
+                await self._release(connection, turns)
             await asyncio.sleep(PAUSE)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[asyncpg.Connection]:
         """A connection inside a transaction: committed at the end, rolled back on an exception."""
         HAS_WRITTEN.set(True)
-        connection = await self._acquire(_now() + GAP)
+        connection = await self._acquire(_now() + GAP, self._turns)
         try:
             async with connection.transaction():
                 yield connection
@@ -151,24 +160,24 @@ class Database:
             self._note_loss(error)
             raise DatabaseUnavailable from error
         finally:
-            await self._release(connection)
+            await self._release(connection, self._turns)
 
     async def answers(self) -> bool:
         """Whether PostgreSQL gives a sign of life within two seconds."""
         try:
             async with asyncio.timeout(PING_TIMEOUT):
-                connection = await self._borrow()
+                connection = await self._borrow(self._turns)
                 try:
                     await connection.fetchval("select 1")
                 finally:
-                    await self._release(connection)
+                    await self._release(connection, self._turns)
         except UNREACHABLE as error:
             self._note_loss(error)
             return False
         self._note_success()
         return True
 
-    async def _acquire(self, give_up: float) -> asyncpg.Connection:
+    async def _acquire(self, give_up: float, turns: asyncio.Semaphore) -> asyncpg.Connection:
         """A connection; tried again within the gap, since nothing was sent yet."""
         while True:
             looks = self._is_long_lost()
@@ -179,7 +188,7 @@ class Database:
                     raise DatabaseUnavailable
                 self._next_look = math.inf
             try:
-                return await self._borrow()
+                return await self._borrow(turns)
             except UNREACHABLE as error:
                 if self._is_over(give_up, error):
                     raise DatabaseUnavailable from error
@@ -188,26 +197,26 @@ class Database:
                     self._next_look = _now() + LOOK
             await asyncio.sleep(PAUSE)
 
-    async def _borrow(self) -> asyncpg.Connection:
+    async def _borrow(self, turns: asyncio.Semaphore) -> asyncpg.Connection:
         """A connection, in one's turn. Raises ``TimeoutError`` when that does not come."""
-        if self._turns.locked():
+        if turns.locked():
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                await self._turns.acquire()
+                await turns.acquire()
         else:
-            await self._turns.acquire()
+            await turns.acquire()
         try:
             return await self._open_pool().acquire()
         except BaseException:
-            self._turns.release()
+            turns.release()
             raise
 
-    async def _release(self, connection: asyncpg.Connection) -> None:
+    async def _release(self, connection: asyncpg.Connection, turns: asyncio.Semaphore) -> None:
         try:
             await self._open_pool().release(connection, timeout=CONNECT_TIMEOUT)
         except LOST:
             _discard(connection)
         finally:
-            self._turns.release()
+            turns.release()
 
     def _note_loss(self, error: BaseException) -> None:
         if self._lost_since is None:
@@ -231,6 +240,17 @@ class Database:
     def _open_pool(self) -> asyncpg.Pool:
         assert self._pool is not None, "the database is used before it was opened"
         return self._pool
+
+
+class _Spare:
+    """Runs queries on the spare connection."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def run(self, query: Query, arguments: list[Any]) -> Any:
+        """As ``Database.run``."""
+        return await self._database._run(query, arguments, self._database._spare)
 
 
 def url_for_asyncpg(url: str) -> str:

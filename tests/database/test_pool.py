@@ -210,9 +210,24 @@ async def test_connections_are_given_in_the_order_of_asking(database_url: str) -
 
     for later in range(6):
         order: list[str] = []
-        connection = await database._borrow()
+        connection = await database._borrow(database._turns)
         first = asyncio.create_task(ask("first"))
         await asyncio.sleep(0)
-        await asyncio.gather(database._release(connection), ask("second", later), first)
+        await asyncio.gather(
+            database._release(connection, database._turns), ask("second", later), first
+        )
         assert order == ["first", "second"]
     await database.close()
+
+
+async def test_what_must_not_wait_has_a_connection_when_all_are_taken(
+    database: Database,
+) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(SIZE):
+            await stack.enter_async_context(database.transaction())
+        waiting = asyncio.create_task(database.answers())
+        for _ in range(3):
+            assert await sql.notifications.send_beat(database.spare, channel="x")
+        assert not waiting.done()
+    assert await waiting

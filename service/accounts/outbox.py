@@ -1,8 +1,8 @@
 """The outbox: mails wait in PostgreSQL until a mail server has taken them.
 
 A mail is written in the transaction that causes it: what is rolled back is not sent, and what is
-committed is not lost, whatever crashes. It may be sent twice, when a crash comes between the
-server's answer and the removal of the row; both copies have one Message-ID.
+committed is not lost, whatever crashes. It may be sent twice, when the server's answer is lost or a
+crash comes between it and the removal of the row; both copies have one Message-ID.
 """
 
 import asyncio
@@ -22,7 +22,6 @@ PAUSE = 60  # Seconds after the first try; more than one try can take.
 LONGEST_PAUSE = 3600
 LIFETIME = 4 * 86_400  # RFC 5321, section 4.5.4.1: give up after four or five days.
 LAST_MAIL = 2.0  # Seconds that the mail in hand gets when the service ends.
-
 
 NOBODY = ""
 """The recipient of a mail that is not sent: writing it takes as long as one to somebody."""

@@ -87,7 +87,8 @@ class Attempt:
         with contextlib.suppress(DatabaseUnavailable):
             if self._is_failure:
                 await self._count(self._database)
-            else:
+            # Later than that it may have lapsed, and what is given back would be another's.
+            elif time.monotonic() <= self.look_until:
                 await sql.throttle.give_back(self._database, **self._reserved)
 
     async def _count(self, db: Database | sql.Connection) -> bool:

@@ -1,6 +1,7 @@
 """The counters behind the limits: given back, off, removed; and limits on other requests."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
@@ -21,7 +22,7 @@ from service.http.routes import Auth, RouteTableDef
 from service.limits import NO_LIMIT, Limit
 from service.settings import Settings, SettingsError
 from tests.accounts.logins import HERE, login, statuses
-from tests.conftest import SETTINGS, Client, MakeClient
+from tests.conftest import SETTINGS, Client, MakeClient, until_blocked
 
 
 @pytest.fixture
@@ -100,6 +101,40 @@ async def test_an_attempt_of_a_former_window_is_not_settled_in_the_present_one(
             assert await counters(db) == [(0, 1)] * 3
             await count(new)
     assert await counters(db) == [(1, 0)] * 3
+
+
+async def test_an_attempt_whose_lease_is_over_gives_back_nothing_of_anothers(
+    throttle: Throttle, db: asyncpg.Connection
+) -> None:
+    """Its place lapsed while it waited for a hash, and has been taken since."""
+    async with contextlib.AsyncExitStack() as stack:
+        async with throttle.attempt("alice", HERE) as late:
+            await db.execute("update throttle set pending_until = now()")
+            late.look_until = 0.0
+            other = await stack.enter_async_context(throttle.attempt("alice", HERE))
+        assert await counters(db) == [(0, 1)] * 3
+        await count(other)
+    assert await counters(db) == [(1, 0)] * 3
+
+
+async def test_what_is_given_back_leaves_what_came_while_it_waited(
+    throttle: Throttle, db: asyncpg.Connection
+) -> None:
+    leave = asyncio.Event()
+
+    async def attempt() -> None:
+        async with throttle.attempt("alice", HERE):
+            await leave.wait()
+
+    task = asyncio.create_task(attempt())
+    while await counters(db) != [(0, 1)] * 3:
+        await asyncio.sleep(0)
+    async with db.transaction():
+        await db.execute("update throttle set pending = pending + 1")
+        leave.set()
+        await until_blocked(db, 1)
+    await task
+    assert await counters(db) == [(0, 1)] * 3
 
 
 async def test_what_others_have_under_way_still_counts_after_a_good_login(

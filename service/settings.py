@@ -76,6 +76,9 @@ class Settings:
     refresh_token_ttl: int = _setting(kind.whole_number(1, 31_536_000), 604_800)
     """Seconds that a refresh token is valid, unused."""
 
+    refresh_grace: int = _setting(kind.whole_number(0, 3600), 30)
+    """Seconds after its use that a refresh token is still accepted: two tabs, a lost response."""
+
     session_ttl: int = _setting(kind.whole_number(1, 315_360_000), 2_592_000)
     """Seconds after its login that a session ends, however much it is used."""
 
@@ -83,7 +86,7 @@ class Settings:
     """Most open sessions of one user; 0 is no limit."""
 
     session_limit_policy: str = _setting(kind.one_of("evict-oldest", "deny"), "evict-oldest")
-    """What a login over the limit does: end the one not refreshed for longest, or fail with 403."""
+    """What a login over the limit does: end the one not used for longest, or fail with 403."""
 
     event_ttl: int = _setting(kind.whole_number(1, 315_360_000), 7_776_000)
     """Seconds that the security log goes back."""

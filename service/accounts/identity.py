@@ -1,7 +1,7 @@
 """Whose token is it: from an access token to ``request["user"]``."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +15,33 @@ from service.database.pool import Database
 from service.http.errors import Unauthorized
 
 
+@dataclass(eq=False, slots=True)
+class SessionUse:
+    """What the session list shows of a session, as this process last saw it; times in seconds.
+
+    A process may be behind: the database decides, see ``sessions.touch``.
+    """
+
+    last_used_at: float
+    touched_at: float
+    """When a fresh access token last updated ``last_used_at``; 0 is never."""
+    ip: str | None
+    user_agent: str | None
+    seen: object = None
+    """The headers of the latest request that was compared with ``ip`` and ``user_agent``."""
+
+    @classmethod
+    def of(cls, row: Any) -> "SessionUse":
+        """The use in a row that has these columns."""
+        touched_at = row["touched_at"]
+        return cls(
+            row["last_used_at"].timestamp(),
+            touched_at.timestamp() if touched_at is not None else 0.0,
+            row["ip"],
+            row["user_agent"],
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class User:
     """A user as handlers see one, never with the password's hash; and the session that asks."""
@@ -26,10 +53,13 @@ class User:
     image: str | None
     session_id: UUID
     session_expires_at: float
-    """In seconds since 1970."""
+    """In seconds since 1970: when the session expires unless it is refreshed."""
+    session_use: SessionUse = field(compare=False)
 
     @classmethod
-    def of(cls, row: Any, session_id: UUID, session_expires_at: float) -> "User":
+    def of(
+        cls, row: Any, session_id: UUID, session_expires_at: float, session_use: SessionUse
+    ) -> "User":
         """The user in a row that has these columns, in this session."""
         return cls(
             row["id"],
@@ -39,6 +69,7 @@ class User:
             row["image"],
             session_id,
             session_expires_at,
+            session_use,
         )
 
 
@@ -69,8 +100,9 @@ class Identity:
             if (
                 user is not None
                 and user.id == claims.user_id
-                # A token does not outlive its session, unless that was cut short since.
-                and user.session_expires_at > now
+                # No token outlives its session as it was when the token was issued. One that
+                # outlives the session in the cache was issued after a refresh since.
+                and user.session_expires_at >= claims.expires_at
             ):
                 return user
         return await self._load(claims)
@@ -83,7 +115,9 @@ class Identity:
             )
         if row is None or row["expired"] or row["end_reason"] is not None:
             raise revoked_token(row["end_reason"] if row is not None else None)
-        user = User.of(row, row["session_id"], row["session_expires_at"].timestamp())
+        user = User.of(
+            row, row["session_id"], row["session_expires_at"].timestamp(), SessionUse.of(row)
+        )
         if trusted and not load.stale:
             self._memory.remember_user(user)
         return user

@@ -1,14 +1,15 @@
 """Refresh tokens: each is used once and replaced by the next, and a copy gives itself away.
 
-RFC 9700, section 4.14.2 (rotation): who shows a token that was already replaced is a thief, or the
-owner after a thief; nobody can tell which, so the session ends for both. The answer follows RFC
+RFC 9700, section 4.14.2 (rotation): a replaced token that is presented again was copied. The
+service cannot tell the thief from the owner, so the session ends for both. The response follows RFC
 6749, section 5.1.
 
-The session counts generations. A token of the present one is live, and using it begins the next. A
-token of the one before, its immediate parent, is honoured for a moment: two tabs refresh at once,
-or an answer is lost and the request sent again. It gets one more token of the present generation,
-and the session does not advance: otherwise each of many simultaneous refreshes would make the
-others' tokens grandparents. Anything older is reuse.
+The session counts generations. A token of the current one rotates: it begins the next. A token of
+the one before, its immediate parent, is accepted for ``REFRESH_GRACE`` seconds: two tabs refresh at
+once, or a response is lost and the request sent again. It gets one more token of the current
+generation, and the session does not advance: otherwise each of many simultaneous refreshes would
+make the others' tokens grandparents. Anything older is reuse. docs/decisions/refresh-grace.md says
+why the grace is a time.
 """
 
 from typing import Any
@@ -31,8 +32,6 @@ from service.http.routes import Auth, RouteTableDef
 from service.http.schemas import object_of, one_of
 from service.http.validation import Text, read_body, required
 
-GRACE = 10  # Seconds that the immediate parent is honoured.
-
 routes = RouteTableDef(tag="Sessions")
 
 REFRESH = vol.Schema(
@@ -54,44 +53,21 @@ async def refresh(request: web.Request) -> web.StreamResponse:
     """A refresh token for the next one and an access token: 200, or 401 saying why not."""
     given = await read_body(request)
     await request.app[THROTTLE].admit_refresh(client_address(request))
-    shown, new = digest_of(given["refresh_token"]), new_token()
-    new_row = {"digest": new.digest, "ttl": request.app[SETTINGS].refresh_token_ttl}
-    refused = None
-    async with request.app[DATABASE].transaction() as connection:
-        session = await sql.refresh.find(connection, digest=shown, grace=GRACE)
-        # Of a token that was replaced long ago it does not matter when it would have expired.
-        honoured = session is not None and (session["live"] or session["in_grace"])
-        if (
-            session is None
-            or session["end_reason"]
-            or session["over"]
-            or (honoured and session["expired"])
-        ):
-            refused = _refusal(session)
-        elif session["live"]:
-            await sql.refresh.advance(
-                connection, session_id=session["id"], **new_row, **origin(request)
-            )
-            await sql.throttle.renew_address(
-                connection,
-                user_id=session["user_id"],
-                address_key=address_key(client_address(request)),
-                known_ttl=request.app[SETTINGS].known_address_ttl,
-            )
-        elif session["in_grace"]:
-            await sql.refresh.issue_another(connection, session_id=session["id"], **new_row)
-        else:
-            await sql.sessions.end_one(
-                connection,
-                id=session["id"],
-                user_id=session["user_id"],
-                kind="refresh_token_reused",
-                **origin(request),
-            )
-            refused = _refused("has been used before", "refresh_token_reused")
-    # Raised only now: the end of a stolen session must be committed, not rolled back.
-    if refused is not None:
-        raise refused
+    settings = request.app[SETTINGS]
+    new = new_token()
+    session = await sql.refresh.use(
+        request.app[DATABASE],
+        digest=digest_of(given["refresh_token"]),
+        grace=settings.refresh_grace,
+        new_digest=new.digest,
+        ttl=settings.refresh_token_ttl,
+        address_key=address_key(client_address(request)),
+        known_ttl=settings.known_address_ttl,
+        **origin(request),
+    )
+    # Committed by now: a refusal must not roll the end of a stolen session back.
+    if session is None or session["state"] not in ("current", "in_grace_period"):
+        raise _refusal(session)
     access = request.app[TOKENS].issue(
         session["user_id"], session["id"], session["expires_at"].timestamp()
     )
@@ -109,11 +85,13 @@ def _refusal(session: Any) -> Unauthorized:
     """Why this session, or none at all, takes no token any more."""
     if session is None:
         return _refused("is invalid", "refresh_token_invalid")
+    if session["state"] == "reused":
+        return _refused("has been used before", "refresh_token_reused")
+    if session["state"] == "expired":
+        return _refused("has expired", "refresh_token_expired")
     if session["end_reason"] == "evicted":
         return _refused("has been revoked", "session_evicted")
-    if session["end_reason"] is not None:
-        return _refused("has been revoked", "refresh_token_revoked")
-    return _refused("has expired", "refresh_token_expired")
+    return _refused("has been revoked", "refresh_token_revoked")
 
 
 def _refused(message: str, code: str) -> Unauthorized:

@@ -4,15 +4,16 @@ After the OWASP Session Management Cheat Sheet: a session has an absolute end, i
 ends it from any device, and its end counts from the next request on.
 """
 
+import time
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 import sql
 from service.accounts.events import origin
-from service.accounts.identity import User, revoked_token
+from service.accounts.identity import SessionUse, User, revoked_token
 from service.accounts.opaque_tokens import new_token
 from service.database.pool import DATABASE
 from service.http.client_address import address_key, client_address
@@ -31,6 +32,8 @@ from service.http.schemas import (
 )
 
 routes = RouteTableDef(tag="Sessions")
+
+TOUCH_INTERVAL = 3600  # Seconds between two updates of a session by its access tokens.
 
 ID = string(example="0b7a1f52-6a5e-4f0e-9d3a-5f2f0b9a3c11", form="uuid")
 REFRESH_TOKEN = string(example="kF7n0m9u1uY7b0uXKk9o0l1VwJm0b6vG5q2cQw8tZrE")
@@ -68,8 +71,9 @@ class NewSession:
 
     id: UUID
     expires_at: float
-    """In seconds since 1970."""
+    """In seconds since 1970: when it expires unless it is refreshed."""
     refresh_token: str
+    use: SessionUse
 
 
 async def open_session(
@@ -102,7 +106,8 @@ async def open_session(
     )
     if row is None:
         raise PasswordChanged
-    return NewSession(row["id"], row["expires_at"].timestamp(), token.plain)
+    use = SessionUse(time.time(), 0.0, **origin(request))
+    return NewSession(row["id"], row["expires_at"].timestamp(), token.plain, use)
 
 
 async def _make_room(
@@ -132,6 +137,34 @@ async def refuse_ended(connection: sql.Connection, user: User) -> None:
     session = await sql.sessions.find_state(connection, id=user.session_id)
     if session is None or session["end_reason"] is not None or session["expired"]:
         raise revoked_token(session["end_reason"] if session is not None else None)
+
+
+async def touch(request: web.Request) -> None:
+    """Record that the session of ``request`` gets a fresh access token, where that tells its owner.
+
+    An access token that renews itself would otherwise be in use unseen. The session list shows a
+    device of another IP address or user agent at once, and any use an hour after the last one. At
+    most one update an hour: most requests compare and run no SQL.
+    """
+    user: User = request["user"]
+    use, now = user.session_use, time.time()
+    if now < use.touched_at + TOUCH_INTERVAL:
+        return
+    if now < use.last_used_at + TOUCH_INTERVAL:
+        headers = request.headers
+        seen = (request.remote, headers.get(hdrs.USER_AGENT), headers.get(hdrs.X_FORWARDED_FOR))
+        if seen == use.seen:
+            return
+        if origin(request) == {"ip": use.ip, "user_agent": use.user_agent}:
+            use.seen = seen
+            return
+    row = await sql.sessions.touch(
+        request.app[DATABASE], id=user.session_id, interval=TOUCH_INTERVAL, **origin(request)
+    )
+    if row is not None:
+        latest = SessionUse.of(row)
+        use.last_used_at, use.touched_at = latest.last_used_at, latest.touched_at
+        use.ip, use.user_agent = latest.ip, latest.user_agent
 
 
 @routes.post("/api/auth/logout", answers={204: None})

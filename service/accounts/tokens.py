@@ -60,24 +60,25 @@ class AccessTokens:
         # Time stamps in tokens are whole seconds: within one a session's token stays the same, to
         # the letter, and is signed once.
         self._second = 0
-        self._issued: dict[UUID, AccessToken] = {}
+        self._issued: dict[tuple[UUID, float], AccessToken] = {}
 
     def issue(self, user_id: UUID, session_id: UUID, session_expires_at: float) -> AccessToken:
         """A token for this user's session, valid from now and never longer than the session.
 
-        ``session_expires_at`` is in seconds since 1970.
+        ``session_expires_at`` is in seconds since 1970: the expiry of the session's refresh token.
+        A token that renews itself does not extend the session (RFC 9700, section 4.14.2).
         """
-        now = int(time.time())
+        now, session = int(time.time()), (session_id, session_expires_at)
         if now != self._second:
             self._second, self._issued = now, {}
-        elif (issued := self._issued.get(session_id)) is not None:
+        elif (issued := self._issued.get(session)) is not None:
             return issued
         expires_at = max(now, min(now + self._ttl, int(session_expires_at)))
         claims = f'{{"sub":"{user_id}","iat":{now},"exp":{expires_at},"sid":"{session_id}"}}'
         signed = _HEADER + _base64url(claims.encode())
         signature = _base64url(hmac.digest(self._key, signed, "sha256"))
         token = AccessToken((signed + b"." + signature).decode(), expires_at - now)
-        self._issued[session_id] = token
+        self._issued[session] = token
         return token
 
     def verify(self, token: str) -> Claims:

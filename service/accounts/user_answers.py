@@ -31,7 +31,7 @@ def signed_in(
     request: web.Request, row: Any, session: NewSession, *, status: int = 200
 ) -> web.StreamResponse:
     """The answer to a registration or login: the user in ``row``, and the tokens of ``session``."""
-    user = User.of(row, session.id, session.expires_at)
+    user = User.of(row, session.id, session.expires_at, session.use)
     access = _issue(request, user)
     body = {
         "user": shown(request, user, access),

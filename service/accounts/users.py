@@ -19,6 +19,7 @@ from service.accounts.sessions import (
     SessionLimitReached,
     open_session,
     refuse_ended,
+    touch,
 )
 from service.accounts.throttle import THROTTLE
 from service.accounts.user_answers import CURRENT, SIGNED_IN, shown, signed_in
@@ -156,6 +157,7 @@ async def _verified(
 @routes.get("/api/user", answers={200: CURRENT})
 async def current(request: web.Request) -> web.StreamResponse:
     """The one who asks, with a fresh token."""
+    await touch(request)
     return json_response({"user": shown(request, request["user"])})
 
 
@@ -207,7 +209,8 @@ async def update(request: web.Request) -> web.StreamResponse:
     except asyncpg.UniqueViolationError as violation:
         await _refuse_taken(request, keys, except_id=user.id)
         raise Conflict(UNIQUE[violation.constraint_name]) from None
-    changed = User.of(row, user.session_id, user.session_expires_at)
+    await touch(request)
+    changed = User.of(row, user.session_id, user.session_expires_at, user.session_use)
     return json_response({"user": shown(request, changed)})
 
 

@@ -1,36 +1,78 @@
--- name: find(digest, grace) -> row
--- Locks the session: of simultaneous refreshes each sees what the one before it has done.
-select
-    sessions.id, sessions.user_id, sessions.expires_at, sessions.end_reason,
-    sessions.expires_at <= now() as over,
-    refresh_tokens.expires_at <= now() as expired,
-    refresh_tokens.generation = sessions.generation as live,
-    refresh_tokens.generation = sessions.generation - 1
-    and sessions.advanced_at >= now() - make_interval(secs => $2) as in_grace
-from refresh_tokens
-join sessions on sessions.id = refresh_tokens.session_id
-where refresh_tokens.digest = $1
-for no key update of sessions
-
--- name: advance(session_id, digest, ttl, ip, user_agent) -> none
--- Every token of the generation so far becomes a parent.
-with session as (
+-- name: use(digest, grace, new_digest, ttl, ip, user_agent, address_key, known_ttl) -> row
+-- One statement, so that the rotation is committed at the moment it is made: within a transaction of
+-- several the grace period could pass between the two, while PostgreSQL or the network stalls.
+-- It locks the session: of simultaneous refreshes each sees what the one before it has done. The
+-- time at which the token was presented is `now()`, and the time of the rotation is the clock's,
+-- after the lock was acquired.
+with presented as materialized (
+    select
+        sessions.id, sessions.user_id, sessions.generation, sessions.end_reason,
+        sessions.expires_at, sessions.idle_expires_at,
+        case
+            when sessions.ended_at is not null then 'ended'
+            when least(sessions.expires_at, sessions.idle_expires_at) <= now() then 'expired'
+            when refresh_tokens.generation = sessions.generation then 'current'
+            when refresh_tokens.generation = sessions.generation - 1
+                and sessions.rotated_at >= now() - make_interval(secs => $2) then 'in_grace_period'
+            else 'reused'
+        end as state
+    from refresh_tokens
+    join sessions on sessions.id = refresh_tokens.session_id
+    where refresh_tokens.digest = $1
+    for no key update of sessions
+),
+rotated as (
     update sessions
-    set generation = generation + 1,
-        advanced_at = now(),
+    set generation = sessions.generation + 1,
+        rotated_at = clock_timestamp(),
         last_used_at = now(),
-        ip = $4,
-        user_agent = $5
-    where id = $1
-    returning id, generation, expires_at
+        idle_expires_at = least(now() + make_interval(secs => $4), sessions.expires_at),
+        ip = $5,
+        user_agent = $6
+    from presented
+    where sessions.id = presented.id and presented.state = 'current'
+    returning sessions.id, sessions.user_id, sessions.generation, sessions.idle_expires_at
+),
+-- A token that is presented again within the grace period gets a sibling of the current tokens.
+issued as (
+    insert into refresh_tokens (digest, session_id, generation)
+    select $3::bytea, id, generation
+    from rotated
+    union all
+    select $3::bytea, id, generation
+    from presented
+    where state = 'in_grace_period'
+),
+-- A session in use keeps its IP address known; thirty times in its lifetime is often enough. Skips a
+-- locked row: its holder may wait for the session that is locked here.
+due as (
+    select known_addresses.user_id, known_addresses.address_key
+    from known_addresses
+    join rotated on rotated.user_id = known_addresses.user_id
+    where known_addresses.address_key = $7
+        and known_addresses.last_seen < now() - make_interval(secs => $8::integer) / 30
+    for update of known_addresses skip locked
+),
+renewed as (
+    update known_addresses
+    set last_seen = now()
+    from due
+    where known_addresses.user_id = due.user_id and known_addresses.address_key = due.address_key
+),
+revoked as (
+    update sessions
+    set ended_at = now(), end_reason = 'refresh_token_reused'
+    from presented
+    where sessions.id = presented.id and presented.state = 'reused'
+    returning sessions.id, sessions.user_id
+),
+event as (
+    insert into events (user_id, kind, ip, user_agent, session_id)
+    select user_id, 'refresh_token_reused', $5, $6, id
+    from revoked
 )
-insert into refresh_tokens (digest, session_id, generation, expires_at)
-select $2::bytea, id, generation, least(now() + make_interval(secs => $3), expires_at)
-from session
-
--- name: issue_another(session_id, digest, ttl) -> none
--- One more of the generation that is live, for a parent within the grace.
-insert into refresh_tokens (digest, session_id, generation, expires_at)
-select $2::bytea, id, generation, least(now() + make_interval(secs => $3), expires_at)
-from sessions
-where id = $1
+select
+    presented.id, presented.user_id, presented.state, presented.end_reason,
+    coalesce(rotated.idle_expires_at, presented.idle_expires_at) as expires_at
+from presented
+left join rotated on rotated.id = presented.id

@@ -1,8 +1,10 @@
 -- name: find_with_user(id, user_id) -> row
 select
     users.id, users.email, users.username, users.bio, users.image,
-    sessions.id as session_id, sessions.expires_at as session_expires_at,
-    sessions.end_reason, sessions.expires_at <= now() as expired
+    sessions.id as session_id, sessions.end_reason, sessions.last_used_at, sessions.touched_at,
+    sessions.ip, sessions.user_agent,
+    least(sessions.expires_at, sessions.idle_expires_at) as session_expires_at,
+    least(sessions.expires_at, sessions.idle_expires_at) <= now() as expired
 from sessions
 join users on users.id = sessions.user_id
 where sessions.id = $1 and sessions.user_id = $2
@@ -27,14 +29,15 @@ with owner as (
     for share
 ),
 session as (
-    insert into sessions (user_id, expires_at, ip, user_agent)
-    select id, now() + make_interval(secs => $3), $7, $8
+    insert into sessions (user_id, expires_at, idle_expires_at, ip, user_agent)
+    select id, expires_at, least(now() + make_interval(secs => $5), expires_at), $7, $8
     from owner
-    returning id, user_id, expires_at
+    cross join (select now() + make_interval(secs => $3) as expires_at) as absolute
+    returning id, user_id, idle_expires_at
 ),
 token as (
-    insert into refresh_tokens (digest, session_id, generation, expires_at)
-    select $4::bytea, id, 0, least(now() + make_interval(secs => $5), expires_at)
+    insert into refresh_tokens (digest, session_id, generation)
+    select $4::bytea, id, 0
     from session
 ),
 event as (
@@ -62,13 +65,13 @@ forgotten as (
     ) as surplus
     where known_addresses.user_id = $1 and known_addresses.address_key = surplus.address_key
 )
-select id, expires_at
+select id, idle_expires_at as expires_at
 from session
 
 -- name: count_open(user_id) -> value
 select count(*)
 from sessions
-where user_id = $1 and ended_at is null and expires_at > now()
+where user_id = $1 and ended_at is null and least(expires_at, idle_expires_at) > now()
 
 -- name: evict_oldest(user_id, keep, ip, user_agent) -> none
 with evicted as (
@@ -77,7 +80,7 @@ with evicted as (
     where ended_at is null and id in (
         select id
         from sessions
-        where user_id = $1 and ended_at is null and expires_at > now()
+        where user_id = $1 and ended_at is null and least(expires_at, idle_expires_at) > now()
         order by last_used_at desc, id desc
         offset $2
     )
@@ -88,9 +91,32 @@ select user_id, 'evicted', $3, $4, id
 from evicted
 
 -- name: find_state(id) -> row
-select end_reason, expires_at <= now() as expired
+select end_reason, least(expires_at, idle_expires_at) <= now() as expired
 from sessions
 where id = $1
+
+-- name: touch(id, ip, user_agent, interval) -> row
+-- Records the use of a session whose device does not refresh, so that its owner sees it in the list:
+-- at most once in `interval` seconds. The row is the session's as it is afterwards.
+with touched as (
+    update sessions
+    set last_used_at = now(), touched_at = now(), ip = $2, user_agent = $3
+    where id = $1
+        and ended_at is null
+        and coalesce(touched_at, '-infinity') <= now() - make_interval(secs => $4)
+        and (
+            last_used_at <= now() - make_interval(secs => $4)
+            or ip is distinct from $2
+            or user_agent is distinct from $3
+        )
+    returning last_used_at, touched_at, ip, user_agent
+)
+select last_used_at, touched_at, ip, user_agent
+from touched
+union all
+select last_used_at, touched_at, ip, user_agent
+from sessions
+where id = $1 and not exists (select from touched)
 
 -- name: list_open(user_id, current_id) -> rows
 -- Nobody reads further; SESSION_LIMIT is for those who mind. The one that asks is always among them.
@@ -98,7 +124,7 @@ select id, created_at, last_used_at, ip, user_agent
 from (
     select id, created_at, last_used_at, ip, user_agent
     from sessions
-    where user_id = $1 and ended_at is null and expires_at > now()
+    where user_id = $1 and ended_at is null and least(expires_at, idle_expires_at) > now()
     order by id = $2 desc, created_at desc, id desc
     limit 1000
 ) as listed
@@ -108,7 +134,7 @@ order by created_at desc, id desc
 with ended as (
     update sessions
     set ended_at = now(), end_reason = $3
-    where id = $1 and user_id = $2 and ended_at is null and expires_at > now()
+    where id = $1 and user_id = $2 and ended_at is null and least(expires_at, idle_expires_at) > now()
     returning id, user_id
 ),
 event as (
@@ -123,7 +149,7 @@ from ended
 with ended as (
     update sessions
     set ended_at = now(), end_reason = $3
-    where user_id = $1 and id <> $2 and ended_at is null and expires_at > now()
+    where user_id = $1 and id <> $2 and ended_at is null and least(expires_at, idle_expires_at) > now()
     returning id, user_id
 )
 insert into events (user_id, kind, ip, user_agent, session_id)

@@ -78,21 +78,6 @@ set pending = greatest(throttle.pending - 1, 0),
 from held
 where throttle.key = held.key
 
--- name: renew_address(user_id, address_key, known_ttl) -> none
--- A session in use keeps its address known; thirty times in its lifetime is often enough. Waits for
--- nobody: whoever holds the row may wait for the session that is refreshed here.
-with due as (
-    select user_id, address_key
-    from known_addresses
-    where user_id = $1 and address_key = $2
-        and last_seen < now() - make_interval(secs => $3::integer) / 30
-    for update skip locked
-)
-update known_addresses
-set last_seen = now()
-from due
-where known_addresses.user_id = due.user_id and known_addresses.address_key = due.address_key
-
 -- name: know_only(user_id, address_key) -> none
 -- Who signed in with the old password is known no longer; where it was changed, its owner is.
 with known as (

@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from service.accounts.identity import User
+from service.accounts.identity import SessionUse, User
 from service.accounts.memory import Memory
 
 USER, SESSION, STRANGER = uuid4(), uuid4(), uuid4()
@@ -42,8 +42,7 @@ def test_news_after_the_answer_concern_the_next_one() -> None:
 def test_the_oldest_user_makes_room_and_leaves_nothing() -> None:
     memory = Memory(2)
     for number in range(5):
-        memory.remember_user(
-            User(uuid4(), "e", str(number), None, None, uuid4(), session_expires_at=0.0)
-        )
+        use = SessionUse(0.0, 0.0, None, None)
+        memory.remember_user(User(uuid4(), "e", str(number), None, None, uuid4(), 0.0, use))
     assert [user.username for user in memory.users.values()] == ["3", "4"]
     assert len(memory._sessions) == 2

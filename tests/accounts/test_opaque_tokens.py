@@ -31,7 +31,7 @@ async def test_no_table_holds_a_plain_token(client: Client, db: asyncpg.Connecti
     refreshed = Device.of(await client.refresh(logged_in.refresh))
     # The one it replaced, at once and as a thief's would be.
     await client.refresh(logged_in.refresh)
-    await db.execute("update sessions set advanced_at = now() - interval '11 seconds'")
+    await db.execute("update sessions set rotated_at = now() - interval '31 seconds'")
     assert (await client.refresh(logged_in.refresh)).body["code"] == "refresh_token_reused"
     tables = await db.fetch("select tablename from pg_tables where schemaname = 'public'")
     text = ""

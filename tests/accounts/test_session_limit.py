@@ -144,8 +144,8 @@ async def test_an_eviction_that_races_the_end_of_all_others_is_no_fault(
         # Many, and used in another order than they were opened in, so that both take their time
         # and would lock the same rows in a different order.
         await db.execute(
-            "insert into sessions (user_id, expires_at, last_used_at)"
-            " select id, now() + interval '1 day', now() - random() * interval '1 day'"
+            "insert into sessions (user_id, expires_at, idle_expires_at, last_used_at)"
+            " select id, now() + interval '1 day', 'infinity', now() - random() * interval '1 day'"
             " from users, generate_series(1, 3000)"
         )
         ended, opened = await asyncio.gather(

@@ -147,8 +147,8 @@ async def test_the_session_that_asks_is_listed_among_however_many(
 ) -> None:
     device = await client.open_account("alice")
     await db.execute(
-        "insert into sessions (user_id, created_at, expires_at)"
-        " select id, now() + interval '1 minute', now() + interval '1 day'"
+        "insert into sessions (user_id, created_at, expires_at, idle_expires_at)"
+        " select id, now() + interval '1 minute', now() + interval '1 day', 'infinity'"
         " from users, generate_series(1, 1500)"
     )
     listed = (await client.get("/api/user/sessions", token=device.access)).body["sessions"]

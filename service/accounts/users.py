@@ -33,9 +33,6 @@ from service.http.validation import read_body, required, something_to_change, wr
 
 routes = RouteTableDef(tag="Accounts")
 
-# A login begins anew when the password was changed under it.
-LOGIN_TRIES = 3
-
 UNIQUE = {"users_username_key": "username", "users_email_key": "email"}
 
 REGISTRATION = wrapped(
@@ -104,25 +101,24 @@ LOGIN = wrapped(
 async def login(request: web.Request) -> web.StreamResponse:
     """Sign in: 200 with the user; 401 or 429 in the same words and time for every other pair."""
     given = (await read_body(request))["user"]
-    for _ in range(LOGIN_TRIES):
-        row = await _verified(request, given)
-        try:
-            async with request.app[DATABASE].transaction() as connection:
-                session = await open_session(
-                    request,
-                    connection,
-                    user_id=row["id"],
-                    password_version=row["password_version"],
-                    kind="signed_in",
-                )
-            return signed_in(request, row, session)
-        except PasswordChanged:
-            continue
-        except SessionLimitReached:
-            # Somebody knows the password: the owner is told, though nothing came of it.
-            await write_event(request, request.app[DATABASE], "sign_in_denied", user_id=row["id"])
-            raise
-    raise _wrong_credentials()
+    row = await _verified(request, given)
+    try:
+        async with request.app[DATABASE].transaction() as connection:
+            session = await open_session(
+                request,
+                connection,
+                user_id=row["id"],
+                password_version=row["password_version"],
+                kind="signed_in",
+            )
+    except PasswordChanged:
+        await write_event(request, request.app[DATABASE], "sign_in_failed", user_id=row["id"])
+        raise _wrong_credentials() from None
+    except SessionLimitReached:
+        # Somebody knows the password: the owner is told, though nothing came of it.
+        await write_event(request, request.app[DATABASE], "sign_in_denied", user_id=row["id"])
+        raise
+    return signed_in(request, row, session)
 
 
 async def _verified(

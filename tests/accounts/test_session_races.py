@@ -10,6 +10,7 @@ import pytest
 import sql
 from service.database.notifications import NOTIFICATIONS
 from service.limits import NO_LIMIT
+from tests.accounts.logins import count_hashes
 from tests.answers import assert_error
 from tests.conftest import Answer, Client, Device, MakeClient, until_blocked
 
@@ -232,6 +233,20 @@ async def waiting_for_the_owner(
         await db.execute(meanwhile)
     answer: Answer = await waiting
     return answer
+
+
+async def test_login_that_meets_a_password_change_is_verified_once(
+    client: Client, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await client.open_account("alice")
+    verified = count_hashes(client, monkeypatch)
+    change = "update users set password_version = password_version + 1, password_hash = ''"
+    login = client.post("/api/users/login", OLD_PASSWORD)
+    answer = await waiting_for_the_owner(client, db, login, change)
+    assert_error(answer, 401, "invalid_credentials", {"credentials": ["invalid"]})
+    assert len(verified) == 1
+    kinds = await db.fetch("select kind from events order by id")
+    assert [row["kind"] for row in kinds] == ["registered", "sign_in_failed"]
 
 
 ENDED = "update sessions set ended_at = now(), end_reason = '{reason}'"

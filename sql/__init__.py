@@ -2,9 +2,9 @@
 
 ``sql/accounts/users.sql`` becomes ``sql.users``; a query in it starts with a header ::
 
-    -- name: find_by_email(email_key) -> row
+    -- name: find_id(email_key) -> value
 
-and is called as ``await sql.users.find_by_email(db, email_key=...)``, where ``db`` is the
+and is called as ``await sql.users.find_id(db, email_key=...)``, where ``db`` is the
 ``Database`` or a connection. What comes back:
 
 ========  ==========================================

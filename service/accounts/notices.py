@@ -7,6 +7,7 @@ whomever he likes.
 import math
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from aiohttp import web
 
@@ -19,15 +20,15 @@ from service.http.errors import SETTINGS
 
 
 async def tell_of_lockout(
-    request: web.Request, connection: sql.Connection, email_key: str, row: Any
+    request: web.Request, connection: sql.Connection, account_id: UUID, row: Any
 ) -> None:
     """Have the owner told that logins are refused, once in a while.
 
-    ``row`` is the user with the address of ``email_key``, or ``None``. Written in the transaction
-    of ``connection``.
+    ``account_id`` is what the attempts are counted under, ``row`` the user of that id, or ``None``.
+    Written in the transaction of ``connection``.
     """
     # Asked also for an address that nobody has: it must not take less time.
-    if await request.app[THROTTLE].admits_lockout_mail(connection, email_key):
+    if await request.app[THROTTLE].admits_lockout_mail(connection, account_id):
         longest_wait = max(limit.seconds for limit in request.app[SETTINGS].login_limits)
         recipient = row["email"] if row is not None else NOBODY
         await write_mail(

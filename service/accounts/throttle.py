@@ -19,6 +19,7 @@ import time
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
+from uuid import NAMESPACE_URL, UUID, uuid5
 from weakref import WeakValueDictionary
 
 from aiohttp import web
@@ -103,16 +104,20 @@ class Attempt:
 
 
 class LoginKeys:
-    """What a login is counted under: digests, the same for accounts that do not exist."""
+    """What a login is counted under: digests, the same for accounts that do not exist.
+
+    ``account_id`` is the user's id, so that no change of email or username begins a new count, or
+    ``unknown_account_id`` of an email that no user has.
+    """
 
     def __init__(
-        self, email_key: str, client_address: str, limits: tuple[Limit, Limit, Limit]
+        self, account_id: UUID, client_address: str, limits: tuple[Limit, Limit, Limit]
     ) -> None:
-        self.email_key = email_key
+        self.account_id = account_id
         self.address_key = address_key(client_address)
-        self.pair = digest("login pair", self.email_key, self.address_key)
+        self.pair = digest("login pair", str(account_id), self.address_key)
         self.address = digest("login address", self.address_key)
-        self.account = digest("login account", self.email_key)
+        self.account = digest("login account", str(account_id))
         keys = (self.pair, self.address, self.account)
         self.limits = {
             key: limit for key, limit in zip(keys, limits, strict=True) if limit.most > 0
@@ -129,14 +134,16 @@ class Throttle:
         self._lines: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
 
     @contextlib.asynccontextmanager
-    async def attempt(self, email_key: str, client_address: str) -> AsyncIterator[Attempt]:
+    async def attempt(self, account_id: UUID, client_address: str) -> AsyncIterator[Attempt]:
         """Let a login in, or refuse it before its password costs anything.
 
+        The caller must verify the password of the user ``account_id`` and of no other: an email
+        may have changed hands since it was looked up, and its new owner's failures would not count.
         An attempt that ends without ``fail`` or ``succeed`` is given back. Raises
         ``TooManyAttempts`` past a limit, ``Unavailable`` when the outcome of those under way does
         not come, and ``DatabaseUnavailable``.
         """
-        keys = LoginKeys(email_key, client_address, self._settings.login_limits)
+        keys = LoginKeys(account_id, client_address, self._settings.login_limits)
         attempt = Attempt(self._database, keys, await self._reserve(keys))
         try:
             yield attempt
@@ -154,13 +161,13 @@ class Throttle:
         """Count a refresh. Raises ``TooManyAttempts`` past ``REFRESH_LIMIT``."""
         await self._admit("refresh", client_address, self._settings.refresh_limit)
 
-    async def admits_lockout_mail(self, connection: sql.Connection, email_key: str) -> bool:
+    async def admits_lockout_mail(self, connection: sql.Connection, account_id: UUID) -> bool:
         """Whether the owner may be told again that logins are refused: not at every lockout."""
         interval = self._settings.lockout_mail_interval
         if interval == 0:
             return False
         row = await sql.throttle.admit(
-            connection, key=digest("lockout mail", email_key), most=1, seconds=interval
+            connection, key=digest("lockout mail", str(account_id)), most=1, seconds=interval
         )
         return bool(row["admitted"])
 
@@ -219,13 +226,22 @@ class Throttle:
             most=[limit.most for limit in keys.limits.values()],
             seconds=[limit.seconds for limit in keys.limits.values()],
             account_key=keys.account,
-            email_key=keys.email_key,
+            account_id=keys.account_id,
             address_key=keys.address_key,
             known_ttl=self._settings.known_address_ttl,
         )
         if waits := [row["retry_after"] for row in rows if row["refused"]]:
             raise TooManyAttempts("credentials", retry_after=max(waits))
         return rows
+
+
+def unknown_account_id(email_key: str) -> UUID:
+    """The id under which attempts on an email that no user has are counted.
+
+    Of version 5, so that it is never a user's, which is of version 4: the same statements do the
+    same work with it and find no user.
+    """
+    return uuid5(NAMESPACE_URL, f"mailto:{email_key}")
 
 
 def digest(kind: str, *parts: str) -> bytes:

@@ -21,7 +21,7 @@ from service.accounts.sessions import (
     refuse_ended,
     touch,
 )
-from service.accounts.throttle import THROTTLE
+from service.accounts.throttle import THROTTLE, unknown_account_id
 from service.accounts.user_answers import CURRENT, SIGNED_IN, shown, signed_in
 from service.database.pool import DATABASE
 from service.http.client_address import address_key, client_address
@@ -101,7 +101,9 @@ LOGIN = wrapped(
 async def login(request: web.Request) -> web.StreamResponse:
     """Sign in: 200 with the user; 401 or 429 in the same words and time for every other pair."""
     given = (await read_body(request))["user"]
-    row = await _verified(request, given)
+    email_key = fields.email_key(given["email"])
+    user_id = await sql.users.find_id(request.app[DATABASE], email_key=email_key)
+    row = await _verified(request, user_id or unknown_account_id(email_key), given["password"])
     try:
         async with request.app[DATABASE].transaction() as connection:
             session = await open_session(
@@ -122,31 +124,31 @@ async def login(request: web.Request) -> web.StreamResponse:
 
 
 async def _verified(
-    request: web.Request, given: Mapping[str, str], session_id: UUID | None = None
+    request: web.Request, account_id: UUID, password: str, session_id: UUID | None = None
 ) -> Any:
-    """The user with this address and password.
+    """The user ``account_id``, whose password is ``password``.
 
     Raises ``Unauthorized``, and notes a failure in the log of the account, if there is one;
     ``session_id`` is the session in which it was tried.
     """
     database, passwords = request.app[DATABASE], request.app[PASSWORDS]
-    email_key = fields.email_key(given["email"])
-    async with request.app[THROTTLE].attempt(email_key, client_address(request)) as attempt:
-        row = await sql.users.find_by_email(database, email_key=email_key)
+    async with request.app[THROTTLE].attempt(account_id, client_address(request)) as attempt:
+        # Read after the attempt was let in, which may have waited: the password may have changed.
+        row = await sql.users.find_credentials(database, id=account_id)
         old_hash = row["password_hash"] if row is not None else None
-        matches = await passwords.verify(given["password"], old_hash, attempt.look_until)
+        matches = await passwords.verify(password, old_hash, attempt.look_until)
         if not matches or row is None:
-            # Also for an address that nobody has: it would take less time than a wrong password.
+            # Also for an email that no user has: it would take less time than a wrong password.
             where = {"user_id": row["id"] if row is not None else None, "session_id": session_id}
             async with attempt.fail() as (connection, is_locked_out):
                 await write_event(request, connection, "sign_in_failed", **where)
                 if is_locked_out:
                     await write_event(request, connection, "throttled", **where)
-                    await tell_of_lockout(request, connection, email_key, row)
+                    await tell_of_lockout(request, connection, account_id, row)
             raise _wrong_credentials()
         await attempt.succeed()
     if passwords.is_outdated(row["password_hash"]):
-        await _renew_hash(request, row, given["password"])
+        await _renew_hash(request, row, password)
     return row
 
 
@@ -245,9 +247,7 @@ async def delete(request: web.Request) -> web.StreamResponse:
     """Delete the account, after its password: 204; 401 or 429 as at a login."""
     given, user = (await read_body(request))["user"], request["user"]
     # A stolen token must not be a place to guess the password in: it counts as at a login.
-    row = await _verified(request, {**given, "email": user.email}, user.session_id)
-    if row["id"] != user.id:  # The address changed hands while this was under way.
-        raise _wrong_credentials()
+    row = await _verified(request, user.id, given["password"], user.session_id)
     async with request.app[DATABASE].transaction() as connection:
         if await sql.sessions.lock_owner(connection, user_id=user.id) != row["password_version"]:
             raise _wrong_credentials()

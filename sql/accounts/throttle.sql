@@ -1,4 +1,4 @@
--- name: reserve(keys, most, seconds, account_key, email_key, address_key, known_ttl) -> rows
+-- name: reserve(keys, most, seconds, account_key, account_id, address_key, known_ttl) -> rows
 -- Lets an attempt in under all keys or none; see the function. An address from which the user
 -- signed in within `known_ttl` seconds is neither held by the account's own limit nor counted against it.
 -- Starts with `with` since it writes: it must not be repeated after a lost connection.
@@ -10,9 +10,8 @@ with wanted as (
     from unnest($1::bytea[], $2::integer[], $3::integer[]) as given (key, most, seconds)
     where given.key <> $4 or not exists (
         select
-        from users
-        join known_addresses on known_addresses.user_id = users.id
-        where users.email_key = $5
+        from known_addresses
+        where known_addresses.user_id = $5
             and known_addresses.address_key = $6
             and known_addresses.last_seen > now() - make_interval(secs => $7::integer)
     )

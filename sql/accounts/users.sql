@@ -1,7 +1,12 @@
--- name: find_by_email(email_key) -> row
-select id, email, username, bio, image, password_hash, password_version
+-- name: find_id(email_key) -> value
+select id
 from users
 where email_key = $1
+
+-- name: find_credentials(id) -> row
+select id, email, username, bio, image, password_hash, password_version
+from users
+where id = $1
 
 -- name: taken(username_key, email_key, except_id) -> row
 -- A courtesy that saves a hash and names both fields; the constraints are what decides.

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -24,6 +24,8 @@ from service.settings import Settings, SettingsError
 from tests.accounts.logins import HERE, login, statuses
 from tests.conftest import SETTINGS, Client, MakeClient, until_blocked
 
+ALICE, BOB = uuid4(), uuid4()
+
 
 @pytest.fixture
 async def throttle(db: asyncpg.Connection, database_url: str) -> AsyncIterator[Throttle]:
@@ -39,9 +41,9 @@ async def counters(db: asyncpg.Connection) -> list[tuple[int, int]]:
     return [tuple(row) for row in rows]
 
 
-async def fail(throttle: Throttle, email_key: str, address: str) -> bool:
+async def fail(throttle: Throttle, account_id: UUID, address: str) -> bool:
     """One wrong password; whether it met a limit of the account."""
-    async with throttle.attempt(email_key, address) as attempt:
+    async with throttle.attempt(account_id, address) as attempt:
         return await count(attempt)
 
 
@@ -68,7 +70,7 @@ async def test_a_login_whose_client_has_gone_is_no_failure(
     hashing = asyncio.Event()
 
     async def attempt() -> None:
-        async with throttle.attempt("alice", HERE):
+        async with throttle.attempt(ALICE, HERE):
             hashing.set()
             await asyncio.Future()
 
@@ -83,9 +85,9 @@ async def test_a_login_whose_client_has_gone_is_no_failure(
 async def test_what_is_given_back_leaves_what_others_have_there(
     throttle: Throttle, db: asyncpg.Connection
 ) -> None:
-    await fail(throttle, "alice", HERE)
-    async with throttle.attempt("alice", HERE):
-        async with throttle.attempt("alice", HERE):
+    await fail(throttle, ALICE, HERE)
+    async with throttle.attempt(ALICE, HERE):
+        async with throttle.attempt(ALICE, HERE):
             assert await counters(db) == [(1, 2)] * 3
         assert await counters(db) == [(1, 1)] * 3
     assert await counters(db) == [(1, 0)] * 3
@@ -94,9 +96,9 @@ async def test_what_is_given_back_leaves_what_others_have_there(
 async def test_an_attempt_of_a_former_window_is_not_settled_in_the_present_one(
     throttle: Throttle, db: asyncpg.Connection
 ) -> None:
-    async with throttle.attempt("alice", HERE) as old:
+    async with throttle.attempt(ALICE, HERE) as old:
         await db.execute("update throttle set ends_at = now()")
-        async with throttle.attempt("alice", HERE) as new:
+        async with throttle.attempt(ALICE, HERE) as new:
             assert await count(old) is False
             assert await counters(db) == [(0, 1)] * 3
             await count(new)
@@ -108,10 +110,10 @@ async def test_an_attempt_whose_lease_is_over_gives_back_nothing_of_anothers(
 ) -> None:
     """Its place lapsed while it waited for a hash, and has been taken since."""
     async with contextlib.AsyncExitStack() as stack:
-        async with throttle.attempt("alice", HERE) as late:
+        async with throttle.attempt(ALICE, HERE) as late:
             await db.execute("update throttle set pending_until = now()")
             late.look_until = 0.0
-            other = await stack.enter_async_context(throttle.attempt("alice", HERE))
+            other = await stack.enter_async_context(throttle.attempt(ALICE, HERE))
         assert await counters(db) == [(0, 1)] * 3
         await count(other)
     assert await counters(db) == [(1, 0)] * 3
@@ -123,7 +125,7 @@ async def test_what_is_given_back_leaves_what_came_while_it_waited(
     leave = asyncio.Event()
 
     async def attempt() -> None:
-        async with throttle.attempt("alice", HERE):
+        async with throttle.attempt(ALICE, HERE):
             await leave.wait()
 
     task = asyncio.create_task(attempt())
@@ -140,8 +142,8 @@ async def test_what_is_given_back_leaves_what_came_while_it_waited(
 async def test_what_others_have_under_way_still_counts_after_a_good_login(
     throttle: Throttle, db: asyncpg.Connection
 ) -> None:
-    async with throttle.attempt("alice", HERE) as wrong:
-        async with throttle.attempt("alice", HERE) as right:
+    async with throttle.attempt(ALICE, HERE) as wrong:
+        async with throttle.attempt(ALICE, HERE) as right:
             await right.succeed()
         await count(wrong)
     assert await counters(db) == [(1, 0)] * 3
@@ -150,14 +152,14 @@ async def test_what_others_have_under_way_still_counts_after_a_good_login(
 async def test_an_outcome_that_never_comes_makes_the_server_busy(
     throttle: Throttle, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await fail(throttle, "alice", HERE)
+    await fail(throttle, ALICE, HERE)
     # As a process that was killed leaves it.
     await db.execute("update throttle set pending = 4, pending_until = now() + interval '1 minute'")
     monkeypatch.setattr(throttle_module, "PATIENCE", 0.0)
     with pytest.raises(Unavailable):
-        await fail(throttle, "alice", HERE)
+        await fail(throttle, ALICE, HERE)
     await db.execute("update throttle set pending_until = now()")
-    await fail(throttle, "alice", HERE)
+    await fail(throttle, ALICE, HERE)
     assert await counters(db) == [(2, 0)] * 3
 
 
@@ -165,14 +167,14 @@ async def test_who_waits_for_another_key_holds_up_nobody(
     throttle: Throttle, db: asyncpg.Connection
 ) -> None:
     """Both begin to wait for the address; then there is room there, but not for the first."""
-    async with throttle.attempt("alice", HERE):
-        keys = LoginKeys("alice", HERE, Settings().login_limits)
+    async with throttle.attempt(ALICE, HERE):
+        keys = LoginKeys(ALICE, HERE, Settings().login_limits)
         fill = "update throttle set pending = $1 where key = $2"
         await db.execute(fill, 50, keys.address)
-        first = asyncio.create_task(fail(throttle, "alice", HERE))
+        first = asyncio.create_task(fail(throttle, ALICE, HERE))
         while not (line := throttle._lines.get(keys.address)) or not line.locked():
             await asyncio.sleep(0)
-        second = asyncio.create_task(fail(throttle, "bob", HERE))
+        second = asyncio.create_task(fail(throttle, BOB, HERE))
         while not line._waiters:
             await asyncio.sleep(0)
         await db.execute(fill, 5, keys.pair)
@@ -186,9 +188,9 @@ async def test_who_waits_for_another_key_holds_up_nobody(
 async def test_an_attempt_settled_after_its_time_still_counts_as_a_failure(
     throttle: Throttle, db: asyncpg.Connection
 ) -> None:
-    async with throttle.attempt("alice", HERE) as late:
+    async with throttle.attempt(ALICE, HERE) as late:
         await db.execute("update throttle set pending_until = now()")
-        async with throttle.attempt("alice", HERE) as quick:
+        async with throttle.attempt(ALICE, HERE) as quick:
             await quick.succeed()
         await count(late)
     assert await counters(db) == [(1, 0)] * 3
@@ -197,21 +199,21 @@ async def test_an_attempt_settled_after_its_time_still_counts_as_a_failure(
 async def test_meeting_a_limit_of_the_account_is_told_once_in_a_window(
     throttle: Throttle, db: asyncpg.Connection
 ) -> None:
-    assert [await fail(throttle, "alice", HERE) for _ in range(5)] == [False] * 4 + [True]
+    assert [await fail(throttle, ALICE, HERE) for _ in range(5)] == [False] * 4 + [True]
     with pytest.raises(TooManyAttempts):
-        await fail(throttle, "alice", HERE)
-    told = [await fail(throttle, "alice", f"203.0.113.{i}") for i in range(45)]
+        await fail(throttle, ALICE, HERE)
+    told = [await fail(throttle, ALICE, f"203.0.113.{i}") for i in range(45)]
     assert told == [False] * 44 + [True]
     await db.execute("update throttle set ends_at = now()")
-    assert [await fail(throttle, "alice", HERE) for _ in range(5)] == [False] * 4 + [True]
+    assert [await fail(throttle, ALICE, HERE) for _ in range(5)] == [False] * 4 + [True]
 
 
 async def test_meeting_the_limit_of_an_address_is_not_told_to_the_last_account(
     throttle: Throttle, db: asyncpg.Connection
 ) -> None:
-    assert not any([await fail(throttle, f"user{i}", HERE) for i in range(50)])
+    assert not any([await fail(throttle, uuid4(), HERE) for i in range(50)])
     with pytest.raises(TooManyAttempts):
-        await fail(throttle, "alice", HERE)
+        await fail(throttle, ALICE, HERE)
 
 
 async def test_each_limit_can_be_off(make_client: MakeClient, db: asyncpg.Connection) -> None:
@@ -255,9 +257,9 @@ async def new_user(db: asyncpg.Connection) -> UUID:
 async def test_what_is_over_is_removed_a_number_at_a_time(
     throttle: Throttle, db: asyncpg.Connection
 ) -> None:
-    await fail(throttle, "alice", HERE)
+    await fail(throttle, ALICE, HERE)
     await db.execute("update throttle set ends_at = now()")
-    await fail(throttle, "bob", "192.0.2.2")
+    await fail(throttle, BOB, "192.0.2.2")
     assert await sql.throttle.delete_expired(db, limit=2) == 2
     assert await sql.throttle.delete_expired(db, limit=2) == 1
     assert await sql.throttle.delete_expired(db, limit=2) == 0

@@ -93,7 +93,7 @@ async def test_what_is_cancelled_at_any_moment_leaves_the_pool_whole(
     for turns in range(120):
         work = [asyncio.create_task(change(f"{turns} {number}")) for number in range(SIZE + 2)]
         reads = [
-            asyncio.create_task(sql.users.find_by_email(database, email_key="nobody"))
+            asyncio.create_task(sql.users.find_id(database, email_key="nobody"))
             for _ in range(SIZE + 2)
         ]
         for _ in range(turns):
@@ -147,7 +147,7 @@ async def test_an_argument_that_no_statement_takes_is_a_fault_not_an_outage(
 ) -> None:
     with pytest.raises((ValueError, asyncpg.DataError)):
         async with asyncio.timeout(2):
-            await sql.users.find_by_email(database, email_key=argument)
+            await sql.users.find_id(database, email_key=argument)
     assert await database.answers()
 
 

@@ -27,7 +27,7 @@ from aiohttp import web
 import sql
 from service.accounts.passwords import too_busy
 from service.database.pool import Database, DatabaseUnavailable
-from service.http.client_address import address_key
+from service.http.client_address import address_key, site_key
 from service.http.errors import TooManyAttempts
 from service.limits import Limit
 from service.settings import Settings
@@ -36,6 +36,15 @@ PATIENCE = 30.0  # Seconds to wait for the outcome of attempts under way.
 PAUSE = 0.05  # Seconds between two looks at it.
 LEASE = 120.0  # Seconds that an attempt counts as under way, as throttle_reserve has it.
 LONGEST_LOOK = 20.0  # Seconds of these that the hash itself may take, on a busy machine.
+
+SITE_FACTOR = 8
+"""How many times the limit of an IP address a /48 of IPv6 has.
+
+With a /48 a customer may do as much as with eight IPv4 addresses; without a limit it would be
+65,536 times the limit of a /64. A lower factor would hurt the customers of providers that put many
+of them into one /48: 256 with a /56 each. Larger networks are not counted: a /46 has the limits of
+four /48s and a /32 those of 65,536; there only the limit of each account remains.
+"""
 
 
 class Attempt:
@@ -116,12 +125,15 @@ class LoginKeys:
         self.account_id = account_id
         self.address_key = address_key(client_address)
         self.pair = digest("login pair", str(account_id), self.address_key)
-        self.address = digest("login address", self.address_key)
         self.account = digest("login account", str(account_id))
-        keys = (self.pair, self.address, self.account)
-        self.limits = {
-            key: limit for key, limit in zip(keys, limits, strict=True) if limit.most > 0
-        }
+        pair, address, account = limits
+        by_address = _by_address("login address", client_address, address)
+        self.address, *site = by_address
+        # These do not hold at a known address of the user: there neither strangers nor neighbours
+        # can lock the owner out.
+        self.wide = [self.account, *site]
+        keys = {self.pair: pair, self.account: account, **by_address}
+        self.limits = {key: limit for key, limit in keys.items() if limit.most > 0}
 
 
 class Throttle:
@@ -174,12 +186,11 @@ class Throttle:
     async def _admit(self, subject: str, client_address: str, limit: Limit) -> None:
         if limit.most == 0:
             return
-        key = digest(subject, address_key(client_address))
-        row = await sql.throttle.admit(
-            self._database, key=key, most=limit.most, seconds=limit.seconds
-        )
-        if not row["admitted"]:
-            raise TooManyAttempts(subject, retry_after=row["retry_after"])
+        # The /64 comes first: what is refused there takes no place of the others in its /48.
+        for key, (most, seconds) in _by_address(subject, client_address, limit).items():
+            row = await sql.throttle.admit(self._database, key=key, most=most, seconds=seconds)
+            if not row["admitted"]:
+                raise TooManyAttempts(subject, retry_after=row["retry_after"])
 
     async def _reserve(self, keys: LoginKeys) -> dict[bytes, datetime]:
         """The window of each key under which the attempt was counted."""
@@ -225,7 +236,7 @@ class Throttle:
             keys=list(keys.limits),
             most=[limit.most for limit in keys.limits.values()],
             seconds=[limit.seconds for limit in keys.limits.values()],
-            account_key=keys.account,
+            wide_keys=keys.wide,
             account_id=keys.account_id,
             address_key=keys.address_key,
             known_ttl=self._settings.known_address_ttl,
@@ -248,6 +259,14 @@ def digest(kind: str, *parts: str) -> bytes:
     """The key of a counter: 16 bytes, however long the email is. No part can hold a NUL."""
     text = "\0".join((kind, *parts))
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def _by_address(kind: str, client_address: str, limit: Limit) -> dict[bytes, Limit]:
+    """The counters of an IP address under ``limit``, the narrower network first."""
+    counters = {digest(kind, address_key(client_address)): limit}
+    if site := site_key(client_address):
+        counters[digest(kind, site)] = Limit(limit.most * SITE_FACTOR, limit.seconds)
+    return counters
 
 
 def _is_admitted(rows: Any) -> bool:

@@ -45,6 +45,18 @@ def address_key(address: str) -> str:
     return str(ipaddress.ip_network((parsed, 64), strict=False))
 
 
+def site_key(address: str) -> str | None:
+    """The /48 of an IPv6 address, or ``None`` for IPv4 and for what is no address.
+
+    A /48 is the largest network that one customer usually gets (RFC 6177): 65,536 networks that
+    ``address_key`` tells apart.
+    """
+    parsed = _parse(address)
+    if not isinstance(parsed, ipaddress.IPv6Address):
+        return None
+    return str(ipaddress.ip_network((parsed, 48), strict=False))
+
+
 def _parse(text: str) -> Address | None:
     """The address in ``text``, without port, brackets and scope.
 

@@ -1,6 +1,7 @@
--- name: reserve(keys, most, seconds, account_key, account_id, address_key, known_ttl) -> rows
+-- name: reserve(keys, most, seconds, wide_keys, account_id, address_key, known_ttl) -> rows
 -- Lets an attempt in under all keys or none; see the function. An address from which the user
--- signed in within `known_ttl` seconds is neither held by the account's own limit nor counted against it.
+-- signed in within `known_ttl` seconds is neither held by the limits of `wide_keys` nor counted
+-- against them.
 -- Starts with `with` since it writes: it must not be repeated after a lost connection.
 with wanted as (
     select
@@ -8,7 +9,7 @@ with wanted as (
         array_agg(given.most) as most,
         array_agg(given.seconds) as seconds
     from unnest($1::bytea[], $2::integer[], $3::integer[]) as given (key, most, seconds)
-    where given.key <> $4 or not exists (
+    where given.key <> all ($4::bytea[]) or not exists (
         select
         from known_addresses
         where known_addresses.user_id = $5

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from service.http.client_address import address_key, client_address
+from service.http.client_address import address_key, client_address, site_key
 from service.http.errors import SETTINGS
 from service.settings import Settings
 
@@ -74,3 +74,19 @@ async def test_only_the_entry_of_a_trusted_proxy_is_believed(
 )
 def test_an_ipv6_network_counts_as_one_client(address: str, key: str) -> None:
     assert address_key(address) == key
+
+
+@pytest.mark.parametrize(
+    ("address", "key"),
+    [
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1::/48"),
+        ("2001:db8:1::", "2001:db8:1::/48"),
+        ("2001:db8:2::", "2001:db8:2::/48"),
+        ("192.0.2.1", None),
+        ("::ffff:192.0.2.1", None),
+        ("64:ff9b::c000:201", None),
+        ("", None),
+    ],
+)
+def test_site_of_an_ipv6_address_is_its_48(address: str, key: str | None) -> None:
+    assert site_key(address) == key

@@ -117,6 +117,9 @@ class Settings:
     registration_limit: Limit = _setting(parse_limit, Limit(10_000, 3600))
     """Registrations, and changes of name or email, from one address."""
 
+    conflict_limit: Limit = _setting(parse_limit, Limit(500, 3600))
+    """Responses to one IP address that an email or username is taken."""
+
     refresh_limit: Limit = _setting(parse_limit, Limit(100_000, 3600))
     """Refreshed sessions from one address."""
 

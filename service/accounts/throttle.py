@@ -169,6 +169,23 @@ class Throttle:
         """
         await self._admit("registration", client_address, self._settings.registration_limit)
 
+    async def admit_conflict(self, client_address: str) -> dict[bytes, datetime]:
+        """Count a response that an email or username is taken, for ``release_conflict``.
+
+        Raises ``TooManyAttempts`` past ``CONFLICT_LIMIT``, in the words of a registration.
+        """
+        limit = self._settings.conflict_limit
+        return await self._admit("registration", client_address, limit, kind="conflict")
+
+    async def release_conflict(self, counted: dict[bytes, datetime]) -> None:
+        """Take back what ``admit_conflict`` counted in advance: nothing was taken."""
+        if counted:
+            # What cannot be taken back counts until its window ends.
+            with contextlib.suppress(DatabaseUnavailable):
+                await sql.throttle.release_admitted(
+                    self._database, keys=list(counted), windows=list(counted.values())
+                )
+
     async def admit_refresh(self, client_address: str) -> None:
         """Count a refresh. Raises ``TooManyAttempts`` past ``REFRESH_LIMIT``."""
         await self._admit("refresh", client_address, self._settings.refresh_limit)
@@ -183,14 +200,23 @@ class Throttle:
         )
         return bool(row["admitted"])
 
-    async def _admit(self, subject: str, client_address: str, limit: Limit) -> None:
+    async def _admit(
+        self, subject: str, client_address: str, limit: Limit, kind: str | None = None
+    ) -> dict[bytes, datetime]:
+        """Count a request under ``kind``, by default ``subject``; the window of each of its keys.
+
+        Raises ``TooManyAttempts``, which names ``subject``, past ``limit``.
+        """
+        counted: dict[bytes, datetime] = {}
         if limit.most == 0:
-            return
+            return counted
         # The /64 comes first: what is refused there takes no place of the others in its /48.
-        for key, (most, seconds) in _by_address(subject, client_address, limit).items():
+        for key, (most, seconds) in _by_address(kind or subject, client_address, limit).items():
             row = await sql.throttle.admit(self._database, key=key, most=most, seconds=seconds)
             if not row["admitted"]:
                 raise TooManyAttempts(subject, retry_after=row["retry_after"])
+            counted[key] = row["ends_at"]
+        return counted
 
     async def _reserve(self, keys: LoginKeys) -> dict[bytes, datetime]:
         """The window of each key under which the attempt was counted."""

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -54,6 +55,14 @@ REGISTRATION = wrapped(
 )
 async def register(request: web.Request) -> web.StreamResponse:
     """Open an account: 200 (201 strict) with the user, 409 when the name or address is taken."""
+    try:
+        return await _register(request)
+    except Conflict:
+        await request.app[THROTTLE].admit_conflict(client_address(request))
+        raise
+
+
+async def _register(request: web.Request) -> web.StreamResponse:
     given = (await read_body(request))["user"]
     await request.app[THROTTLE].admit_registration(client_address(request))
     keys = {
@@ -182,9 +191,13 @@ async def update(request: web.Request) -> web.StreamResponse:
         for name in ("username", "email")
     }
     own = {fields.key_of(user.username), fields.key_of(user.email)}
+    counted: dict[bytes, datetime] = {}
     # Not those who send what they have along with what they change, as many front-ends do.
     if any(key is not None and key not in own for key in keys.values()):
         await request.app[THROTTLE].admit_registration(client_address(request))
+        # Counted before the look-up, unlike a registration's: a change can be undone and leaves no
+        # trace, so that past the limit its success would tell as much as a conflict.
+        counted = await request.app[THROTTLE].admit_conflict(client_address(request))
     await _refuse_taken(request, keys, except_id=user.id)
     password_hash = None
     if "password" in given:
@@ -207,6 +220,7 @@ async def update(request: web.Request) -> web.StreamResponse:
     except asyncpg.UniqueViolationError as violation:
         await _refuse_taken(request, keys, except_id=user.id)
         raise Conflict(UNIQUE[violation.constraint_name]) from None
+    await request.app[THROTTLE].release_conflict(counted)
     await touch(request)
     changed = User.of(row, user.session_id, user.session_expires_at, user.session_use)
     return json_response({"user": shown(request, changed)})

@@ -100,8 +100,24 @@ set counted = case
     end,
     ends_at = case when throttle.ends_at <= now() then excluded.ends_at else throttle.ends_at end
 returning
+    ends_at,
     counted <= $2::integer as admitted,
     ceil(extract(epoch from ends_at - now()))::integer as retry_after
+
+-- name: release_admitted(keys, windows) -> none
+-- Takes back what `admit` counted in these windows.
+with held as (
+    select throttle.key
+    from throttle
+    join unnest($1::bytea[], $2::timestamptz[]) as admitted (key, ends_at)
+        on admitted.key = throttle.key and admitted.ends_at = throttle.ends_at
+    order by throttle.key
+    for update of throttle
+)
+update throttle
+set counted = greatest(throttle.counted - 1, 0)
+from held
+where throttle.key = held.key
 
 -- name: delete_expired(limit) -> value
 -- How many windows that are over were removed, at most `limit`; those in use are left for later.

@@ -303,6 +303,18 @@ async def test_registrations_past_the_limit_of_an_address_are_refused(
     assert (await register(32)).status == 200
 
 
+async def test_a_release_takes_back_nothing_of_a_later_window(
+    throttle: Throttle, db: asyncpg.Connection
+) -> None:
+    old = await throttle.admit_conflict("2001:db8::1")
+    await db.execute("update throttle set ends_at = now() where counted = 1")
+    new = await throttle.admit_conflict("2001:db8::1")
+    await throttle.release_conflict(old)
+    assert await counters(db) == [(1, 0)] * 2
+    await throttle.release_conflict(new)
+    assert await counters(db) == [(0, 0)] * 2
+
+
 async def test_refreshes_past_the_limit_of_an_address_are_refused(
     aiohttp_client: Any, database_url: str, db: asyncpg.Connection
 ) -> None:
@@ -330,6 +342,7 @@ async def test_refreshes_past_the_limit_of_an_address_are_refused(
         ("LOGIN_LIMITS", "0", (NO_LIMIT, NO_LIMIT, NO_LIMIT)),
         ("REGISTRATION_LIMIT", "1/1", Limit(1, 1)),
         ("REFRESH_LIMIT", "0", NO_LIMIT),
+        ("CONFLICT_LIMIT", "60/3600", Limit(60, 3600)),
         ("TRUSTED_PROXIES", "2", 2),
     ],
 )
@@ -338,7 +351,9 @@ def test_limits_are_read(name: str, given: str, value: object) -> None:
     assert getattr(Settings.load(environment, None), name.lower()) == value
 
 
-@pytest.mark.parametrize("name", ["LOGIN_LIMITS", "REGISTRATION_LIMIT", "REFRESH_LIMIT"])
+@pytest.mark.parametrize(
+    "name", ["LOGIN_LIMITS", "REGISTRATION_LIMIT", "REFRESH_LIMIT", "CONFLICT_LIMIT"]
+)
 @pytest.mark.parametrize("given", ["5", "5/0", "0/5", "5/900,50/900", "5/-1", "a/b", "٥/900"])
 def test_a_limit_that_cannot_be_read_is_one_sentence(name: str, given: str) -> None:
     environment = {name: given, "JWT_SECRET": str(SETTINGS["jwt_secret"])}

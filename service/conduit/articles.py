@@ -10,7 +10,8 @@ from aiohttp import web
 from slugify import slugify
 
 import sql
-from service.conduit.gone import unless_gone, user_gone
+from service.accounts.identity import revoked_token
+from service.conduit.gone import unless_gone
 from service.conduit.profiles import PROFILE, profile, viewer_id
 from service.database.pool import DATABASE, Database
 from service.http.errors import BLANK, SETTINGS, Forbidden, NotFound
@@ -105,7 +106,7 @@ async def create(request: web.Request) -> web.StreamResponse:
         slug=slug_of(given["title"]),
     )
     if row is None:
-        raise user_gone()
+        raise revoked_token()
     return _answer(request, row, status=201)
 
 

@@ -5,21 +5,17 @@ from typing import TypeVar
 
 import asyncpg
 
-from service.http.errors import ApiError, NotFound, Unauthorized
+from service.accounts.identity import revoked_token
+from service.http.errors import ApiError, NotFound
 
 _Result = TypeVar("_Result")
 
 
-def user_gone() -> ApiError:
-    """The refusal of a user whose account was deleted while the request ran."""
-    return Unauthorized("token", "has been revoked", code="token_revoked")
-
-
 # The foreign key that a row to be written would break, and what the client is told.
 _ANSWERS: dict[str, Callable[[], ApiError]] = {
-    "articles_author_fk": user_gone,
-    "favorites_user_fk": user_gone,
-    "follows_follower_fk": user_gone,
+    "articles_author_fk": revoked_token,
+    "favorites_user_fk": revoked_token,
+    "follows_follower_fk": revoked_token,
     "favorites_article_fk": lambda: NotFound("article"),
     "follows_followed_fk": lambda: NotFound("profile"),
 }

@@ -15,7 +15,7 @@ ALLOWED = {
     "service.setting_values": set[str](),
     "service.settings": {"service.limits", "service.setting_values"},
     "service.logs": {"service.http"},
-    "service.http": {"service.settings"},
+    "service.http": {"service.__version__", "service.settings"},
     "service.database": {"service.settings", "sql"},
     "service.accounts": {
         "service.limits",

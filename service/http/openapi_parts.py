@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
+from service import __version__
 from service.http.schemas import array_of, string
 
 INFO = {
     "title": "Conduit Accounts",
-    "version": "2.0.0",
+    "version": __version__,
     "summary": "User accounts, and the RealWorld API.",
     "description": (
         "Every error has one shape: messages by field for people, a stable `code` for programs. "

@@ -1,6 +1,8 @@
 """``GET /openapi.json``: a valid document that tells of every route, and of nothing else."""
 
+import configparser
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ import voluptuous as vol
 from aiohttp import hdrs
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+import service
 from service.accounts.users import REGISTRATION
 from service.http.openapi_inputs import schema_of
 from service.http.routes import Auth
@@ -34,6 +37,13 @@ def operations(document: Document) -> Iterator[tuple[str, str, dict[str, Any]]]:
 async def test_the_document_is_valid(document: Document) -> None:
     assert document.data["openapi"].startswith("3.1.")
     assert list(OpenAPIV31SpecValidator(document.data).iter_errors()) == []
+
+
+def test_document_version_is_the_package_version(document: Document) -> None:
+    package = configparser.ConfigParser()
+    package.read(Path(service.__file__).parents[1] / "setup.cfg", encoding="utf-8")
+    assert package["metadata"]["version"] == "attr: service.__version__"
+    assert document.data["info"]["version"] == service.__version__
 
 
 async def test_the_document_has_every_route_and_no_other(

@@ -122,3 +122,5 @@ given_email = Text(example="jake@jake.jake")
 given_password = Text(example="jakejake", form="password")
 bio = TextOrNull(longest=500, example="I work at statefarm")
 image = TextOrNull(_web_address, longest=2048, example="https://i.stack.imgur.com/xHWG8.jpg")
+# RealWorld's browser tests store what is no URL.
+any_image = TextOrNull(shortest=0, longest=2048, example=image.example)

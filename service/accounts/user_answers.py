@@ -4,6 +4,7 @@ from typing import Any
 
 from aiohttp import web
 
+from service.accounts import fields
 from service.accounts.identity import TOKENS, User
 from service.accounts.sessions import EXPIRES_IN, REFRESH_TOKEN, NewSession
 from service.accounts.tokens import ACCESS_TOKEN, AccessToken
@@ -12,7 +13,10 @@ from service.http.responses import json_response
 from service.http.schemas import ByDialect, Named, nullable, object_of, string
 
 BIO = string(example="I work at statefarm")
-IMAGE = nullable(string(example="https://i.stack.imgur.com/xHWG8.jpg", form="uri"))
+IMAGE = ByDialect(
+    default=nullable(string(example=fields.image.example, form="uri")),
+    strict=nullable(string(example=fields.image.example)),
+)
 USER = Named(
     "User",
     object_of(

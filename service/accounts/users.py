@@ -168,16 +168,15 @@ async def current(request: web.Request) -> web.StreamResponse:
     return json_response({"user": shown(request, request["user"])})
 
 
-UPDATE = wrapped(
-    "user",
-    {
-        "email": fields.email,
-        "username": fields.username,
-        "password": fields.new_password,
-        "bio": fields.bio,
-        "image": fields.image,
-    },
-    something_to_change,
+UPDATABLE = {
+    "email": fields.email,
+    "username": fields.username,
+    "password": fields.new_password,
+    "bio": fields.bio,
+}
+UPDATE = ByDialect(
+    default=wrapped("user", {**UPDATABLE, "image": fields.image}, something_to_change),
+    strict=wrapped("user", {**UPDATABLE, "image": fields.any_image}, something_to_change),
 )
 
 

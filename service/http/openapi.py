@@ -170,7 +170,7 @@ class Document:
     def resolve(self, schema: Any) -> Any:
         """``schema`` in this dialect, with references in place of what has a name."""
         if isinstance(schema, ByDialect):
-            return self.resolve(schema.strict if self.strict else schema.default)
+            return self.resolve(schema.of(self.strict))
         if isinstance(schema, Named):
             if schema.name not in self.schemas:
                 self.schemas[schema.name] = self.resolve(schema.schema)
@@ -184,7 +184,7 @@ class Document:
     def example(self, schema: Any) -> Any:
         """A value that fits ``schema``, from the examples of its leaves."""
         if isinstance(schema, ByDialect):
-            return self.example(schema.strict if self.strict else schema.default)
+            return self.example(schema.of(self.strict))
         if isinstance(schema, Named):
             return self.example(schema.schema)
         if "examples" in schema:

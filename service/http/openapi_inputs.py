@@ -5,7 +5,7 @@ from typing import Any
 import voluptuous as vol
 
 from service.http.parameters import Number, filter_text
-from service.http.schemas import Schema, nullable
+from service.http.schemas import ByDialect, Schema, nullable
 from service.http.validation import Text, TextOrNull, something_to_change
 
 
@@ -14,6 +14,8 @@ def schema_of(validator: Any) -> Schema:
 
     A validator of another kind brings its schema itself, by ``documented_as``.
     """
+    if isinstance(validator, ByDialect):
+        return ByDialect(schema_of(validator.default), schema_of(validator.strict))
     if hasattr(validator, "json_schema"):
         return validator.json_schema
     if isinstance(validator, vol.Schema):

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import voluptuous as vol
 from aiohttp import web
 
+from service.http.schemas import ByDialect
+
 if TYPE_CHECKING:
     from service.http.parameters import QueryString
 
@@ -32,7 +34,7 @@ class Operation:
     """What the document says of a route; the route itself works by ``auth`` and ``body``."""
 
     auth: Auth
-    body: vol.Schema | None
+    body: vol.Schema | ByDialect | None
     """Checks the request's body; ``read_body`` uses it."""
     query: "QueryString | None"
     """Reads the query string; the handler uses the same."""
@@ -63,7 +65,7 @@ class RouteTableDef(web.RouteTableDef):
         path: str,
         *,
         auth: Auth = Auth.REQUIRED,
-        body: vol.Schema | None = None,
+        body: vol.Schema | ByDialect | None = None,
         query: "QueryString | None" = None,
         answers: Mapping[Any, Any] | None = None,
         errors: Collection[int] = (),

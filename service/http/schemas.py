@@ -15,10 +15,14 @@ Schema = Any
 
 @dataclass(frozen=True)
 class ByDialect:
-    """A status or a schema that depends on ``REALWORLD_STRICT``."""
+    """A status, a schema or the validator of a body that depends on ``REALWORLD_STRICT``."""
 
     default: Any
     strict: Any
+
+    def of(self, strict: bool) -> Any:
+        """Return the value of the dialect."""
+        return self.strict if strict else self.default
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ import voluptuous as vol
 from aiohttp import web
 
 from service.http.auth import identify_again
-from service.http.errors import BLANK, InvalidInput
+from service.http.errors import BLANK, SETTINGS, InvalidInput
 from service.http.routes import Auth, operation_of
+from service.http.schemas import ByDialect
 
 BODY_TIMEOUT = 30.0  # Seconds: a body that dribbles in for longer is refused with 408.
 
@@ -54,8 +55,9 @@ def required(name: str) -> vol.Required:
 class Text:
     """A validator for a string that is not blank, and what the document says of it.
 
-    ``shortest`` and ``longest`` count characters; ``checks`` run after that, in order, and return
-    the value that is kept. ``example`` and ``form`` (JSON Schema's ``format``) are documentation.
+    ``shortest`` and ``longest`` count characters; with a ``shortest`` of 0 the text may be blank.
+    ``checks`` run after that, in order, and return the value that is kept. ``example`` and ``form``
+    (JSON Schema's ``format``) are documentation.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class Text:
             raise vol.Invalid(BLANK)
         if not isinstance(value, str):
             raise vol.Invalid("must be a string")
-        if not value.strip():
+        if self.shortest and not value.strip():
             raise vol.Invalid(BLANK)
         if len(value) < self.shortest:
             raise vol.Invalid(f"is too short (minimum is {self.shortest} characters)")
@@ -116,9 +118,12 @@ async def read_body(request: web.Request) -> Any:
     if waits and operation.auth is Auth.REQUIRED:
         await identify_again(request)
     data = _parse(raw)
+    schema = operation.body
+    if isinstance(schema, ByDialect):
+        schema = schema.of(request.app[SETTINGS].realworld_strict)
     # PostgreSQL's text cannot hold a NUL, so that none is let in, whatever the field.
     nuls = _places_of_nul(data) if b"\\u0000" in raw else set()
-    return check(data, operation.body, {place: [NOT_ALLOWED] for place in nuls})
+    return check(data, schema, {place: [NOT_ALLOWED] for place in nuls})
 
 
 def _parse(raw: bytes) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pytest
 
 from service.accounts import fields
 from tests.answers import assert_error, assert_invalid
-from tests.conftest import Answer, Client, Dialect
+from tests.conftest import Answer, Client, Dialect, MakeClient
 
 NOT_ALLOWED = "has a character that is not allowed"
 NO_ADDRESS = "is not a valid email address"
@@ -253,11 +253,9 @@ async def test_an_image_is_a_web_address(client: Client, alice: str, image: str)
     assert (answer.status, answer.body["user"]["image"]) == (200, image)
 
 
+LONG_IMAGE = "https://example.test/" + "a" * 2028
 BAD_IMAGES = {
-    "2,049 characters": (
-        "https://example.test/" + "a" * 2028,
-        "is too long (maximum is 2048 characters)",
-    ),
+    "2,049 characters": (LONG_IMAGE, "is too long (maximum is 2048 characters)"),
     "javascript": ("javascript:alert(1)", NO_URL),
     "javascript with a host": ("javascript://example.test/%0aalert(1)", NO_URL),
     "data": ("data:image/png;base64,AAAA", NO_URL),
@@ -281,11 +279,36 @@ BAD_IMAGES = {
 
 @pytest.mark.parametrize(("image", "message"), BAD_IMAGES.values(), ids=BAD_IMAGES)
 async def test_what_is_no_web_address_is_no_image(
-    speaker: Client, dialect: Dialect, image: str, message: str
+    client: Client, alice: str, image: str, message: str
 ) -> None:
-    token = await speaker.register("alice")
-    answer = await speaker.put("/api/user", {"user": {"image": image}}, token=token)
-    assert_invalid(answer, dialect.invalid, image=message)
+    answer = await client.put("/api/user", {"user": {"image": image}}, token=alice)
+    assert_invalid(answer, 400, image=message)
+
+
+STRICT_IMAGES = [image for image, _ in BAD_IMAGES.values() if image != LONG_IMAGE]
+
+
+async def test_strict_image_accepts_any_text(make_client: MakeClient) -> None:
+    client = await make_client(realworld_strict=True)
+    token = await client.register("alice")
+    for image in (*STRICT_IMAGES, '"><script>alert(1)</script>', " ", "\x01" * 2048, "🐘" * 2048):
+        answer = await client.put("/api/user", {"user": {"image": image}}, token=token)
+        assert (answer.status, answer.body["user"]["image"]) == (200, image)
+        shown = await client.get("/api/profiles/alice")
+        assert shown.body["profile"]["image"] == image
+    answer = await client.put("/api/user", {"user": {"image": ""}}, token=token)
+    assert (answer.status, answer.body["user"]["image"]) == (200, None)
+
+
+async def test_strict_image_rejects_what_cannot_be_stored(make_client: MakeClient) -> None:
+    client = await make_client(realworld_strict=True)
+    token = await client.register("alice")
+    for image, message in ((LONG_IMAGE, BAD_IMAGES["2,049 characters"][1]), ("\0", NOT_ALLOWED)):
+        answer = await client.put("/api/user", {"user": {"image": image}}, token=token)
+        assert_invalid(answer, 422, image=message)
+    raw = b'{"user": {"image": "\\ud800"}}'
+    answer = await client.put("/api/user", token=token, data=raw)
+    assert_invalid(answer, 422, body="is not valid JSON")
 
 
 async def test_an_address_too_long_to_be_anybodys_is_not_parsed(

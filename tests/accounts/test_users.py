@@ -142,14 +142,14 @@ async def test_registration_tells_every_faulty_field(speaker: Client, dialect: D
 
 async def test_update_tells_every_faulty_field(speaker: Client, dialect: Dialect) -> None:
     token = await speaker.register("jake", **JAKE)
-    given = {"username": "x", "email": "x", "password": "x", "bio": 1, "image": "x"}
+    given = {"username": "x", "email": "x", "password": "x", "bio": 1, "image": "x" * 2049}
     answer = await speaker.put("/api/user", {"user": given}, token=token)
     assert_invalid(
         answer,
         dialect.invalid,
         bio="must be a string",
         email="is not a valid email address",
-        image="is not a valid http(s) URL",
+        image="is too long (maximum is 2048 characters)",
         password="is too short (minimum is 8 characters)",
         username="is too short (minimum is 3 characters)",
     )

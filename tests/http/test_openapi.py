@@ -94,6 +94,8 @@ async def test_each_dialect_has_its_own_answers(document: Document, dialect: Dia
     assert len({"200", "201"} & registration.keys()) == 1
     bio = document.data["components"]["schemas"]["User"]["properties"]["bio"]
     assert bio["type"] == (["string", "null"] if dialect.strict else "string")
+    image = document.data["components"]["schemas"]["User"]["properties"]["image"]
+    assert image.get("format") == (None if dialect.strict else "uri")
 
 
 async def test_examples_fit_their_schemas(document: Document) -> None:

@@ -61,7 +61,8 @@ def test_every_line_of_the_log_is_json_and_no_secret_is_in_it(
     with serve(tmp_path, DATABASE_URL=new_database()) as service:
         token = service.serving().register("jake")
         service.login("jake")
-        service.request("POST", "/api/users/login", {"user": {"email": "x", "password": "hush"}})
+        wrong = {"email": "x@example.test", "password": "hush"}
+        service.request("POST", "/api/users/login", {"user": wrong})
         service.request("GET", f"/nowhere?token={token}")
         service.says("/api/users/login")
         lines = service.log()

@@ -88,16 +88,6 @@ def _email(value: str) -> str:
     return parsed.normalized
 
 
-def email_key(given: str) -> str:
-    """The key to look an address up by; also of one that nobody could have registered."""
-    if len(given) > LONGEST_EMAIL:
-        return ""  # Nobody's. Parsing a megabyte would hold up every other request.
-    try:
-        return key_of(_email(given))
-    except vol.Invalid:
-        return key_of(given)
-
-
 def _password(value: str) -> str:
     if len(value.encode()) > LONGEST_PASSWORD:
         raise vol.Invalid(f"is too long (maximum is {LONGEST_PASSWORD} bytes)")
@@ -118,7 +108,6 @@ def _web_address(value: str) -> str:
 username = Text(_username_length, _printable, _trimmed, example="jake")
 email = Text(_email, longest=LONGEST_EMAIL, example="jake@jake.jake")
 new_password = Text(_password, shortest=8, example="jakejake", form="password")
-given_email = Text(example="jake@jake.jake")
 given_password = Text(example="jakejake", form="password")
 bio = TextOrNull(longest=500, example="I work at statefarm")
 image = TextOrNull(_web_address, longest=2048, example="https://i.stack.imgur.com/xHWG8.jpg")

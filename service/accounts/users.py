@@ -96,7 +96,7 @@ async def _register(request: web.Request) -> web.StreamResponse:
 
 LOGIN = wrapped(
     "user",
-    {required("email"): fields.given_email, required("password"): fields.given_password},
+    {required("email"): fields.email, required("password"): fields.given_password},
 )
 
 
@@ -108,9 +108,9 @@ LOGIN = wrapped(
     errors=(401, 403, 429),
 )
 async def login(request: web.Request) -> web.StreamResponse:
-    """Sign in: 200 with the user; 401 or 429 in the same words and time for every other pair."""
+    """Sign in: 200 with the user; 401 or 429 in the same words and time, account or none."""
     given = (await read_body(request))["user"]
-    email_key = fields.email_key(given["email"])
+    email_key = fields.key_of(given["email"])
     user_id = await sql.users.find_id(request.app[DATABASE], email_key=email_key)
     row = await _verified(request, user_id or unknown_account_id(email_key), given["password"])
     try:

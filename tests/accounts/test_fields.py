@@ -311,7 +311,7 @@ async def test_strict_image_rejects_what_cannot_be_stored(make_client: MakeClien
     assert_invalid(answer, 422, body="is not valid JSON")
 
 
-async def test_an_address_too_long_to_be_anybodys_is_not_parsed(
+async def test_login_does_not_parse_email_that_is_too_long(
     client: Client, alice: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Parsing a megabyte takes a second, in which no other request would be answered.
@@ -323,8 +323,7 @@ async def test_an_address_too_long_to_be_anybodys_is_not_parsed(
         return parse(given, **options)
 
     monkeypatch.setattr(fields, "validate_email", note)
-    for email in ("alice@example.test", "a" * 254, "a" * 255, "a." * 400_000 + "@example.test"):
+    for email in ("a" * 254, "a" * 255, "a." * 400_000 + "@example.test"):
         credentials = {"email": email, "password": "wrong"}
-        answer = await client.post("/api/users/login", {"user": credentials})
-        assert_error(answer, 401, "invalid_credentials", {"credentials": ["invalid"]})
-    assert parsed == [18, 254]
+        assert (await client.post("/api/users/login", {"user": credentials})).status == 400
+    assert parsed == [254]

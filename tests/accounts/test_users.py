@@ -2,6 +2,7 @@ import asyncpg
 import bcrypt
 import pytest
 
+from tests.accounts.logins import count_hashes
 from tests.answers import assert_error, assert_invalid
 from tests.conftest import SECRET, Answer, Client, Dialect, MakeClient
 
@@ -69,18 +70,41 @@ async def test_login_regards_the_case_of_the_password(client: Client) -> None:
 
 async def test_wrong_password_and_unknown_address_are_one_answer(speaker: Client) -> None:
     await speaker.register("jake", **JAKE)
-    wrong, unknown, impossible = [
+    wrong, unknown = [
         await speaker.post(
             "/api/users/login", {"user": {"email": email, "password": "not the password"}}
         )
-        for email in ("jake@jake.jake", "nobody@jake.jake", "no address at all")
+        for email in ("jake@jake.jake", "nobody@jake.jake")
     ]
     assert_error(wrong, 401, "invalid_credentials", {"credentials": ["invalid"]})
     assert wrong.headers["WWW-Authenticate"] == "Token"
-    for other in (unknown, impossible):
-        assert (other.status, other.body) == (wrong.status, wrong.body)
-        assert list(other.headers) == list(wrong.headers)
-        assert other.headers["Content-Length"] == wrong.headers["Content-Length"]
+    assert (unknown.status, unknown.body) == (wrong.status, wrong.body)
+    assert list(unknown.headers) == list(wrong.headers)
+    assert unknown.headers["Content-Length"] == wrong.headers["Content-Length"]
+
+
+@pytest.mark.parametrize(
+    ("email", "message"),
+    [
+        ("no email at all", "is not a valid email address"),
+        ("a" * 255, "is too long (maximum is 254 characters)"),
+    ],
+)
+async def test_login_rejects_malformed_email_as_invalid_input(
+    speaker: Client,
+    dialect: Dialect,
+    db: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    email: str,
+    message: str,
+) -> None:
+    """No account can have it: no password is verified for it, and nothing is counted."""
+    hashed = count_hashes(speaker, monkeypatch)
+    given = {"email": email, "password": "not the password"}
+    answer = await speaker.post("/api/users/login", {"user": given})
+    assert_invalid(answer, dialect.invalid, email=message)
+    assert hashed == []
+    assert await db.fetchval("select count(*) from throttle") == 0
 
 
 async def test_a_current_user_gets_a_token_that_works(speaker: Client, dialect: Dialect) -> None:

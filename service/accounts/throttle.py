@@ -34,7 +34,7 @@ from service.settings import Settings
 
 PATIENCE = 30.0  # Seconds to wait for the outcome of attempts under way.
 PAUSE = 0.05  # Seconds between two looks at it.
-LEASE = 120.0  # Seconds that an attempt counts as under way, as throttle_reserve has it.
+LEASE = 120.0  # Seconds that an attempt counts as under way; longer than a full queue takes.
 LONGEST_LOOK = 20.0  # Seconds of these that the hash itself may take, on a busy machine.
 
 SITE_FACTOR = 8
@@ -266,6 +266,7 @@ class Throttle:
             account_id=keys.account_id,
             address_key=keys.address_key,
             known_ttl=self._settings.known_address_ttl,
+            lease=LEASE,
         )
         if waits := [row["retry_after"] for row in rows if row["refused"]]:
             raise TooManyAttempts("credentials", retry_after=max(waits))

@@ -1,4 +1,4 @@
--- name: reserve(keys, most, seconds, wide_keys, account_id, address_key, known_ttl) -> rows
+-- name: reserve(keys, most, seconds, wide_keys, account_id, address_key, known_ttl, lease) -> rows
 -- Lets an attempt in under all keys or none; see the function. An address from which the user
 -- signed in within `known_ttl` seconds is neither held by the limits of `wide_keys` nor counted
 -- against them.
@@ -19,7 +19,7 @@ with wanted as (
 )
 select answer.key, answer.ends_at, answer.admitted, answer.refused, answer.retry_after
 from wanted
-cross join throttle_reserve(wanted.keys, wanted.most, wanted.seconds) as answer
+cross join throttle_reserve(wanted.keys, wanted.most, wanted.seconds, $8) as answer
 order by answer.key
 
 -- name: fail(keys, windows) -> rows

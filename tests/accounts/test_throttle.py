@@ -1,11 +1,13 @@
 """Limits on guesses, exact however many come at once."""
 
 from collections import Counter
+from typing import Any
 
 import asyncpg
 import pytest
 
 from service.accounts import throttle as throttle_module
+from service.accounts.passwords import PASSWORDS
 from service.limits import Limit
 from service.settings import Settings
 from tests.accounts.logins import (
@@ -151,10 +153,28 @@ async def test_a_password_that_could_not_be_looked_at_in_time_is_not_looked_at(
 ) -> None:
     """It counts as under way for two minutes alone: later it would be a free guess."""
     await db.execute("delete from throttle")
-    monkeypatch.setattr(throttle_module, "LEASE", 0.0)
+    monkeypatch.setattr(throttle_module, "LONGEST_LOOK", throttle_module.LEASE)
     assert await statuses(*(login(client, "alice", "alice-secret") for _ in range(5))) == {503: 5}
     rows = await db.fetch("select counted, pending from throttle")
     assert {tuple(row) for row in rows} == {(0, 5)}
+
+
+async def test_attempt_counts_as_in_flight_for_the_lease(
+    client: Client, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far = "select count(*) from throttle where pending_until > now() + interval '1 hour'"
+    found = []
+
+    async def verify(*_: Any, **__: Any) -> bool:
+        found.append(await db.fetchval(far))
+        return False
+
+    monkeypatch.setattr(client.http.app[PASSWORDS], "verify", verify)
+    for lease in (7200.0, 120.0):
+        monkeypatch.setattr(throttle_module, "LEASE", lease)
+        await login(client, "nobody")
+        await db.execute("update throttle set pending_until = '-infinity'")
+    assert found == [3, 0]
 
 
 async def test_what_a_taken_name_tells_is_limited_like_registrations(

@@ -66,3 +66,9 @@ begin
     where free or throttle.counted + throttle_pending(throttle, moment) >= wanted.most;
 end
 $$;
+
+-- Folds the two letters of a domain that case folding changes. Fails where somebody has registered under both domains since.
+update users
+set email_key = regexp_replace(email_key, '[^@]*$', '')
+    || replace(replace(substring(email_key from '[^@]*$'), U&'\00DF', 'ss'), U&'\03C2', U&'\03C3')
+where email_key ~ U&'[\00DF\03C2][^@]*$';

@@ -67,3 +67,9 @@ begin
     where free or throttle.counted + throttle_pending(throttle, moment) >= wanted.most;
 end
 $$;
+
+-- Domains were folded as usernames are, which made one of `straße.de` and `strasse.de`. The emails hold their domains as IDNA
+-- has them, and that is what a key ends in now. The old keys were unique, so these are.
+update users
+set email_key = regexp_replace(email_key, '[^@]*$', '') || substring(email from '[^@]*$')
+where substring(email_key from '[^@]*$') <> substring(email from '[^@]*$');

@@ -19,15 +19,20 @@ LONGEST_USERNAME = 50
 _JOINERS = "\u200c\u200d"
 _UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
-# Unicode's Default_Ignorable_Code_Point, less what is refused anyway: emoji need the variation
-# selectors, but nothing that cannot be seen makes another name.
+# Emoji need the variation selectors, but nothing that cannot be seen makes another name.
 _IGNORED = dict.fromkeys(
     (
+        # Unicode's Default_Ignorable_Code_Point, less what is refused anyway. The code points that
+        # are reserved for more of it are in, since no font draws them either.
         *map(ord, _JOINERS),
-        *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0),
+        *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2065, 0x3164, 0xFFA0),
         *range(0x180B, 0x1810),
         *range(0xFE00, 0xFE10),
-        *range(0xE0100, 0xE01F0),
+        *range(0xFFF0, 0xFFF9),
+        *range(0xE0000, 0xE1000),
+        # Letters, marks and symbols without a glyph: Tifinagh and Brahmi joiner, Braille blank,
+        # object replacement, hieroglyphic blanks, Khitan filler, null notehead.
+        *(0x2D7F, 0x1107F, 0x2800, 0xFFFC, 0x13441, 0x13442, 0x16FE4, 0x1D159),
     )
 )
 
@@ -44,6 +49,19 @@ def key_of(value: str) -> str:
     visible = value.translate(_IGNORED)
     folded = unicodedata.normalize("NFKC", visible).casefold()
     return unicodedata.normalize("NFKC", folded)
+
+
+def email_key(email: str) -> str:
+    """Return the uniqueness key of an email that the validator ``email`` returned.
+
+    The validator has the domain in the form of IDNA 2008, of which there is one for each domain of
+    the DNS. Case folding would make one of several: ``straße.de`` and ``strasse.de``.
+    """
+    local_part, _, domain = email.rpartition("@")
+    return f"{key_of(local_part)}@{domain}"
+
+
+KEYS = {"username": key_of, "email": email_key}
 
 
 def _printable(value: str) -> str:

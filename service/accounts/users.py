@@ -65,10 +65,7 @@ async def register(request: web.Request) -> web.StreamResponse:
 async def _register(request: web.Request) -> web.StreamResponse:
     given = (await read_body(request))["user"]
     await request.app[THROTTLE].admit_registration(client_address(request))
-    keys = {
-        "username_key": fields.key_of(given["username"]),
-        "email_key": fields.key_of(given["email"]),
-    }
+    keys = {f"{name}_key": key(given[name]) for name, key in fields.KEYS.items()}
     await _refuse_taken(request, keys)
     password_hash = await request.app[PASSWORDS].hash(given["password"])
     try:
@@ -110,7 +107,7 @@ LOGIN = wrapped(
 async def login(request: web.Request) -> web.StreamResponse:
     """Sign in: 200 with the user; 401 or 429 in the same words and time, account or none."""
     given = (await read_body(request))["user"]
-    email_key = fields.key_of(given["email"])
+    email_key = fields.email_key(given["email"])
     user_id = await sql.users.find_id(request.app[DATABASE], email_key=email_key)
     row = await _verified(request, user_id or unknown_account_id(email_key), given["password"])
     try:
@@ -186,10 +183,10 @@ async def update(request: web.Request) -> web.StreamResponse:
     given = (await read_body(request))["user"]
     user: User = request["user"]
     keys = {
-        f"{name}_key": fields.key_of(given[name]) if name in given else None
-        for name in ("username", "email")
+        f"{name}_key": key(given[name]) if name in given else None
+        for name, key in fields.KEYS.items()
     }
-    own = {fields.key_of(user.username), fields.key_of(user.email)}
+    own = {fields.key_of(user.username), fields.email_key(user.email)}
     counted: dict[bytes, datetime] = {}
     # Not those who send what they have along with what they change, as many front-ends do.
     if any(key is not None and key not in own for key in keys.values()):

@@ -108,7 +108,7 @@ async def _person(connection: asyncpg.Connection, name: str, password_hash: str)
         username=name,
         username_key=fields.key_of(name),
         email=email,
-        email_key=fields.key_of(email),
+        email_key=fields.email_key(email),
         password_hash=password_hash,
     )
     return await sql.seed.introduce(connection, id=row["id"], bio=PEOPLE[name])

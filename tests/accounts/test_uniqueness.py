@@ -5,11 +5,12 @@ from collections import Counter
 from typing import Any
 
 import asyncpg
+import idna
 import pytest
 
 from service.accounts.fields import key_of
 from tests.accounts.conftest import hasher_of, until
-from tests.answers import assert_error
+from tests.answers import assert_error, assert_invalid
 from tests.conftest import Client, Dialect, MakeClient
 
 TAKEN = ["has already been taken"]
@@ -98,6 +99,73 @@ async def test_the_forms_of_one_address_are_one_address(
     assert_error(answer, 409, "already_taken", {"email": TAKEN})
     credentials = {"email": second, "password": "jake-secret"}
     assert (await client.post("/api/users/login", {"user": credentials})).status == 200
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("a@straße.de", "a@strasse.de"),
+        ("a@faß.example", "a@FASS.example"),
+        ("a@βόλος.com", "a@βόλοσ.com"),
+    ],
+    ids=["sharp s", "sharp s and upper case", "final sigma"],
+)
+async def test_domains_that_idna_2008_tells_apart_are_different_emails(
+    client: Client, first: str, second: str
+) -> None:
+    """Two registries, two owners: RFC 5894, section 7.2."""
+    await client.register("first", email=first)
+    await client.register("second", email=second)
+    for name, email in (("first", first), ("second", second)):
+        local_part, _, domain = email.partition("@")
+        punycode = idna.encode(domain, uts46=True).decode()
+        for spelling in (email, f"{local_part}@{punycode}", f"{local_part.upper()}@{punycode}"):
+            credentials = {"email": spelling, "password": f"{name}-secret"}
+            answer = await client.post("/api/users/login", {"user": credentials})
+            assert (answer.status, answer.body["user"]["username"]) == (200, name)
+
+
+async def test_domains_that_idna_2008_tells_apart_are_different_in_an_update(
+    client: Client, alice: str, bob: str
+) -> None:
+    for token, email in ((alice, "a@straße.de"), (bob, "a@strasse.de")):
+        answer = await client.put("/api/user", {"user": {"email": email}}, token=token)
+        assert (answer.status, answer.body["user"]["email"]) == (200, email)
+    answer = await client.put("/api/user", {"user": {"email": "A@XN--STRAE-OQA.de"}}, token=bob)
+    assert_error(answer, 409, "already_taken", {"email": TAKEN})
+
+
+# What has no glyph, and what Unicode keeps free for more of it.
+INVISIBLE = {
+    "Braille blank": "\u2800",
+    "null notehead": "\U0001d159",
+    "hieroglyphic blank": "\U00013441",
+    "half hieroglyphic blank": "\U00013442",
+    "Khitan filler": "\U00016fe4",
+    "Tifinagh joiner": "\u2d7f",
+    "Brahmi joiner": "\U0001107f",
+    "object replacement": "\ufffc",
+    "Hangul filler": "\u3164",
+    "half-width Hangul filler": "\uffa0",
+    "Khmer vowel": "\u17b4",
+    "Mongolian variation selector": "\u180f",
+    "reserved, ignorable": "\u2065",
+    "reserved special": "\ufff0",
+    "reserved tag": "\U000e0080",
+    "last reserved tag": "\U000e0fff",
+}
+
+
+@pytest.mark.parametrize("character", INVISIBLE.values(), ids=INVISIBLE)
+async def test_invisible_characters_make_no_other_username(client: Client, character: str) -> None:
+    answer = await client.post("/api/users", account(character * 3, "blank@example.test"))
+    assert_invalid(answer, 400, username="can't be blank")
+    answer = await client.post("/api/users", account(f"{character} {character}", "b@example.test"))
+    assert_invalid(answer, 400, username="can't be blank")
+    await client.register("jake")
+    for username in (f"jake{character}", f"{character}jake", f"ja{character * 2}ke"):
+        answer = await client.post("/api/users", account(username, "other@example.test"))
+        assert_error(answer, 409, "already_taken", {"username": TAKEN})
 
 
 def test_a_key_is_its_own_key() -> None:

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 import yoyo
 
+from service.accounts import fields
 from service.database import migrate as module
 from service.database.migrate import MIGRATIONS, MigrationError, migrate
 from tests.conftest import url_of
@@ -125,6 +126,33 @@ def test_all_migrations_go_down_to_nothing_and_up_again(new_database: NewDatabas
     assert schema_of(url) == nothing
     assert migrate(url, silent) == len(names())
     assert schema_of(url) == everything
+
+
+def test_email_keys_made_by_folding_become_those_of_the_service(new_database: NewDatabase) -> None:
+    """The migration needs no IDNA: the emails hold their domains as the service has them."""
+    url = new_database()
+    emails = ("ann@straße.de", '"A@b"@faß.de', "José@βόλος.com", "Bob@bücher.test", "eve@x.test")
+    folded = [(fields.key_of(email),) for email in emails]
+    keys = "select email_key from users order by username_key"
+    migrations = yoyo.read_migrations(str(MIGRATIONS))
+    with yoyo_on(url) as backend, psycopg.connect(url, autocommit=True) as connection:
+        for migration in backend.to_apply(migrations):
+            if migration.id != "0012_lease_and_email_keys":
+                backend.apply_one(migration)
+                continue
+            for number, email in enumerate(emails):
+                connection.execute(
+                    "insert into users (username, username_key, email, email_key, password_hash)"
+                    " values (%s, %s, %s, %s, '')",
+                    (f"user{number}", f"user{number}", email, folded[number][0]),
+                )
+            backend.apply_one(migration)
+            assert connection.execute(keys).fetchall() == [
+                (fields.email_key(email),) for email in emails
+            ]
+            backend.rollback_one(migration)
+            assert connection.execute(keys).fetchall() == folded
+            backend.apply_one(migration)
 
 
 def test_a_second_migration_finds_nothing_to_do(new_database: NewDatabase) -> None:

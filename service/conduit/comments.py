@@ -10,7 +10,7 @@ from service.conduit.profiles import PROFILE, profile, viewer_id
 from service.database.pool import DATABASE
 from service.http.errors import SETTINGS, Forbidden, NotFound
 from service.http.parameters import LARGEST, Number, QueryString, path_text
-from service.http.responses import json_response, timestamp
+from service.http.responses import MAX_PAGE_BYTES, json_response, render_page, timestamp
 from service.http.routes import Auth, RouteTableDef
 from service.http.schemas import TIME, Named, array_of, integer, object_of, string
 from service.http.validation import Text, read_body, required, wrapped
@@ -42,22 +42,27 @@ PAGE = QueryString(limit=(Number(1, 1000), 1000), offset=(Number(0, LARGEST), 0)
     errors=(404,),
 )
 async def everything(request: web.Request) -> web.StreamResponse:
-    """The comments on the article, newest first."""
+    """The comments on the article, newest first.
+
+    A page ends after ``limit`` comments or about 2 MiB. The next one begins at ``offset`` plus the
+    number of comments that came; one without comments is the end.
+    """
     page = PAGE.read(request)
     rows = await sql.comments.list(
         request.app[DATABASE],
         slug=path_text(request, "slug"),
         viewer_id=viewer_id(request),
+        max_bytes=MAX_PAGE_BYTES,
         **page,
     )
     if not rows:
         raise NotFound("article")
     strict = request.app[SETTINGS].realworld_strict
-    comments = [comment(row, strict=strict) for row in rows if row["id"] is not None]
-    return json_response({"comments": comments})
+    comments = (comment(row, strict=strict) for row in rows if row["id"] is not None)
+    return json_response({"comments": render_page(comments)})
 
 
-NEW_COMMENT = wrapped("comment", {required("body"): Text(longest=20_000, example="Thank you!")})
+NEW_COMMENT = wrapped("comment", {required("body"): Text(longest=10_000, example="Thank you!")})
 
 
 @routes.post(

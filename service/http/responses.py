@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from email.utils import formatdate
 from typing import Any
@@ -12,6 +12,7 @@ from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 
 JSON = "application/json; charset=utf-8"
+MAX_PAGE_BYTES = 2 * 1024 * 1024  # Where a page ends, whatever its limit; one item always fits.
 
 
 class JsonResponse(web.StreamResponse):
@@ -83,6 +84,23 @@ def json_response(
     ``data`` is anything orjson writes; ``status`` the HTTP status; ``headers`` come on top.
     """
     return JsonResponse(orjson.dumps(data), status, headers)
+
+
+def render_page(items: Iterable[Any]) -> list[orjson.Fragment]:
+    """Render the first of ``items``, at least one, until ``MAX_PAGE_BYTES`` are reached.
+
+    The bytes are those of the response, in which a control character takes six. ``json_response``
+    copies the fragments, so that each item is rendered once.
+    """
+    page: list[orjson.Fragment] = []
+    size = 0
+    for item in items:
+        rendered = orjson.dumps(item)
+        size += len(rendered) + 1  # The comma.
+        if page and size > MAX_PAGE_BYTES:
+            break
+        page.append(orjson.Fragment(rendered))
+    return page
 
 
 def timestamp(time: datetime) -> str:

@@ -1,26 +1,38 @@
--- name: list(slug, viewer_id, limit, offset) -> rows
--- No row: no such article. One row whose id is null: an article without (further) comments.
+-- name: list(slug, viewer_id, limit, offset, max_bytes) -> rows
+-- No row: no such article. One row whose id is null: an article without (further) comments. The comments end with the one by
+-- which max_bytes are reached. octet_length reads the size of a long text that is stored apart, not the text: only those that
+-- fit are fetched.
 select
     page.id,
     page.body,
     page.created_at,
     page.updated_at,
-    users.username as author_username,
-    users.bio as author_bio,
-    users.image as author_image,
+    page.username as author_username,
+    page.bio as author_bio,
+    page.image as author_image,
     exists (
         select from follows where follows.follower_id = $2 and follows.followed_id = page.author_id
     ) as author_following
 from article_slugs
 left join lateral (
-    select comments.id, comments.body, comments.created_at, comments.updated_at, comments.author_id
-    from comments
-    where comments.article_id = article_slugs.article_id
-    order by comments.created_at desc, comments.id desc
-    limit $3::bigint
-    offset $4::bigint
-) as page on true
-left join users on users.id = page.author_id
+    select
+        listed.*,
+        users.username,
+        users.bio,
+        users.image,
+        sum(octet_length(listed.body) + coalesce(octet_length(users.bio), 0) + coalesce(octet_length(users.image), 0)) over (
+            order by listed.created_at desc, listed.id desc rows between unbounded preceding and 1 preceding
+        ) as bytes_before
+    from (
+        select comments.id, comments.body, comments.created_at, comments.updated_at, comments.author_id
+        from comments
+        where comments.article_id = article_slugs.article_id
+        order by comments.created_at desc, comments.id desc
+        limit $3::bigint
+        offset $4::bigint
+    ) as listed
+    join users on users.id = listed.author_id
+) as page on coalesce(page.bytes_before, 0) < $5::bigint
 where article_slugs.slug = $1
 order by page.created_at desc, page.id desc;
 

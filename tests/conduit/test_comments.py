@@ -1,9 +1,22 @@
 import asyncpg
 import pytest
 
+import sql
+from service.http.responses import MAX_PAGE_BYTES
 from tests.answers import assert_error
-from tests.conduit.writing import JSON, TIME, close_account, follow, profile, publish, say
-from tests.conftest import Client, Dialect
+from tests.conduit.writing import (
+    JSON,
+    LONGEST_IN_JSON,
+    TIME,
+    all_pages,
+    close_account,
+    follow,
+    longest_author,
+    profile,
+    publish,
+    say,
+)
+from tests.conftest import Client, Dialect, MakeClient
 
 COMMENTS = "/api/articles/dragons/comments"
 NO_COMMENT = {"comment": ["not found"]}
@@ -67,6 +80,51 @@ async def test_comments_of_one_moment_are_listed_by_their_ids(
     ]
     beyond = await client.get(f"{COMMENTS}?offset={2**63 - 1}")
     assert (beyond.status, beyond.body) == (200, {"comments": []})
+
+
+async def fill(db: asyncpg.Connection, bodies: list[str]) -> None:
+    """Comment on the one article there is, as its author."""
+    await db.execute(
+        """
+        insert into comments (article_id, author_id, body)
+        select articles.id, articles.author_id, given.body
+        from articles cross join unnest($1::text[]) with ordinality as given (body, position)
+        order by position
+        """,
+        bodies,
+    )
+
+
+async def test_comments_are_paged_by_bytes_when_they_are_large(
+    make_client: MakeClient, db: asyncpg.Connection
+) -> None:
+    client = await make_client(realworld_strict=True)
+    await publish(client, await longest_author(client, "alice"), "Dragons")
+    await fill(db, [LONGEST_IN_JSON * 10_000] * 100)
+    pages = await all_pages(client, COMMENTS, "comments")
+    assert [len(page.body["comments"]) for page in pages] == [27, 27, 27, 19, 0]
+    ids = [comment["id"] for page in pages for comment in page.body["comments"]]
+    newest_first = await db.fetch("select id from comments order by created_at desc, id desc")
+    assert ids == [row["id"] for row in newest_first]
+    assert len((await client.get(f"{COMMENTS}?offset=1&limit=20")).body["comments"]) == 20
+
+
+@pytest.mark.parametrize("body", ["🐘" * 10_000, "x"], ids=["long bodies", "a long profile"])
+async def test_database_reads_no_more_comments_than_fit_a_page(
+    make_client: MakeClient, db: asyncpg.Connection, body: str
+) -> None:
+    client = await make_client(realworld_strict=True)
+    token = await client.register("alice")
+    changes = {"bio": "🐘" * 500, "image": "🐘" * 2048}
+    assert (await client.put("/api/user", {"user": changes}, token=token)).status == 200
+    await publish(client, token, "Dragons")
+    await fill(db, [body] * 300)
+    rows = await sql.comments.list(
+        db, slug="dragons", viewer_id=None, limit=1000, offset=0, max_bytes=MAX_PAGE_BYTES
+    )
+    columns = ("body", "author_bio", "author_image")
+    sizes = [sum(len(row[column].encode()) for column in columns) for row in rows]
+    assert MAX_PAGE_BYTES <= sum(sizes) < MAX_PAGE_BYTES + sizes[0]
 
 
 async def test_whether_a_commenter_is_followed_depends_on_who_asks(

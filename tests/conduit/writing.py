@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from service.http.responses import MAX_PAGE_BYTES
 from tests.conftest import Answer, Client
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -15,6 +16,11 @@ DRAGON = {
 }
 
 JSON = {"Content-Type": "application/json"}
+
+# Six bytes in JSON, the most that a character can take.
+LONGEST_IN_JSON = "\x01"
+
+LARGEST_ANSWER = MAX_PAGE_BYTES + 1000
 
 
 async def publish(
@@ -36,6 +42,37 @@ async def say(client: Client, token: str, slug: str, body: str = "Thank you!") -
     assert answer.status == 201, answer
     comment: dict[str, Any] = answer.body["comment"]
     return comment
+
+
+async def longest_author(client: Client, name: str) -> str:
+    """Register ``name`` with the longest profile that the strict dialect allows; its token."""
+    token = await client.register(name)
+    changes = {
+        "username": "🐘" * 50,
+        "bio": LONGEST_IN_JSON * 500,
+        "image": LONGEST_IN_JSON * 2048,
+    }
+    answer = await client.put("/api/user", {"user": changes}, token=token)
+    assert answer.status == 200, answer
+    return token
+
+
+async def all_pages(
+    client: Client, path: str, name: str, *, token: str | None = None
+) -> list[Answer]:
+    """Every page of a list up to the empty one, each asked for where the last one ended.
+
+    Holds that none is larger than it may be. ``name`` is the list's key in the body.
+    """
+    pages: list[Answer] = []
+    offset = 0
+    while not pages or pages[-1].body[name]:
+        mark = "&" if "?" in path else "?"
+        pages.append(await client.get(f"{path}{mark}offset={offset}", token=token))
+        assert pages[-1].status == 200, pages[-1]
+        assert int(pages[-1].headers["Content-Length"]) <= LARGEST_ANSWER
+        offset += len(pages[-1].body[name])
+    return pages
 
 
 async def follow(client: Client, token: str, *names: str) -> None:

@@ -2,10 +2,12 @@ import asyncio
 import time
 from email.utils import parsedate_to_datetime
 
+import orjson
 import pytest
 from aiohttp import web
 
-from service.http.responses import JSON, json_response
+from service.http import responses
+from service.http.responses import JSON, json_response, render_page
 from service.http.routes import Auth, RouteTableDef
 from tests.http.conftest import Serve
 
@@ -36,6 +38,21 @@ async def last(request: web.Request) -> web.StreamResponse:
 @routes.get("/large", auth=Auth.NONE)
 async def large(request: web.Request) -> web.StreamResponse:
     return json_response("x" * 20_000_000)
+
+
+def test_page_ends_when_its_bytes_are_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(responses, "MAX_PAGE_BYTES", 12)
+    assert orjson.dumps(render_page(iter("abcd"))) == b'["a","b","c"]'
+    assert orjson.dumps(render_page(["\x01", "b"])) == b'["\\u0001"]'
+    assert orjson.dumps(render_page(["longer than that", "b"])) == b'["longer than that"]'
+    assert render_page([]) == []
+
+
+def test_page_renders_no_item_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(responses, "MAX_PAGE_BYTES", 12)
+    rest = iter("abcdefgh")
+    render_page(rest)
+    assert list(rest) == ["e", "f", "g", "h"]
 
 
 async def exchange(port: int, sent: bytes) -> tuple[bytes, dict[str, str], bytes]:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import asyncpg
+import orjson
 import voluptuous as vol
 from aiohttp import web
 from slugify import slugify
@@ -41,11 +42,19 @@ routes = RouteTableDef()
 LONGEST_SLUG = 100
 MOST_TAGS = 50
 LONGEST_TAG = 50
+LONGEST_BODY = 1024 * 1024  # Bytes of JSON: whatever MAX_BODY_SIZE is, every reader gets them.
 TRIES = 5
+
+
+def _body_size(value: str) -> str:
+    if len(orjson.dumps(value)) - len('""') > LONGEST_BODY:
+        raise vol.Invalid(f"is too long (maximum is {LONGEST_BODY} bytes of JSON)")
+    return value
+
 
 title = Text(longest=255, example="How to train your dragon")
 description = Text(longest=2000, example="Ever wonder how?")
-body = Text(example="It takes a Jacobian")
+body = Text(_body_size, longest=LONGEST_BODY, example="It takes a Jacobian")
 
 TAGS = array_of(string(example="dragons"))
 IN_LIST = {

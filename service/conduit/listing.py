@@ -11,7 +11,7 @@ from service.conduit.profiles import viewer_id
 from service.database.pool import DATABASE
 from service.http.errors import SETTINGS
 from service.http.parameters import LARGEST, Number, QueryString, filter_text
-from service.http.responses import json_response
+from service.http.responses import json_response, render_page
 from service.http.routes import Auth, RouteTableDef
 from service.http.schemas import Named, array_of, integer, object_of
 
@@ -43,7 +43,11 @@ STATEMENTS: dict[tuple[str, ...], sql.Query] = {
 
 @routes.get("/api/articles", auth=Auth.OPTIONAL, query=FILTERS, answers={200: ARTICLES})
 async def everything(request: web.Request) -> web.StreamResponse:
-    """The articles, newest first, of a tag, of an author, of somebody's favourites, or of all."""
+    """The articles, newest first, of a tag, of an author, of somebody's favourites, or of all.
+
+    A page ends after ``limit`` articles or about 2 MiB. The next one begins at ``offset`` plus the
+    number of articles that came; ``articlesCount`` is that of all of them.
+    """
     given = FILTERS.read(request)
     wanted = {
         "tag": given["tag"],
@@ -59,7 +63,10 @@ FEED = QueryString(**PAGE)
 
 @routes.get("/api/articles/feed", query=FEED, answers={200: ARTICLES})
 async def feed(request: web.Request) -> web.StreamResponse:
-    """The articles of those whom the one who asks follows, newest first."""
+    """The articles of those whom the one who asks follows, newest first.
+
+    It is paged as the list of all articles is.
+    """
     return await _page(request, sql.listing.list_feed, FEED.read(request))
 
 
@@ -75,5 +82,7 @@ async def _page(
         **filters,
     )
     strict = request.app[SETTINGS].realworld_strict
-    articles = [article(row, strict=strict) for row in rows if row["slug"] is not None]
-    return json_response({"articles": articles, "articlesCount": rows[0]["articles_count"]})
+    articles = (article(row, strict=strict) for row in rows if row["slug"] is not None)
+    return json_response(
+        {"articles": render_page(articles), "articlesCount": rows[0]["articles_count"]}
+    )

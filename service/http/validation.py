@@ -17,6 +17,10 @@ BODY_TIMEOUT = 30.0  # Seconds: a body that dribbles in for longer is refused wi
 
 NOT_ALLOWED = "has a character that is not allowed"
 
+# The names of a body come back in the response: it must not be larger than the request.
+MAX_NAMES = 100
+MAX_NAME_LENGTH = 100
+
 
 def wrapped(
     wrapper: str, fields: dict[Any, Any], *checks: Callable[[dict[str, Any]], dict[str, Any]]
@@ -167,10 +171,13 @@ def _field(path: list[Any]) -> str:
 
 
 def _places_of_nul(data: dict[str, Any]) -> set[str]:
-    """The names of the fields below which a NUL stands; one in a name counts for what it is in."""
+    """The names of the fields below which a NUL stands, at most ``MAX_NAMES``.
+
+    One in a name counts for what it is in, as does one below a name that is too long to repeat.
+    """
     found: set[str] = set()
     waiting: list[tuple[str, Any]] = [("body", data)]
-    while waiting:
+    while waiting and len(found) < MAX_NAMES:
         place, value = waiting.pop()
         if isinstance(value, str) and "\0" in value:
             found.add(place)
@@ -179,7 +186,7 @@ def _places_of_nul(data: dict[str, Any]) -> set[str]:
                 if "\0" in name:
                     found.add(place)
                 else:
-                    waiting.append((name, below))
+                    waiting.append((name if len(name) <= MAX_NAME_LENGTH else place, below))
         elif isinstance(value, list):
             waiting.extend((place, item) for item in value)
     return found

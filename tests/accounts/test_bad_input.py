@@ -1,5 +1,6 @@
 """Bodies that are no good: everything here is a refusal, and none of it a fault of ours."""
 
+import io
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -210,6 +211,21 @@ async def test_a_nul_anywhere_is_refused(
         body = {**extra, "user": {**route.fields, **extra["user"]}}
         answer = await send(speaker, speaker_token, route, json.dumps(body).encode())
         assert_invalid(answer, dialect.invalid, **{place: NOT_ALLOWED})
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{str(number): "\0" for number in range(50_000)}, {"a" * 1_000_000: "\0"}],
+    ids=["many names", "a long name"],
+)
+async def test_response_stays_small_however_many_names_have_a_nul(
+    client: Client, other: dict[str, str]
+) -> None:
+    raw = json.dumps({"user": {}, "other": other}).encode()
+    assert len(raw) < client.settings.max_body_size
+    answer = await client.post("/api/users", data=io.BytesIO(raw))
+    assert (answer.status, answer.body["code"]) == (400, "invalid_input")
+    assert int(answer.headers["Content-Length"]) < 10_000
 
 
 async def test_every_field_with_a_nul_is_named_beside_the_other_faults(client: Client) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 import asyncpg
 import pytest
 
+from service.accounts.events import LONGEST_USER_AGENT
+from service.http.responses import MAX_PAGE_BYTES
 from tests.answers import assert_error, assert_invalid
 from tests.conftest import Client, Device, Dialect, MakeClient
 
@@ -197,3 +199,18 @@ async def test_the_log_is_its_owners(client: Client, alice: str, bob: str) -> No
     assert len(await log_of(client, bob)) == 1
     answer = await client.get("/api/user/events")
     assert_error(answer, 401, "token_missing", {"token": ["is missing"]})
+
+
+async def test_longest_page_of_events_makes_a_small_response(
+    client: Client, alice: str, db: asyncpg.Connection
+) -> None:
+    """Which is why it is not paged by bytes as well."""
+    await db.execute(
+        "insert into events (user_id, kind, ip, user_agent, session_id)"
+        " select id, 'refresh_token_reused', $1, $2, id"
+        " from users cross join generate_series(1, 99)",
+        *("ffff:" * 7 + "ffff", "🐘" * LONGEST_USER_AGENT),
+    )
+    answer = await client.get("/api/user/events?limit=100", token=alice)
+    assert len(answer.body["events"]) == 100
+    assert int(answer.headers["Content-Length"]) < MAX_PAGE_BYTES

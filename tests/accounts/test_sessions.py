@@ -12,6 +12,8 @@ import jwt
 import pytest
 
 import sql
+from service.accounts.events import LONGEST_USER_AGENT
+from service.http.responses import MAX_PAGE_BYTES
 from tests.answers import assert_error
 from tests.conftest import SECRET, Client, Device, Dialect, MakeClient
 
@@ -288,3 +290,18 @@ async def test_a_session_that_expired_is_not_open(client: Client, db: asyncpg.Co
     assert tuple(await sql.sessions.find_state(db, id=device.session)) == (None, False)
     await db.execute("update sessions set expires_at = now()")
     assert tuple(await sql.sessions.find_state(db, id=device.session)) == (None, True)
+
+
+async def test_longest_list_of_sessions_is_within_the_size_of_a_page(
+    client: Client, alice: str, db: asyncpg.Connection
+) -> None:
+    """Which is why it has no pages."""
+    await db.execute(
+        "insert into sessions (user_id, expires_at, idle_expires_at, ip, user_agent)"
+        " select id, now() + interval '1 day', now() + interval '1 day', $1, $2"
+        " from users cross join generate_series(1, 1000)",
+        *("ffff:" * 7 + "ffff", "🐘" * LONGEST_USER_AGENT),
+    )
+    answer = await client.get("/api/user/sessions", token=alice)
+    assert len(answer.body["sessions"]) == 1000
+    assert int(answer.headers["Content-Length"]) < MAX_PAGE_BYTES

@@ -35,6 +35,24 @@ def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
         assert service.left() == []
 
 
+def test_request_ids_differ_among_workers_and_after_a_restart(tmp_path: Path) -> None:
+    with serve(tmp_path, WEB_CONCURRENCY=2) as service:
+        service.serving()
+        requests = 40  # The kernel spreads them: a worker without one would be a miracle.
+        for _ in range(requests):
+            service.request("GET", "/nowhere")
+        (killed, _) = service.workers()
+        os.kill(killed, signal.SIGKILL)
+        eventually(lambda: len(set(service.workers()) - {killed}) == 2, "another worker")
+        for _ in range(requests):
+            service.request("GET", "/nowhere")
+        service.send(signal.SIGTERM)
+        assert service.status() == 0
+        ids = [line["request_id"] for line in service.log() if "request_id" in line]
+        assert len(ids) == len(set(ids)) == 2 * requests
+        assert len({request_id.partition("-")[0] for request_id in ids}) == 3
+
+
 def test_all_workers_killed_at_once_are_replaced(tmp_path: Path) -> None:
     with serve(tmp_path, WEB_CONCURRENCY=2) as service:
         token = service.serving().register("jake")

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 import re
 import secrets
 import sys
@@ -22,10 +23,19 @@ REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The id of the request that is being answered: in its answer, and in every line that it logs."""
 
 _ACCEPTABLE = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_PREFIX = secrets.token_hex(6)
 _NUMBERS = itertools.count(1)
+_prefix = secrets.token_hex(6)
 
 CLIENT_GONE = 499  # nginx's word for it: nobody was there to take the answer.
+
+
+def _renew_prefix() -> None:
+    global _prefix
+    _prefix = secrets.token_hex(6)
+
+
+# A forked worker counts from the same number as its siblings and needs a prefix of its own.
+os.register_at_fork(after_in_child=_renew_prefix)
 
 
 def request_id_of(request: web.BaseRequest) -> str:
@@ -33,7 +43,7 @@ def request_id_of(request: web.BaseRequest) -> str:
     given = request.headers.get(HEADER)
     if given is not None and _ACCEPTABLE.fullmatch(given):
         return given
-    return f"{_PREFIX}-{next(_NUMBERS):x}"
+    return f"{_prefix}-{next(_NUMBERS):x}"
 
 
 class Line(NamedTuple):

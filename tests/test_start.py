@@ -220,6 +220,21 @@ def test_a_user_without_rights_is_told_what_to_grant(
         connection.execute("drop role without_rights")
 
 
+@pytest.mark.parametrize("command", ["serve", "migrate", "seed"])
+def test_a_database_of_a_newer_version_ends_the_start(
+    tmp_path: Path, new_database: NewDatabase, command: str
+) -> None:
+    url = new_database()
+    migration.migrate(url, lambda _: None)
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            "insert into _yoyo_migration values ('a hash', '9999_from_the_future', now())"
+        )
+    with serve(tmp_path, command=(*RUN, command), DATABASE_URL=url) as service:
+        sentence = refused(service)
+        assert "newer version of this service, which applied 9999_from_the_future:" in sentence
+
+
 def test_what_libpq_refuses_in_a_url_is_told_without_the_password(tmp_path: Path) -> None:
     for url, reason in (
         ("postgresql://jake:hu%sh@localhost/x", "invalid percent-encoded"),

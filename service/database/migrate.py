@@ -65,7 +65,9 @@ def _migrate(url: str, report: Callable[[str], None]) -> int:
         with yoyo.get_backend(_yoyo_url(connection)) as backend:
             backend.break_lock()
             with backend.lock():
-                waiting = backend.to_apply(yoyo.read_migrations(str(MIGRATIONS)))
+                known = yoyo.read_migrations(str(MIGRATIONS))
+                waiting = backend.to_apply(known)  # Makes yoyo's tables where there are none.
+                _reject_newer(connection, [migration.id for migration in known])
                 for migration in waiting:
                     report(f"Migrating the database: {migration.id}")
                     _apply(backend, migration)
@@ -119,6 +121,23 @@ def _check_rights(connection: psycopg.Connection) -> None:
         raise MigrationError(
             f"User {user} may not create tables in the schema public of database {name}:"
             f" GRANT CREATE ON SCHEMA public TO {user} there, or make {user} its owner."
+        )
+
+
+def _reject_newer(connection: psycopg.Connection, known: list[str]) -> None:
+    """Raise ``MigrationError`` when the database has a migration that is not in ``known``.
+
+    A newer version may have changed any table: the queries of this one would fail, or do harm.
+    """
+    row = connection.execute(
+        "select migration_id from _yoyo_migration where migration_id <> all(%s)"
+        " order by migration_id desc limit 1",
+        (known,),
+    ).fetchone()
+    if row is not None:
+        raise MigrationError(
+            f"The database belongs to a newer version of this service, which applied {row[0]}:"
+            " run that version, or restore a backup from before it."
         )
 
 

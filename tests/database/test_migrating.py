@@ -77,6 +77,24 @@ def test_a_migration_may_do_without_a_transaction(
     assert migrate(url) == 0
 
 
+def test_a_database_of_a_newer_version_is_rejected(
+    new_database: Callable[[], str], files: Path
+) -> None:
+    url = new_database()
+    (files / "0001_first.sql").write_text("create table first ();")
+    (files / "0003_third.sql").write_text("create table third ();")
+    assert migrate(url) == 2
+    (files / "0003_third.sql").unlink()
+    (files / "0002_second.sql").write_text("create table second ();")
+    with pytest.raises(migration.MigrationError) as refused:
+        migrate(url)
+    assert str(refused.value) == (
+        "The database belongs to a newer version of this service, which applied 0003_third:"
+        " run that version, or restore a backup from before it."
+    )
+    assert tables(url) == {"first", "third"}, "nothing was applied"
+
+
 @pytest.fixture
 def interruptible() -> Iterator[None]:
     """Ctrl-C interrupts, also where a shell started the tests in the background and ignores it."""

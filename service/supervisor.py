@@ -1,13 +1,11 @@
 """The parent process: owns the port and the embedded server, forks the workers, keeps all alive.
 
 It runs no event loop and no thread. It waits for signals, and every change of its children is one.
+Between them it looks whether the workers still send heartbeats.
 """
 
-import asyncio
 import contextlib
-import ctypes
 import errno
-import gc
 import logging
 import os
 import signal
@@ -17,14 +15,11 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
-import uvloop
-
-from service import logs
 from service.app import create_app
 from service.database.embedded import EmbeddedServer
 from service.database.migrate import migrate
-from service.http.server import Server
 from service.settings import Settings
+from service.worker import HEARTBEAT_INTERVAL, Heartbeats, exit_with_parent, run_worker
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +29,6 @@ PORT_WAIT = 2.0  # Seconds that a port may still be held by a service that is ju
 QUICK_DEATH = 1.0  # Seconds: a worker that lives shorter is not started again at once.
 KILL_AFTER = 5.0  # Seconds beyond the drain that a worker is given to end by itself.
 POLL = 0.02  # Seconds between two looks whether the workers have ended.
-PR_SET_PDEATHSIG = 1
 
 
 class StartError(Exception):
@@ -50,6 +44,7 @@ class Supervisor:
         self._database_url = settings.database_url or ""
         self._sockets: list[socket.socket] = []
         self._workers: dict[int, tuple[int, float]] = {}  # pid -> (place, started at)
+        self._heartbeats = Heartbeats(settings.web_concurrency)
 
     def run(self) -> int:
         """Start everything, serve until SIGTERM, SIGINT or SIGHUP, stop; return the exit status.
@@ -98,6 +93,7 @@ class Supervisor:
 
     def _start_worker(self, place: int, tell: int | None = None) -> None:
         parent = os.getpid()
+        self._heartbeats.reset(place)
         sys.stdout.flush()
         pid = os.fork()
         if pid:
@@ -105,13 +101,16 @@ class Supervisor:
             return
         status = 1
         try:
-            _die_with(parent)
+            exit_with_parent(parent)
             if self._embedded is not None:
                 self._embedded.disown()
             for other, sock in enumerate(self._sockets):
                 if other != place:
                     sock.close()
-            status = _work(self._settings, self._database_url, self._sockets[place], tell)
+            sock = self._sockets[place]
+            status = run_worker(
+                self._settings, self._database_url, sock, tell, self._heartbeats, place
+            )
         except BaseException:
             logger.exception("a worker failed")
         finally:
@@ -121,14 +120,33 @@ class Supervisor:
     def _watch(self) -> None:
         """Deal with what happens until it is time to stop."""
         awaited = {number for number in STOPPING if signal.getsignal(number) != signal.SIG_IGN}
-        while signal.sigwait(awaited | {signal.SIGCHLD}) == signal.SIGCHLD:
-            for pid in _reap():
-                if pid in self._workers:
-                    self._replace(pid)
-                elif self._embedded is not None and pid == self._embedded.pid:
-                    logger.error("The embedded database ended; starting it again")
-                    with interruptible():
-                        self._embedded.restart()
+        next_look = time.monotonic() + HEARTBEAT_INTERVAL
+        while True:
+            number = _next_signal(awaited | {signal.SIGCHLD}, next_look - time.monotonic())
+            if number in awaited:
+                return
+            if number == signal.SIGCHLD:
+                self._replace_ended()
+            if time.monotonic() >= next_look:
+                self._kill_silent_workers()
+                next_look = time.monotonic() + HEARTBEAT_INTERVAL
+
+    def _replace_ended(self) -> None:
+        for pid in _reap():
+            if pid in self._workers:
+                self._replace(pid)
+            elif self._embedded is not None and pid == self._embedded.pid:
+                logger.error("The embedded database ended; starting it again")
+                with interruptible():
+                    self._embedded.restart()
+
+    def _kill_silent_workers(self) -> None:
+        """Kill the workers that hang: their end is a signal, on which they are replaced."""
+        hanging = self._heartbeats.look()
+        for pid, (place, _) in self._workers.items():
+            if place in hanging:
+                logger.error("killing a worker that sends no heartbeats: pid=%d", pid)
+                _signal(pid, signal.SIGKILL)
 
     def _replace(self, pid: int) -> None:
         place, started = self._workers.pop(pid)
@@ -195,34 +213,12 @@ def _interrupt_again(dropped: "sys.UnraisableHookArgs") -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
 
 
-def _work(settings: Settings, database_url: str, sock: socket.socket, tell: int | None) -> int:
-    """A worker's life."""
-    # The terminal sends Ctrl-C to everyone; the parent passes it on, so it counts once.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGALRM, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    sys.unraisablehook = sys.__unraisablehook__
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING | {signal.SIGCHLD})
-    logs.configure()
-
-    async def serve() -> None:
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, stop.set)
-        server = Server(create_app(settings, database_url), sock, settings.shutdown_timeout)
-        await server.start()
-        # What lives as long as the process is kept out of every later collection.
-        gc.collect()
-        gc.freeze()
-        if tell is not None:
-            os.write(tell, b".")
-            os.close(tell)
-        await stop.wait()
-        await server.stop()
-
-    uvloop.run(serve())
-    return 0
+def _next_signal(awaited: set[signal.Signals], timeout: float) -> int | None:
+    """Wait for one of the blocked signals ``awaited``; ``None`` after ``timeout`` seconds."""
+    if sys.platform == "darwin":  # It has no sigtimedwait: workers that hang are not found there.
+        return signal.sigwait(awaited)
+    received = signal.sigtimedwait(awaited, max(0.0, timeout))
+    return received.si_signo if received is not None else None
 
 
 def _bind(host: str, port: int, count: int) -> list[socket.socket]:
@@ -295,11 +291,3 @@ def _reap() -> Iterator[int]:
 def _signal(pid: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-
-
-def _die_with(parent: int) -> None:
-    """Have the kernel end this worker when its parent is killed (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # It died before we asked.
-            os._exit(1)

@@ -32,7 +32,7 @@ ALLOWED = {
         "sql",
     },
 }
-ABOVE = {"service.app", "service.supervisor", "run"}
+ABOVE = {"service.app", "service.supervisor", "service.worker", "run"}
 
 
 def part_of(module: str) -> str:

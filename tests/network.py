@@ -48,6 +48,10 @@ class Network:
         self._held = None
         self._freed.set()
 
+    def lose(self) -> None:
+        """Pass on again, but never what was held: those connections stay silent for ever."""
+        self._held = None
+
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         host, port = str(self._server["host"]), self._server.get("port", 5432)

@@ -73,7 +73,12 @@ async def _prepare(connection: asyncpg.Connection) -> None:
     since a pooler refuses parameters at the start that it does not know.
     """
     settings = "set plan_cache_mode = force_generic_plan; set jit = off"
-    await connection.execute(settings, timeout=CONNECT_TIMEOUT)
+    try:
+        await connection.execute(settings, timeout=CONNECT_TIMEOUT)
+    except BaseException:
+        # asyncpg would close it gracefully, which takes for ever when the server is silent.
+        connection.terminate()
+        raise
 
 
 class Database:
@@ -93,6 +98,7 @@ class Database:
         self._spare = asyncio.Semaphore(1)
         self._lost_since: float | None = None
         self._next_look = 0.0
+        self._ping: asyncio.Task[bool] | None = None
 
     async def open(self) -> None:
         """Make the pool. PostgreSQL may be away: the first request that needs it connects."""
@@ -163,14 +169,26 @@ class Database:
             await self._release(connection, self._turns)
 
     async def answers(self) -> bool:
-        """Whether PostgreSQL gives a sign of life within two seconds."""
+        """Whether PostgreSQL gives a sign of life within ``PING_TIMEOUT`` seconds."""
+        # Simultaneous callers share one ping, so that a flood of them delays no heartbeat.
+        if self._ping is None or self._ping.done():
+            self._ping = asyncio.create_task(self._send_ping())
+        # A ping that timed out may still be closing its connection: no caller waits for that.
+        done, _ = await asyncio.wait({self._ping}, timeout=PING_TIMEOUT)
+        return bool(done) and await self._ping
+
+    async def _send_ping(self) -> bool:
+        # On the spare connection: a pool full of slow statements is not an outage.
         try:
             async with asyncio.timeout(PING_TIMEOUT):
-                connection = await self._borrow(self._turns)
+                connection = await self._borrow(self._spare)
                 try:
                     await connection.fetchval("select 1")
+                except BaseException:
+                    _discard(connection)
+                    raise
                 finally:
-                    await self._release(connection, self._turns)
+                    await self._release(connection, self._spare)
         except UNREACHABLE as error:
             self._note_loss(error)
             return False

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import pytest
@@ -226,8 +227,30 @@ async def test_what_must_not_wait_has_a_connection_when_all_are_taken(
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(SIZE):
             await stack.enter_async_context(database.transaction())
-        waiting = asyncio.create_task(database.answers())
+        waiting = asyncio.create_task(insert(database, "jake"))
         for _ in range(3):
             assert await sql.notifications.send_beat(database.spare, channel="x")
+            assert await database.answers()
         assert not waiting.done()
-    assert await waiting
+    await waiting
+
+
+async def test_simultaneous_pings_are_one_statement(database_url: str) -> None:
+    """A flood of health checks must not keep heartbeats from the connection that both use."""
+    database = Database(database_url, 1)
+    await database.open()
+    pings: list[str] = []
+
+    def note(statement: Any) -> None:
+        pings.append(statement.query)
+
+    connection = await database._borrow(database._spare)
+    connection.add_query_logger(note)
+    checks = [asyncio.create_task(database.answers()) for _ in range(50)]
+    await asyncio.sleep(0)
+    await database._release(connection, database._spare)
+    assert await asyncio.gather(*checks) == [True] * 50
+    assert len(pings) == 1
+    assert await database.answers()
+    assert len(pings) == 2, "a later one is sent anew"
+    await database.close()

@@ -212,13 +212,22 @@ def _read(
         name = setting.name.upper()
         if path := merged.get(f"{name}_FILE"):
             try:
-                given[name] = Path(path).read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-                sentences.append(f"{name}_FILE names {path}, which cannot be read: {reason}.")
+                given[name] = _text_of(Path(path))
+            except ValueError as error:
+                sentences.append(f"{name}_FILE names {path}, which cannot be read: {error}.")
         elif value := merged.get(name, "").strip():
             given[name] = value
     return given
+
+
+def _text_of(path: Path) -> str:
+    """Read a file. Raises ``ValueError`` with the reason when that is impossible."""
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ValueError(error.strerror) from error
+    except UnicodeDecodeError as error:
+        raise ValueError("it is not UTF-8") from error
 
 
 def _kept_secret(data_dir: Path) -> str:
@@ -238,9 +247,14 @@ def _kept_secret(data_dir: Path) -> str:
             pass
         finally:
             draft.unlink()
-        return kind.secret(path.read_text(encoding="utf-8").strip())
     except OSError as error:
         sentence = f"DATA_DIR {data_dir} cannot be used: {error.strerror}."
         raise SettingsError([sentence]) from error
+    try:
+        secret = _text_of(path)
+    except ValueError as error:
+        raise SettingsError([f"{path} cannot be read: {error}."]) from error
+    try:
+        return kind.secret(secret)
     except ValueError as error:
         raise SettingsError([f"The secret in {path} {error}."]) from error

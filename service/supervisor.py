@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 from service.app import create_app
+from service.database.connection_limit import warn_of_connection_limit
 from service.database.embedded import EmbeddedServer
 from service.database.migrate import migrate
 from service.settings import Settings
@@ -69,6 +70,7 @@ class Supervisor:
                 self._embedded = EmbeddedServer(settings.data_dir, logger.info)
                 self._database_url = self._embedded.start()
             migrate(self._database_url, logger.info)
+            warn_of_connection_limit(settings, self._database_url)
         with _ready_pipe() as (ready, tell):
             for place in range(settings.web_concurrency):
                 self._start_worker(place, tell)

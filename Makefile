@@ -6,6 +6,7 @@ RUN := $(VENV)/.run-installed
 DEV := $(VENV)/.dev-installed
 
 SECONDS ?= 120
+TESTS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint format bench fuzz clean
@@ -16,8 +17,8 @@ help: ## List the commands
 run: $(RUN) ## Start the service on http://localhost:3000 with a PostgreSQL of its own
 	@exec $(BIN)/python run.py
 
-test: $(DEV) ## Run the tests
-	@$(BIN)/python -m pytest
+test: $(DEV) ## Run the tests (TESTS=tests/http for some of them)
+	@$(BIN)/python -m pytest $(TESTS)
 
 lint: $(DEV) ## Check lint, format and types
 	@$(BIN)/ruff check .

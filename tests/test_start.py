@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import shlex
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -52,6 +53,8 @@ def test_the_first_start_needs_nothing_and_says_what_it_does(tmp_path: Path) -> 
         token = service.register("jake")
         assert service.login("jake") == 200
         assert service.request("GET", "/api/user", token=token)[0] == 200
+        service.send(signal.SIGTERM)
+        assert service.status() == 0
         assert service.err == ""
 
 

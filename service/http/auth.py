@@ -13,6 +13,7 @@ from service.http.errors import Handler, Unauthorized
 from service.http.routes import Auth, operation_of
 
 SCHEME = "Token "
+EXPECTED_FORM = "is invalid: expected the header 'Authorization: Token <jwt>'"
 
 SAFE = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
 
@@ -37,13 +38,13 @@ def read_token(request: web.Request) -> str | None:
     value = headers[0]
     token = value[len(SCHEME) :]
     if len(headers) != 1 or not value.startswith(SCHEME) or not token or " " in token:
-        raise invalid_token()
+        raise invalid_token(EXPECTED_FORM)
     return token
 
 
-def invalid_token() -> Unauthorized:
-    """The refusal of a token that is not one of ours."""
-    return Unauthorized("token", "is invalid", code="token_invalid")
+def invalid_token(message: str = "is invalid") -> Unauthorized:
+    """The refusal of a token that is not one of ours; ``message`` begins with "is invalid"."""
+    return Unauthorized("token", message, code="token_invalid")
 
 
 async def identify_again(request: web.Request) -> None:

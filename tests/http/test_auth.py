@@ -77,8 +77,10 @@ async def test_a_route_without_users_does_not_look_at_the_token(service: Client)
         assert (answer.status, answer.body) == (200, {"looked": False})
 
 
+EXPECTED_FORM = "is invalid: expected the header 'Authorization: Token <jwt>'"
+
 # `{}` stands for a token that is good.
-HEADERS: dict[str, list[str]] = {
+MALFORMED_HEADERS: dict[str, list[str]] = {
     "two headers, both good": ["Token {}", "Token {}"],
     "two headers, the first good": ["Token {}", "Bearer x"],
     "two headers, the second good": ["Basic amFrZTp4", "Token {}"],
@@ -96,6 +98,11 @@ HEADERS: dict[str, list[str]] = {
     "the scheme and a space": ["Token "],
     "a second word": ["Token {} junk"],
     "a second token": ["Token {},Token {}"],
+    "a parameter and a space": ["Token token= {}"],
+    "a tab and a space": ["Token\t {}"],
+}
+
+MALFORMED_TOKENS: dict[str, list[str]] = {
     "a comma": ["Token {},"],
     "an exclamation mark": ["Token {}!"],
     "padding": ["Token {}="],
@@ -110,18 +117,28 @@ HEADERS: dict[str, list[str]] = {
 }
 
 
-@pytest.mark.parametrize("values", HEADERS.values(), ids=HEADERS)
-async def test_only_the_word_one_space_and_the_token_are_accepted(
-    service: Client, values: list[str]
-) -> None:
+async def assert_rejected(service: Client, values: list[str], message: str) -> None:
+    """Hold that these headers are 401 where a user is required, and no user where one may be."""
     token = await service.register("alice")
     given = [value.replace("{}", token) for value in values]
     for path in ("/required", "/unmarked"):
         answer = await ask(service, path, *given)
-        assert_error(answer, 401, "token_invalid", {"token": ["is invalid"]})
+        assert_error(answer, 401, "token_invalid", {"token": [message]})
         assert answer.headers["WWW-Authenticate"] == "Token"
     answer = await ask(service, "/optional", *given)
     assert (answer.status, answer.body) == (200, {"name": None})
+
+
+@pytest.mark.parametrize("values", MALFORMED_HEADERS.values(), ids=MALFORMED_HEADERS)
+async def test_a_malformed_header_is_invalid_and_the_message_names_the_expected_form(
+    service: Client, values: list[str]
+) -> None:
+    await assert_rejected(service, values, EXPECTED_FORM)
+
+
+@pytest.mark.parametrize("values", MALFORMED_TOKENS.values(), ids=MALFORMED_TOKENS)
+async def test_a_malformed_token_is_invalid(service: Client, values: list[str]) -> None:
+    await assert_rejected(service, values, "is invalid")
 
 
 async def test_the_name_of_the_header_has_no_case(service: Client) -> None:

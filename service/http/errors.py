@@ -3,12 +3,11 @@
 The shape is ``{"errors": {"<field or subject>": ["message", ...]}, "code": "<stable_code>"}``.
 """
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
-from aiohttp import ClientConnectionResetError, web
+from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from service.http.responses import json_response
@@ -159,11 +158,11 @@ def error_middleware(expected: Mapping[type[Exception], ApiError], *, strict: bo
             return render(error, strict=strict)
         except web.HTTPException as refused:
             return refusal(refused.status, refused.headers)
-        except (ConnectionResetError, ClientConnectionResetError, asyncio.CancelledError):
-            raise  # The client has gone: there is nobody to answer.
         except Exception as error:
             if told := expected.get(type(error)):
                 return render(told, strict=strict)
+            if isinstance(error, ConnectionError) and request.transport is None:
+                raise  # The client disconnected: no response can reach it.
             logger.exception("unhandled error")
             return fault()
 

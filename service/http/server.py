@@ -34,7 +34,12 @@ class RequestProtocol(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The answer to bytes that are not HTTP, or to a fault outside the middlewares."""
+        """The answer to bytes that are not HTTP, or to a fault outside the middlewares.
+
+        Raises ``exc`` when it is the client's disconnection: the request log has its line already.
+        """
+        if isinstance(exc, ConnectionError) and self.transport is None:
+            raise exc
         if status >= 500:
             self.log_exception("unhandled error", exc_info=exc)
         if request.writer.output_size > 0:

@@ -105,7 +105,8 @@ async def read_body(request: web.Request) -> Any:
     """The request's JSON body, checked by the schema that stands on the route.
 
     Raises ``InvalidInput`` with every faulty field, ``Unauthorized`` when the session ended while
-    the body was on its way, and aiohttp's 408 and 413.
+    the body was on its way, ``ConnectionResetError`` when the client disconnected before its end,
+    and aiohttp's 408 and 413.
     """
     operation = operation_of(request)
     assert operation is not None and operation.body is not None, "the route names no body"
@@ -113,8 +114,13 @@ async def read_body(request: web.Request) -> Any:
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
             raw = await request.read()
-    except TimeoutError:
-        raise web.HTTPRequestTimeout from None
+    except OSError as error:
+        if request.transport is None:
+            # The kernel has several errors for a lost connection, ETIMEDOUT (a TimeoutError) too.
+            raise ConnectionResetError("the upload broke off") from error
+        if isinstance(error, TimeoutError):
+            raise web.HTTPRequestTimeout from None
+        raise
     except web.RequestPayloadError:
         # A body that breaks off, or whose Content-Encoding is not what it says.
         raise InvalidInput({"body": ["cannot be read"]}) from None

@@ -1,6 +1,9 @@
+import asyncio
 import io
 import logging
 import re
+import socket
+import struct
 
 import aiohttp
 import orjson
@@ -12,7 +15,7 @@ from service.http.routes import Auth, RouteTableDef
 from service.logs import JsonFormatter
 from service.settings import Settings
 from tests.conftest import SECRET, SETTINGS, Client
-from tests.http.conftest import Extend, Serve
+from tests.http.conftest import Extend, Serve, Wire
 
 routes = RouteTableDef()
 
@@ -110,6 +113,56 @@ async def test_a_client_that_writes_lines_writes_none_here(client: Client) -> No
     (line,) = lines_of(client)
     assert (line["route"], line["status"]) == (None, 404)
     assert "forged" not in client.log.getvalue()
+
+
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER for 0 seconds.
+
+UPLOADS = {
+    "with its length": (b"Content-Length: 1000", b'{"user"'),
+    "chunked": (b"Transfer-Encoding: chunked", b'7\r\n{"user"\r\n'),
+    "in the middle of a chunk": (b"Transfer-Encoding: chunked", b'ff\r\n{"user"'),
+}
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+@pytest.mark.parametrize(("framing", "part"), UPLOADS.values(), ids=UPLOADS)
+async def test_a_broken_upload_is_one_line_with_499_at_info(
+    wire: Wire, caplog: pytest.LogCaptureFixture, framing: bytes, part: bytes, reset: bool
+) -> None:
+    head = b"POST /api/users HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n%b\r\n\r\n" % framing
+    reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
+    writer.write(head)
+    await reader.readuntil(b"100 Continue\r\n\r\n")  # The request has begun.
+    writer.write(part)
+    if reset:
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+    writer.close()
+    async with asyncio.timeout(20):
+        while not wire.log.getvalue():
+            await asyncio.sleep(0)
+    answer = await wire.send(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert answer.status == 200
+    lines = [orjson.loads(line) for line in wire.log.getvalue().splitlines()]
+    told = [(line["route"], line["status"], line["level"]) for line in lines]
+    assert told == [("/api/users", 499, "info"), ("/health", 200, "info")]
+    assert [record for record in caplog.records if record.levelno >= logging.INFO] == []
+
+
+async def test_a_connection_error_of_ours_is_a_fault_while_the_client_is_there(
+    extend: Extend, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = RouteTableDef()
+
+    @table.get("/fails", auth=Auth.NONE)
+    async def fails(request: web.Request) -> web.Response:
+        raise ConnectionResetError("another server has gone")
+
+    client = await extend(table)
+    assert (await client.get("/fails")).status == 500
+    assert [(line["status"], line["level"]) for line in lines_of(client)] == [(500, "error")]
+    errors = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [record.getMessage() for record in errors] == ["unhandled error"]
 
 
 async def test_a_log_that_is_closed_stops_nothing(client: Client) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from service.http.errors import fault, refusal
 from service.http.request_log import HEADER, REQUEST_LOG, Line, RequestLog, request_id_of
@@ -21,11 +22,34 @@ POLL = 0.02  # Seconds between two looks whether requests still run.
 class RequestProtocol(web.RequestHandler):
     """aiohttp's protocol, with its plain-text refusals put into the one error shape."""
 
-    __slots__ = ("_request_log",)
+    __slots__ = ("_is_half_closed", "_last_payload", "_request_log")
 
     def __init__(self, server: web.Server, request_log: RequestLog, **options: Any) -> None:
         super().__init__(server, **options)
         self._request_log = request_log
+        self._is_half_closed = False
+        self._last_payload: StreamReader = EMPTY_PAYLOAD
+
+    def data_received(self, data: bytes) -> None:
+        """Parse ``data``; keep the body of the last request, which may be on its way still."""
+        super().data_received(data)
+        if self._messages:
+            self._last_payload = self._messages[-1][1]
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's takes a bool too.
+        """Keep the connection open until every request that arrived whole has its response.
+
+        A client may close its sending side and read on (RFC 9293, section 3.6). By default the
+        connection is closed with it, and a response is sent only where its handler never waits (on
+        Python 3.11, where tasks start later, not even then). A broken upload closes it at once.
+        """
+        is_idle = self._waiter is not None and not self._waiter.done()
+        if is_idle or not self._last_payload.is_eof():
+            return False
+        self._is_half_closed = True
+        if not self._messages:
+            self._close = True  # The request that runs is the last one.
+        return True
 
     def handle_error(
         self,
@@ -65,6 +89,8 @@ class RequestProtocol(web.RequestHandler):
             self._note(request, resp)
         if request.content.exception() is not None:
             resp.force_close()  # The body broke: where the next request begins nobody knows.
+        elif self._is_half_closed and not self._messages:
+            resp.force_close()  # No further request can arrive.
         return super().finish_response(request, resp, start_time)
 
     def log_exception(self, *args: Any, **options: Any) -> None:

@@ -5,9 +5,12 @@ import logging
 
 import orjson
 import pytest
+from aiohttp import web
 
+from service.http.responses import json_response
+from service.http.routes import Auth, RouteTableDef
 from tests.answers import assert_error
-from tests.http.conftest import Wire, answer_of
+from tests.http.conftest import Serve, Wire, answer_of
 
 BAD_HTTP = {
     "no HTTP": b"hello\r\n\r\n",
@@ -102,4 +105,97 @@ async def test_requests_on_one_connection_are_answered_in_order(wire: Wire) -> N
     raw = await reader.read()
     assert raw.count(b"HTTP/1.1 404 Not Found") == 2
     assert raw.index(b"first") < raw.index(b"second")
+    writer.close()
+
+
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+
+
+ONE = b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n"
+UPLOAD = b"POST /length HTTP/1.1\r\nHost: x\r\n"
+
+
+def held_routes() -> web.RouteTableDef:
+    """Routes of which ``/held`` answers after a request to ``/release``, on another connection."""
+    routes, released = RouteTableDef(), asyncio.Event()
+
+    @routes.get("/held", auth=Auth.NONE)
+    async def held(request: web.Request) -> web.StreamResponse:
+        await released.wait()
+        return json_response("held")
+
+    @routes.get("/release", auth=Auth.NONE)
+    async def release(request: web.Request) -> web.StreamResponse:
+        released.set()
+        return json_response("released")
+
+    @routes.get("/quick", auth=Auth.NONE)
+    async def quick(request: web.Request) -> web.StreamResponse:
+        return json_response("quick")
+
+    @routes.get("/large", auth=Auth.NONE)
+    async def large(request: web.Request) -> web.StreamResponse:
+        return json_response("x" * 20_000_000)
+
+    @routes.post("/length", auth=Auth.NONE)
+    async def length(request: web.Request) -> web.StreamResponse:
+        return json_response(len(await request.read()))
+
+    return routes
+
+
+HALF_CLOSED = {
+    "a quick request": (ONE % b"quick", [b'"quick"']),
+    "a slow request": (ONE % b"held", [b'"held"']),
+    "pipelined quick requests": (ONE % b"quick" * 5, [b'"quick"'] * 5),
+    "pipelined slow requests": (ONE % b"held" * 5, [b'"held"'] * 5),
+    "an upload": (UPLOAD + b"Content-Length: 3\r\n\r\nabc", [b"3"]),
+    "an upload in chunks": (UPLOAD + CHUNKED, [b"2"]),
+    "a slow request before half a head": (ONE % b"held" + b"GET /quick HT", [b'"held"']),
+    "half a head": (b"GET /quick HT", []),
+    "nothing": (b"", []),
+}
+
+
+RELEASE = b"GET /release HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize(("sent", "bodies"), HALF_CLOSED.values(), ids=HALF_CLOSED)
+async def test_a_half_closed_connection_gets_its_responses_and_is_closed(
+    serve: Serve, sent: bytes, bodies: list[bytes]
+) -> None:
+    wire = await serve(held_routes())
+    reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
+    writer.write(sent)
+    writer.write_eof()
+    # The server reads the end of the first connection before it reads a request of a later one.
+    assert (await wire.send(RELEASE)).body == "released"
+    async with asyncio.timeout(20):
+        raw = await reader.read()
+    writer.close()
+    responses = raw.split(b"HTTP/1.1 200 OK\r\n")
+    assert responses[0] == b""
+    assert [response.partition(b"\r\n\r\n")[2] for response in responses[1:]] == bodies
+
+
+async def test_a_connection_half_closed_during_the_response_is_closed_after_it(
+    serve: Serve,
+) -> None:
+    wire = await serve(held_routes())
+    reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
+    writer.write(ONE % b"large")
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write_eof()
+    await wire.send(RELEASE)
+    async with asyncio.timeout(20):
+        assert len(await reader.read()) == 20_000_002
+    writer.close()
+
+
+async def test_a_half_closed_connection_that_sent_no_http_is_told_so(wire: Wire) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
+    writer.write(b"hello\r\n\r\n")
+    writer.write_eof()
+    answer = answer_of(await reader.read())
+    assert_error(answer, 400, "bad_request", {"request": ["is not valid HTTP"]})
     writer.close()

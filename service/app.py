@@ -24,6 +24,7 @@ from service.http.auth import IDENTIFY, auth_middleware
 from service.http.cors import cors_middleware
 from service.http.errors import SETTINGS, ApiError, Unavailable, error_middleware
 from service.http.request_log import REQUEST_LOG, RequestLog, request_log_middleware
+from service.http.unsupported import refuse_unsupported
 from service.settings import Settings
 
 # ``request["user"]`` is the interface of this service's handlers, and a plain string on purpose.
@@ -84,6 +85,7 @@ def create_app(
     app = web.Application(
         middlewares=[
             request_log_middleware(log),
+            refuse_unsupported,
             *([cors_middleware(settings.cors_origins)] if settings.cors_origins else []),
             error_middleware(EXPECTED_ERRORS, strict=settings.realworld_strict),
             auth_middleware(identity.identify, settled),

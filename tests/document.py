@@ -10,8 +10,8 @@ from jsonschema import Draft202012Validator
 
 from service.http.openapi import DOCUMENT
 
-# What aiohttp refuses by itself, on any path: no such path or method, an unknown `Expect`.
-REFUSED_ANYWHERE = {404, 405, 417}
+# What is refused on any path: no such path or method, an encoded body, an unknown `Expect`.
+REFUSED_ANYWHERE = {404, 405, 415, 417}
 
 
 class Document:

@@ -118,7 +118,9 @@ _REFUSED = {
     405: ("method", "not allowed", "method_not_allowed"),
     408: ("body", "took too long to arrive", "request_timeout"),
     413: ("body", "is too large", "body_too_large"),
+    415: ("body", "must be sent without a Content-Encoding", "content_encoding_not_supported"),
     417: ("expect", "is not supported", "expectation_failed"),
+    505: ("request", "must be HTTP/1.0 or HTTP/1.1", "http_version_not_supported"),
 }
 
 

@@ -136,7 +136,7 @@ class Document:
         if has_parameters:
             yield invalid
         if operation.body is not None:
-            yield from (invalid, 408, 413)
+            yield from (invalid, 408, 413, 415)
         yield from operation.errors
         yield from (500, 503)
 

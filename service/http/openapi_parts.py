@@ -13,8 +13,10 @@ INFO = {
     "description": (
         "Every error has one shape: messages by field for people, a stable `code` for programs. "
         "Fields that a body has beyond those listed are ignored.\n\n"
-        "Any path can also answer 404 and 405 to what no route takes, 417 to an `Expect` header "
-        "other than `100-continue`, and 400 to bytes that are not HTTP, all in the same shape."
+        "Any path can also answer 404 and 405 to what no route takes, 415 to a `Content-Encoding` "
+        "other than `identity`, 417 to an `Expect` header other than `100-continue`, 505 to a "
+        "version other than HTTP/1.0 and HTTP/1.1, and 400 to bytes that are not HTTP, all in the "
+        "same shape."
     ),
     "license": {"name": "MIT License", "identifier": "MIT"},
 }
@@ -42,6 +44,11 @@ HEADERS = {
         "description": "Seconds to wait before the next try.",
         "schema": {"type": "integer", "minimum": 0},
         "example": 2,
+    },
+    "Accept-Encoding": {
+        "description": "The only encoding that a request body may have.",
+        "schema": {"type": "string", "const": "identity"},
+        "example": "identity",
     },
     "WWW-Authenticate": {
         "description": "The scheme that would be accepted.",
@@ -115,6 +122,16 @@ ERRORS = {
     410: SharedError("Gone", "It has expired.", "expired", "token", "has expired"),
     413: SharedError(
         "BodyTooLarge", "The body is over the limit.", "body_too_large", "body", "is too large"
+    ),
+    415: SharedError(
+        "UnsupportedEncoding",
+        "The body has a `Content-Encoding`, such as gzip.",
+        *(
+            "content_encoding_not_supported",
+            "body",
+            "must be sent without a Content-Encoding",
+        ),
+        headers=("Accept-Encoding",),
     ),
     422: _INVALID,
     429: SharedError(

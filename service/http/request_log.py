@@ -27,6 +27,7 @@ _NUMBERS = itertools.count(1)
 _prefix = secrets.token_hex(6)
 
 CLIENT_GONE = 499  # nginx's word for it: nobody was there to take the answer.
+VERSION_NOT_SUPPORTED = 505  # The only status of 500 and above that a client causes.
 
 
 def _renew_prefix() -> None:
@@ -96,7 +97,7 @@ class RequestLog:
         # Put together by hand, in half the time of a JSON library: none of these texts can hold a
         # character that JSON would escape.
         answered, request_id, method, route, status, seconds, user_id = line
-        level = "error" if status >= 500 else "info"
+        level = "error" if status >= 500 and status != VERSION_NOT_SUPPORTED else "info"
         shown_route = f'"{route}"' if route is not None else "null"
         shown_user = f'"{user_id}"' if user_id is not None else "null"
         return (

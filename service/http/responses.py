@@ -50,7 +50,8 @@ class JsonResponse(web.StreamResponse):
         if self._request is not None:
             return writer
         self._request = request
-        version = request.version
+        # A request of another version is refused in ours (RFC 9110, section 2.5).
+        version = HttpVersion10 if request.version == HttpVersion10 else HttpVersion11
         headers = self.headers
         headers[hdrs.CONTENT_TYPE] = JSON
         headers[hdrs.CONTENT_LENGTH] = str(len(self.body))

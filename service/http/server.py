@@ -141,6 +141,8 @@ class Server:
                 loop=loop,
                 keepalive_timeout=KEEPALIVE_SECONDS,
                 access_log=None,
+                # Encoded bodies are refused: not a byte of one may be decompressed before that.
+                auto_decompress=False,
             )
 
         self._listening = await loop.create_server(protocol, sock=self._sock, backlog=BACKLOG)

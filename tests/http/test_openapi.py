@@ -17,7 +17,7 @@ from service.http.routes import Auth
 from tests.conftest import Client, Dialect
 from tests.document import Document, read_document
 
-ERRORS = {"400", "401", "403", "404", "408", "409", "410", "413", "422", "429", "500", "503"}
+ERRORS = {"400", "401", "403", "404", "408", "409", "410", "413", "415", "422", "429", "500", "503"}
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ async def test_statuses_follow_from_the_route(
             expected.add("401")
             assert said["security"] == [{"Token": []}]
         if operation.body is not None:
-            expected |= {str(dialect.invalid), "408", "413"}
+            expected |= {str(dialect.invalid), "408", "413", "415"}
         if "parameters" in said:
             expected.add(str(dialect.invalid))
         assert expected <= said["responses"].keys(), route

@@ -19,7 +19,7 @@ from service.accounts.tokens import AccessTokens
 from service.conduit import articles, comments, listing, profiles, tags
 from service.database.notifications import NOTIFICATIONS, Notifications
 from service.database.pool import DATABASE, HAS_WRITTEN, Database, DatabaseUnavailable
-from service.http import docs, health, openapi
+from service.http import docs, health, openapi, security_headers
 from service.http.auth import IDENTIFY, auth_middleware
 from service.http.cors import cors_middleware
 from service.http.errors import SETTINGS, ApiError, Unavailable, error_middleware
@@ -92,6 +92,7 @@ def create_app(
         ],
         client_max_size=settings.max_body_size,
     )
+    app.on_response_prepare.append(security_headers.on_response_prepare)
     app[SETTINGS] = settings
     app[REQUEST_LOG] = log
     app[DATABASE] = database

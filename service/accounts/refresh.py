@@ -77,8 +77,7 @@ async def refresh(request: web.Request) -> web.StreamResponse:
         "expires_in": access.expires_in,
         "refresh_token": new.plain,
     }
-    # RFC 6749, section 5.1: no cache may keep it.
-    return json_response(body, headers={"Cache-Control": "no-store"})
+    return json_response(body)
 
 
 def _refusal(session: Any) -> Unauthorized:

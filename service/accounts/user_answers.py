@@ -42,8 +42,7 @@ def signed_in(
         "refresh_token": session.refresh_token,
         "expires_in": access.expires_in,
     }
-    # RFC 6749, section 5.1: no cache may keep it.
-    return json_response(body, status=status, headers={"Cache-Control": "no-store"})
+    return json_response(body, status=status)
 
 
 def shown(request: web.Request, user: User, access: AccessToken | None = None) -> dict[str, Any]:

@@ -11,6 +11,8 @@ import orjson
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 
+from service.http.security_headers import add_security_headers
+
 JSON = "application/json; charset=utf-8"
 MAX_PAGE_BYTES = 2 * 1024 * 1024  # Where a page ends, whatever its limit; one item always fits.
 
@@ -56,6 +58,7 @@ class JsonResponse(web.StreamResponse):
         headers[hdrs.CONTENT_TYPE] = JSON
         headers[hdrs.CONTENT_LENGTH] = str(len(self.body))
         headers[hdrs.DATE] = _http_date(int(time.time()))
+        add_security_headers(request, self)
         if not self.keep_alive:
             if version == HttpVersion11:
                 headers[hdrs.CONNECTION] = "close"

@@ -1,0 +1,148 @@
+"""What every response of every route has, those made below the middlewares too."""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+
+from service.app import create_app
+from service.http.openapi import DOCUMENT
+from service.settings import Settings
+from tests.conftest import SETTINGS, Client, MakeClient
+from tests.http.conftest import Wire
+from tests.http.test_server import BAD_HTTP, TOO_LONG
+
+SAFE = {"GET", "HEAD"}
+
+
+def assert_secured(headers: Mapping[str, str], *, private: bool) -> None:
+    """Hold that a response has these headers; a ``private`` one may be kept by no cache."""
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert "Server" not in headers
+    assert (headers.get("Cache-Control") == "no-store") is private
+
+
+def every_route() -> list[tuple[str, str]]:
+    """Method and path of every route, and of requests that match none."""
+    app = create_app(Settings(**SETTINGS), "postgresql:///")
+    routes = [
+        (route.method, route.resource.canonical)
+        for route in app.router.routes()
+        if route.resource is not None
+    ]
+    return [*routes, ("GET", "/nowhere"), ("POST", "/nowhere"), ("PATCH", "/api/user")]
+
+
+@pytest.fixture
+async def client(wire: Wire) -> Any:
+    """A client of the service behind its own server, not aiohttp's."""
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{wire.port}") as session:
+        yield Client(session, Settings(**SETTINGS), wire.log)  # type: ignore[arg-type]
+
+
+async def test_every_response_to_an_anonymous_request_is_secured(client: Client) -> None:
+    for method, path in every_route():
+        answer = await client.send(method, path, {})
+        assert_secured(answer.headers, private=method not in SAFE)
+
+
+async def test_no_cache_keeps_a_response_to_an_authenticated_request(client: Client) -> None:
+    statuses = set()
+    for number, (method, path) in enumerate(every_route()):
+        name = f"user-{number}"
+        token = await client.register(name)
+        body = {
+            "user": {"email": f"{name}@example.test", "password": f"{name}-secret"},
+            "article": {"title": "a", "description": "b", "body": "c"},
+        }
+        for given in (token, "nonsense"):
+            answer = await client.send(method, path, body, token=given)
+            assert_secured(answer.headers, private=True)
+            statuses.add(answer.status)
+    assert {200, 204, 401, 404, 405} <= statuses
+
+
+async def test_no_cache_keeps_a_response_with_a_token_in_it(client: Client) -> None:
+    device = await client.open_account("alice")
+    user = {"email": "alice@example.test", "password": "alice-secret"}
+    for answer in (
+        await client.post("/api/users/login", {"user": user}),
+        await client.refresh(device.refresh),
+        await client.get("/api/user", token=device.access),
+    ):
+        assert answer.status == 200
+        assert_secured(answer.headers, private=True)
+
+
+def names_in(document: Any, part: Any) -> Iterator[str]:
+    """The name of every property in a part of the OpenAPI document, at any depth."""
+    if isinstance(part, dict):
+        if "$ref" in part:
+            referred = document
+            for name in part["$ref"].removeprefix("#/").split("/"):
+                referred = referred[name]
+            yield from names_in(document, referred)
+        yield from part.get("properties", {})
+        for below in part.values():
+            yield from names_in(document, below)
+    elif isinstance(part, list):
+        for below in part:
+            yield from names_in(document, below)
+
+
+def test_a_token_is_documented_only_where_no_cache_keeps_it() -> None:
+    """A GET that answers a token without a required user would be kept: it needs a rule."""
+    document = orjson.loads(create_app(Settings(**SETTINGS), "postgresql:///")[DOCUMENT])
+    found = set()
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            if any("token" in name for name in names_in(document, operation["responses"])):
+                found.add((method, path))
+                assert method != "get" or operation["security"] == [{"Token": []}], path
+    assert found == {
+        ("post", "/api/users"),
+        ("post", "/api/users/login"),
+        ("post", "/api/auth/refresh"),
+        ("get", "/api/user"),
+        ("put", "/api/user"),
+    }
+
+
+BELOW_THE_MIDDLEWARES = {
+    **BAD_HTTP,
+    **TOO_LONG,
+    "an expectation": b"GET /health HTTP/1.1\r\nHost: x\r\nExpect: x\r\nConnection: close\r\n\r\n",
+    "another version": b"GET /health HTTP/2.0\r\nHost: x\r\n\r\n",
+    "an encoded body": b"GET /health HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("raw", BELOW_THE_MIDDLEWARES.values(), ids=BELOW_THE_MIDDLEWARES)
+async def test_a_response_from_below_the_middlewares_is_secured(wire: Wire, raw: bytes) -> None:
+    async with asyncio.timeout(20):
+        answer = await wire.send(raw)
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert "Server" not in answer.headers
+
+
+async def test_a_fault_below_the_middlewares_is_secured(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("the inside of the service")
+
+    monkeypatch.setattr("service.http.request_log.route_of", fail)
+    answer = await wire.send(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert answer.status == 500
+    assert_secured(answer.headers, private=False)
+
+
+async def test_a_response_to_a_preflight_is_secured(make_client: MakeClient) -> None:
+    client = await make_client(cors_origins=("*",))
+    asked = {"Origin": "https://example.test", "Access-Control-Request-Method": "PUT"}
+    answer = await client.send("OPTIONS", "/api/user", headers=asked)
+    assert answer.status == 204
+    assert_secured(answer.headers, private=True)

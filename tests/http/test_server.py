@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import socket
+from pathlib import Path
 
 import orjson
 import pytest
@@ -9,6 +11,7 @@ from aiohttp import web
 
 from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef
+from tests import processes
 from tests.answers import assert_error
 from tests.http.conftest import Serve, Wire, answer_of
 
@@ -199,3 +202,16 @@ async def test_a_half_closed_connection_that_sent_no_http_is_told_so(wire: Wire)
     answer = answer_of(await reader.read())
     assert_error(answer, 400, "bad_request", {"request": ["is not valid HTTP"]})
     writer.close()
+
+
+def test_a_half_closed_connection_gets_its_response_on_uvloop(
+    tmp_path: Path, database_url: str
+) -> None:
+    """Also where the service really runs: every other test here is on asyncio's own loop."""
+    with processes.serve(tmp_path, DATABASE_URL=database_url) as service:
+        address = ("127.0.0.1", service.serving().port)
+        with socket.create_connection(address, processes.PATIENCE) as connection:
+            connection.sendall(ONE % b"health")  # Its handler waits for the database.
+            connection.shutdown(socket.SHUT_WR)
+            raw = b"".join(iter(lambda: connection.recv(65_536), b""))
+    assert answer_of(raw).body == {"status": "ok", "database": "connected"}

@@ -8,6 +8,8 @@ session and not before: an old one that is shown again gives a thief away.
 import asyncio
 import logging
 import random
+from functools import partial
+from typing import Any
 
 import asyncpg
 from aiohttp import web
@@ -45,14 +47,23 @@ async def clean_up(database: Database, settings: Settings) -> int:
         count = BATCH
         try:
             while count == BATCH:
-                async with database.transaction() as connection:
-                    if not await sql.cleanup.take_turn(connection, lock=LOCK):
-                        return total
-                    count = await delete(connection, **arguments)
+                deleted = await database.transact(partial(_delete_batch, delete, arguments))
+                if deleted is None:
+                    return total
+                count = deleted
                 total += count
         except asyncpg.PostgresError:
             logger.exception("%s of the clean-up failed", delete.name)
     return total
+
+
+async def _delete_batch(
+    delete: sql.Query, arguments: dict[str, Any], connection: sql.Connection
+) -> int | None:
+    """The count of deleted rows, or ``None`` while another process cleans up."""
+    if not await sql.cleanup.take_turn(connection, lock=LOCK):
+        return None
+    return int(await delete(connection, **arguments))
 
 
 async def clean_up_for_ever(app: web.Application) -> None:

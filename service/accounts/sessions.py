@@ -215,7 +215,8 @@ async def end_others(request: web.Request) -> web.StreamResponse:
     Of devices that end each other at once the first remains: the others have no session any more.
     """
     user: User = request["user"]
-    async with request.app[DATABASE].transaction() as connection:
+
+    async def end_unless_ended(connection: sql.Connection) -> None:
         await sql.sessions.lock_owner(connection, user_id=user.id)
         await refuse_ended(connection, user)
         await sql.sessions.end_others(
@@ -225,6 +226,8 @@ async def end_others(request: web.Request) -> web.StreamResponse:
             reason="session_ended",
             **origin(request),
         )
+
+    await request.app[DATABASE].transact(end_unless_ended)
     return web.Response(status=204)
 
 

@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import hashlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -62,17 +62,20 @@ class Attempt:
         self._is_settled = not windows
         self.look_until = time.monotonic() + LEASE - LONGEST_LOOK
 
-    @contextlib.asynccontextmanager
-    async def fail(self) -> AsyncIterator[tuple[sql.Connection, bool]]:
-        """The password was wrong: counts that, in a transaction with whatever tells of it.
+    async def fail(self, write_events: Callable[[sql.Connection, bool], Awaitable[None]]) -> None:
+        """The password was wrong: counts that, in one transaction with ``write_events``.
 
-        Gives the transaction's connection, and whether this failure met a limit of the account.
-        That is true once in a window: for the failure after which every attempt is refused.
+        That gets the transaction's connection, and whether this failure met a limit of the account:
+        true once in a window, for the failure after which every attempt is refused. It may run
+        twice, as ``Database.transact`` says.
         """
+
+        async def count_and_write(connection: sql.Connection) -> None:
+            await write_events(connection, await self._count(connection))
+
         # From here on it is a failure, whatever becomes of the transaction.
         self._is_failure = True
-        async with self._database.transaction() as connection:
-            yield connection, await self._count(connection)
+        await self._database.transact(count_and_write)
         self._is_settled = True
 
     async def succeed(self) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from service.accounts.identity import User
 from service.accounts.notices import tell_of_lockout
 from service.accounts.passwords import PASSWORDS
 from service.accounts.sessions import (
+    NewSession,
     PasswordChanged,
     SessionLimitReached,
     open_session,
@@ -68,22 +70,26 @@ async def _register(request: web.Request) -> web.StreamResponse:
     keys = {f"{name}_key": key(given[name]) for name, key in fields.KEYS.items()}
     await _refuse_taken(request, keys)
     password_hash = await request.app[PASSWORDS].hash(given["password"])
+
+    async def insert_and_sign_in(connection: sql.Connection) -> tuple[Any, NewSession]:
+        row = await sql.users.insert(
+            connection,
+            username=given["username"],
+            email=given["email"],
+            password_hash=password_hash,
+            **keys,
+        )
+        session = await open_session(
+            request,
+            connection,
+            user_id=row["id"],
+            password_version=row["password_version"],
+            kind="registered",
+        )
+        return row, session
+
     try:
-        async with request.app[DATABASE].transaction() as connection:
-            row = await sql.users.insert(
-                connection,
-                username=given["username"],
-                email=given["email"],
-                password_hash=password_hash,
-                **keys,
-            )
-            session = await open_session(
-                request,
-                connection,
-                user_id=row["id"],
-                password_version=row["password_version"],
-                kind="registered",
-            )
+        row, session = await request.app[DATABASE].transact(insert_and_sign_in)
     except asyncpg.UniqueViolationError as violation:
         await _refuse_taken(request, keys)
         raise Conflict(UNIQUE[violation.constraint_name]) from None
@@ -110,15 +116,15 @@ async def login(request: web.Request) -> web.StreamResponse:
     email_key = fields.email_key(given["email"])
     user_id = await sql.users.find_id(request.app[DATABASE], email_key=email_key)
     row = await _verified(request, user_id or unknown_account_id(email_key), given["password"])
+    open_one = partial(
+        open_session,
+        request,
+        user_id=row["id"],
+        password_version=row["password_version"],
+        kind="signed_in",
+    )
     try:
-        async with request.app[DATABASE].transaction() as connection:
-            session = await open_session(
-                request,
-                connection,
-                user_id=row["id"],
-                password_version=row["password_version"],
-                kind="signed_in",
-            )
+        session = await request.app[DATABASE].transact(open_one)
     except PasswordChanged:
         await write_event(request, request.app[DATABASE], "sign_in_failed", user_id=row["id"])
         raise _wrong_credentials() from None
@@ -146,11 +152,14 @@ async def _verified(
         if not matches or row is None:
             # Also for an email that no user has: it would take less time than a wrong password.
             where = {"user_id": row["id"] if row is not None else None, "session_id": session_id}
-            async with attempt.fail() as (connection, is_locked_out):
+
+            async def write_events(connection: sql.Connection, is_locked_out: bool) -> None:
                 await write_event(request, connection, "sign_in_failed", **where)
                 if is_locked_out:
                     await write_event(request, connection, "throttled", **where)
                     await tell_of_lockout(request, connection, account_id, row)
+
+            await attempt.fail(write_events)
             raise _wrong_credentials()
         await attempt.succeed()
     if passwords.is_outdated(row["password_hash"]):
@@ -198,21 +207,25 @@ async def update(request: web.Request) -> web.StreamResponse:
     password_hash = None
     if "password" in given:
         password_hash = await request.app[PASSWORDS].hash(given["password"])
+
+    async def change(connection: sql.Connection) -> Any:
+        row = await sql.users.update(
+            connection,
+            id=user.id,
+            username=given.get("username"),
+            email=given.get("email"),
+            password_hash=password_hash,
+            set_bio="bio" in given,
+            bio=given.get("bio"),
+            set_image="image" in given,
+            image=given.get("image"),
+            **keys,
+        )
+        await _follow_update(request, connection, row, password_changed="password" in given)
+        return row
+
     try:
-        async with request.app[DATABASE].transaction() as connection:
-            row = await sql.users.update(
-                connection,
-                id=user.id,
-                username=given.get("username"),
-                email=given.get("email"),
-                password_hash=password_hash,
-                set_bio="bio" in given,
-                bio=given.get("bio"),
-                set_image="image" in given,
-                image=given.get("image"),
-                **keys,
-            )
-            await _follow_update(request, connection, row, password_changed="password" in given)
+        row = await request.app[DATABASE].transact(change)
     except asyncpg.UniqueViolationError as violation:
         await _refuse_taken(request, keys, except_id=user.id)
         raise Conflict(UNIQUE[violation.constraint_name]) from None
@@ -258,7 +271,8 @@ async def delete(request: web.Request) -> web.StreamResponse:
     given, user = (await read_body(request))["user"], request["user"]
     # A stolen token must not be a place to guess the password in: it counts as at a login.
     row = await _verified(request, user.id, given["password"], user.session_id)
-    async with request.app[DATABASE].transaction() as connection:
+
+    async def delete_unless_changed(connection: sql.Connection) -> None:
         if await sql.sessions.lock_owner(connection, user_id=user.id) != row["password_version"]:
             raise _wrong_credentials()
         await refuse_ended(connection, user)
@@ -270,6 +284,8 @@ async def delete(request: web.Request) -> web.StreamResponse:
             user_id=user.id,
             session_id=user.session_id,
         )
+
+    await request.app[DATABASE].transact(delete_unless_changed)
     return web.Response(status=204)
 
 

@@ -163,11 +163,13 @@ async def update(request: web.Request) -> web.StreamResponse:
 
 async def _change(database: Database, *, request: web.Request, **fields: Any) -> str:
     """Change the article in the path, one edit at a time; its slug is what comes back."""
-    async with database.transaction() as connection:
+
+    async def change(connection: sql.Connection) -> str:
         row = await sql.articles.lock_by_slug(connection, slug=path_text(request, "slug"))
         article_id = _own_id(row, request)
-        slug = await sql.articles.update(connection, article_id=article_id, **fields)
-    return str(slug)
+        return str(await sql.articles.update(connection, article_id=article_id, **fields))
+
+    return await database.transact(change)
 
 
 @routes.delete("/api/articles/{slug}", parameters=SLUG, answers={204: None}, errors=(403, 404))

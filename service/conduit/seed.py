@@ -3,6 +3,7 @@
 import random
 import secrets
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -73,32 +74,35 @@ async def seed(database: Database, report: Callable[[str], None], cost: int) -> 
     ``cost`` is bcrypt's work factor. Raises ``SeedError`` where there are users already: nothing is
     mixed with what is somebody's.
     """
-    chance = random.Random(7)  # noqa: S311 (the same blog every time; only the password is secret)
     password = secrets.token_urlsafe(9)
     password_hash = bcrypt.hashpw(password.encode(), bcrypt.gensalt(cost)).decode()
-    async with database.transaction() as connection:
-        if await sql.seed.has_users(connection):
-            raise SeedError("The database is not empty: seed fills only one without users.")
-        report(f"Writing {len(PEOPLE)} people and {len(ARTICLES)} articles ...")
-        people = [await _person(connection, name, password_hash) for name in PEOPLE]
-        slugs = [
-            await _article(connection, people[number % len(people)], number, chance)
-            for number in range(len(ARTICLES))
-        ]
-        report("Writing follows, favourites and comments ...")
-        for person in people:
-            for name in chance.sample(list(PEOPLE), 3):
-                if name != person["username"]:
-                    await sql.profiles.follow(
-                        connection, viewer_id=person["id"], username_key=fields.key_of(name)
-                    )
-            for slug in chance.sample(slugs, 5):
-                await sql.favorites.add(connection, slug=slug, user_id=person["id"])
-            for slug in chance.sample(slugs, 3):
-                await sql.comments.create(
-                    connection, slug=slug, author_id=person["id"], body=chance.choice(COMMENTS)
-                )
+    report(f"Writing {len(PEOPLE)} people, {len(ARTICLES)} articles, favourites and comments ...")
+    await database.transact(partial(_fill, password_hash))
     return password
+
+
+async def _fill(password_hash: str, connection: asyncpg.Connection) -> None:
+    """Write the blog. Raises ``SeedError`` where there are users already."""
+    if await sql.seed.has_users(connection):
+        raise SeedError("The database is not empty: seed fills only one without users.")
+    chance = random.Random(7)  # noqa: S311 (the same blog every time; only the password is secret)
+    people = [await _person(connection, name, password_hash) for name in PEOPLE]
+    slugs = [
+        await _article(connection, people[number % len(people)], number, chance)
+        for number in range(len(ARTICLES))
+    ]
+    for person in people:
+        for name in chance.sample(list(PEOPLE), 3):
+            if name != person["username"]:
+                await sql.profiles.follow(
+                    connection, viewer_id=person["id"], username_key=fields.key_of(name)
+                )
+        for slug in chance.sample(slugs, 5):
+            await sql.favorites.add(connection, slug=slug, user_id=person["id"])
+        for slug in chance.sample(slugs, 3):
+            await sql.comments.create(
+                connection, slug=slug, author_id=person["id"], body=chance.choice(COMMENTS)
+            )
 
 
 async def _person(connection: asyncpg.Connection, name: str, password_hash: str) -> Any:

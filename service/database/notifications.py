@@ -21,13 +21,8 @@ import asyncpg
 from aiohttp import web
 
 import sql
-from service.database.pool import (
-    CONNECT_TIMEOUT,
-    UNREACHABLE,
-    Database,
-    DatabaseUnavailable,
-    url_for_asyncpg,
-)
+from service.database.dsn import url_for_asyncpg
+from service.database.pool import CONNECT_TIMEOUT, UNREACHABLE, Database, DatabaseUnavailable
 
 logger = logging.getLogger(__name__)
 

@@ -8,17 +8,19 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 from aiohttp import web
 
+from service.database.dsn import url_for_asyncpg
 from sql import Query, Runner
 
 logger = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
 
 CONNECT_TIMEOUT = 5.0  # Seconds to open a connection, and to wait for a free one.
 COMMAND_TIMEOUT = 15.0  # Seconds a statement may take.
@@ -46,15 +48,11 @@ NOT_LOST = asyncpg.QueryCanceledError
 UNREACHABLE = (*LOST, asyncpg.PostgresError)
 """What opening a connection may raise: a refusal, as of a changed password, is an outage too."""
 
+CONFLICTS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+"""PostgreSQL rolled a transaction back so that another can go on: run again, it may succeed."""
+
 HAS_WRITTEN: ContextVar[bool] = ContextVar("has_written", default=False)
 """Whether the request that is being answered may have changed something."""
-
-UNDERSTOOD = (
-    "host port user password passfile dbname service target_session_attrs sslmode sslcert sslkey"
-    " sslpassword sslrootcert sslcrl sslnegotiation ssl_min_protocol_version"
-    " ssl_max_protocol_version krbsrvname gsslib application_name options"
-)
-"""The parameters of a libpq URL that asyncpg understands too."""
 
 
 class DatabaseUnavailable(Exception):
@@ -122,8 +120,11 @@ class Database:
                 self._pool.terminate()
 
     async def run(self, query: Query, arguments: list[Any]) -> Any:
-        """Carry out ``query`` on a connection of its own; what its header promises comes back."""
-        return await self._run(query, arguments, self._turns)
+        """Carry out ``query`` on a connection of its own; what its header promises comes back.
+
+        Retries once after a deadlock or a serialization failure.
+        """
+        return await _retry_after_conflict(lambda: self._run(query, arguments, self._turns))
 
     @property
     def spare(self) -> Runner:
@@ -150,15 +151,23 @@ class Database:
                 await self._release(connection, turns)
             await asyncio.sleep(PAUSE)
 
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[asyncpg.Connection]:
-        """A connection inside a transaction: committed at the end, rolled back on an exception."""
+    async def transact(self, work: Callable[[asyncpg.Connection], Awaitable[_Result]]) -> _Result:
+        """Run ``work`` in a transaction and return its result.
+
+        Commits when ``work`` returns and rolls back when it raises. After a deadlock or a
+        serialization failure ``work`` runs a second time: it must do nothing that a rollback does
+        not undo.
+        """
         HAS_WRITTEN.set(True)
+        return await _retry_after_conflict(lambda: self._transact(work))
+
+    async def _transact(self, work: Callable[[asyncpg.Connection], Awaitable[_Result]]) -> _Result:
         connection = await self._acquire(_now() + GAP, self._turns)
         try:
             async with connection.transaction():
-                yield connection
+                result = await work(connection)
             self._note_success()
+            return result
         except NOT_LOST:
             raise
         except LOST as error:
@@ -271,15 +280,14 @@ class _Spare:
         return await self._database._run(query, arguments, self._database._spare)
 
 
-def url_for_asyncpg(url: str) -> str:
-    """``url`` without what only libpq knows: asyncpg takes that for settings of the server."""
-    head, _, query = url.partition("?")
-    understood = UNDERSTOOD.split()
-    kept = [part for part in query.split("&") if part.partition("=")[0] in understood]
-    hosts = [head.rpartition("@")[2]] + [part for part in kept if part.startswith("host=")]
-    if any("," in host for host in hosts) and "target_session_attrs" not in query:
-        kept.append("target_session_attrs=read-write")  # The one of them that takes changes.
-    return head + ("?" + "&".join(kept) if kept else "")
+async def _retry_after_conflict(attempt: Callable[[], Awaitable[_Result]]) -> _Result:
+    """Await ``attempt`` and, after a deadlock or a serialization failure, once more."""
+    try:
+        return await attempt()
+    except CONFLICTS:
+        # The transaction that survived must first wake up and acquire what the rollback released.
+        await asyncio.sleep(PAUSE)
+        return await attempt()
 
 
 def _discard(connection: asyncpg.Connection) -> None:

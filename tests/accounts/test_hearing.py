@@ -179,9 +179,11 @@ async def test_who_listens_where_nothing_is_changed_is_not_believed(
 async def test_a_server_that_only_reads_is_not_believed(
     elsewhere: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with elsewhere.transaction() as connection:
+    async def only_read(connection: asyncpg.Connection) -> None:
         name = await connection.fetchval("select current_database()")
         await connection.execute(f"alter database {name} set default_transaction_read_only = on")
+
+    await elsewhere.transact(only_read)
     reading = Database(elsewhere._url, 2)
     await reading.open()
     assert await not_heard(reading, elsewhere._url, caplog)

@@ -52,10 +52,12 @@ async def waiting(db: asyncpg.Connection) -> list[tuple[int, int]]:
 async def test_what_is_committed_is_sent_once_and_what_is_rolled_back_never(
     database: Database, outbox: Outbox, server: MailServer, db: asyncpg.Connection
 ) -> None:
+    async def write_and_fail(connection: asyncpg.Connection) -> None:
+        await write_mail(connection, Mail("bob@example.test", "x", "y"))
+        raise ZeroDivisionError
+
     with pytest.raises(ZeroDivisionError):
-        async with database.transaction() as connection:
-            await write_mail(connection, Mail("bob@example.test", "x", "y"))
-            raise ZeroDivisionError
+        await database.transact(write_and_fail)
     await write_mail(db, MAIL)
     assert [await outbox.send_next() for _ in range(3)] == [True, False, False]
     assert [envelope.rcpt_tos for envelope in server.envelopes] == [[MAIL.recipient]]

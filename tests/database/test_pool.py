@@ -32,12 +32,23 @@ async def insert(on: Database | asyncpg.Connection, name: str) -> None:
     )
 
 
+@contextlib.asynccontextmanager
+async def borrowed(database: Database) -> AsyncIterator[asyncpg.Connection]:
+    """Hold one of the pool's connections."""
+    connection = await database._borrow(database._turns)
+    try:
+        yield connection
+    finally:
+        await database._release(connection, database._turns)
+
+
 async def is_whole(database: Database) -> bool:
     """Whether every connection can be used at once, and none is inside a transaction."""
     async with contextlib.AsyncExitStack() as stack:
         async with asyncio.timeout(10):
             for _ in range(SIZE):
-                connection = await stack.enter_async_context(database.transaction())
+                connection = await stack.enter_async_context(borrowed(database))
+                assert not connection.is_in_transaction()
                 assert (
                     await connection.fetchval("select count(*) from pg_locks where not granted")
                     == 0
@@ -48,9 +59,11 @@ async def is_whole(database: Database) -> bool:
 async def test_a_transaction_is_committed_at_its_end(
     database: Database, db: asyncpg.Connection
 ) -> None:
-    async with database.transaction() as connection:
+    async def work(connection: asyncpg.Connection) -> int:
         await insert(connection, "jake")
-        assert await db.fetchval("select count(*) from users") == 0
+        return int(await db.fetchval("select count(*) from users"))
+
+    assert await database.transact(work) == 0
     assert await db.fetchval("select count(*) from users") == 1
 
 
@@ -58,11 +71,18 @@ async def test_a_transaction_is_committed_at_its_end(
 async def test_a_transaction_that_fails_is_rolled_back_and_gives_its_connection_back(
     database: Database, db: asyncpg.Connection, failure: type[Exception]
 ) -> None:
+    runs = 0
+
+    async def work(connection: asyncpg.Connection) -> None:
+        nonlocal runs
+        runs += 1
+        await insert(connection, "jake")
+        raise failure("on purpose")
+
     for _ in range(SIZE + 1):
         with pytest.raises(failure):
-            async with database.transaction() as connection:
-                await insert(connection, "jake")
-                raise failure("on purpose")
+            await database.transact(work)
+    assert runs == SIZE + 1
     assert await db.fetchval("select count(*) from users") == 0
     assert await is_whole(database)
 
@@ -70,13 +90,15 @@ async def test_a_transaction_that_fails_is_rolled_back_and_gives_its_connection_
 async def test_a_transaction_whose_connection_is_lost_says_so(
     database: Database, db: asyncpg.Connection
 ) -> None:
+    async def work(connection: asyncpg.Connection) -> None:
+        await insert(connection, "jake")
+        pid = await connection.fetchval("select pg_backend_pid()")
+        await db.execute("select pg_terminate_backend($1)", pid)
+        await insert(connection, "anne")
+
     for _ in range(SIZE + 1):
         with pytest.raises(DatabaseUnavailable):
-            async with database.transaction() as connection:
-                await insert(connection, "jake")
-                pid = await connection.fetchval("select pg_backend_pid()")
-                await db.execute("select pg_terminate_backend($1)", pid)
-                await insert(connection, "anne")
+            await database.transact(work)
     assert await db.fetchval("select count(*) from users") == 0
     assert await is_whole(database)
 
@@ -85,9 +107,11 @@ async def test_what_is_cancelled_at_any_moment_leaves_the_pool_whole(
     database: Database, db: asyncpg.Connection
 ) -> None:
     async def change(name: str) -> None:
-        async with database.transaction() as connection:
+        async def work(connection: asyncpg.Connection) -> None:
             await insert(connection, name)
             await insert(connection, f"{name} again")
+
+        await database.transact(work)
 
     # Cancelled after more and more turns of the event loop: during acquire, begin, each
     # statement, commit and release.
@@ -183,11 +207,10 @@ async def test_closing_does_not_wait_for_a_statement_that_hangs(
 ) -> None:
     monkeypatch.setattr(pool, "CLOSE_TIMEOUT", 0.1)
 
-    async def hang() -> None:
-        async with database.transaction() as connection:
-            await connection.execute("select pg_sleep(60)")
+    async def hang(connection: asyncpg.Connection) -> None:
+        await connection.execute("select pg_sleep(60)")
 
-    task = asyncio.create_task(hang())
+    task = asyncio.create_task(database.transact(hang))
     async with asyncio.timeout(10):
         while not await db.fetchval(
             "select count(*) from pg_stat_activity where wait_event = 'PgSleep'"
@@ -206,7 +229,7 @@ async def test_connections_are_given_in_the_order_of_asking(database_url: str) -
     async def ask(name: str, later: int = 0) -> None:
         for _ in range(later):
             await asyncio.sleep(0)
-        async with database.transaction():
+        async with borrowed(database):
             order.append(name)
 
     for later in range(6):
@@ -226,7 +249,7 @@ async def test_what_must_not_wait_has_a_connection_when_all_are_taken(
 ) -> None:
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(SIZE):
-            await stack.enter_async_context(database.transaction())
+            await stack.enter_async_context(borrowed(database))
         waiting = asyncio.create_task(insert(database, "jake"))
         for _ in range(3):
             assert await sql.notifications.send_beat(database.spare, channel="x")

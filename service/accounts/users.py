@@ -209,6 +209,7 @@ async def update(request: web.Request) -> web.StreamResponse:
         password_hash = await request.app[PASSWORDS].hash(given["password"])
 
     async def change(connection: sql.Connection) -> Any:
+        await sql.sessions.lock_owner(connection, user_id=user.id)
         row = await sql.users.update(
             connection,
             id=user.id,

@@ -21,11 +21,13 @@ returning id, email, username, bio, image, password_version
 
 -- name: update(id, username, username_key, email, email_key, password_hash, set_bio, bio, set_image, image) -> row
 -- Null stands for "not given" where a column can't be null; the others say so beside their value.
+-- Of a user locked by sessions.lock_owner, in a statement before: this one then sees the row as it
+-- is. If it waited for another update itself, it would lock the row twice, the second time with the
+-- lock that a new key needs, which waits behind other updates that wait for the first: a deadlock.
 with before as (
     select id, email
     from users
     where id = $1
-    for no key update
 )
 update users
 set username = coalesce($2, users.username),

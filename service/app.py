@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 
 from aiohttp import web
 
+import sql
 from service.accounts import events, refresh, sessions, users
 from service.accounts.cleanup import clean_up_for_ever
 from service.accounts.identity import MEMORY, TOKENS, Identity
@@ -18,7 +19,7 @@ from service.accounts.throttle import THROTTLE, Throttle
 from service.accounts.tokens import AccessTokens
 from service.conduit import articles, comments, listing, profiles, tags
 from service.database.notifications import NOTIFICATIONS, Notifications
-from service.database.pool import DATABASE, HAS_WRITTEN, Database, DatabaseUnavailable
+from service.database.pool import DATABASE, Database, DatabaseUnavailable
 from service.http import docs, health, openapi, security_headers
 from service.http.auth import IDENTIFY, auth_middleware
 from service.http.cors import cors_middleware
@@ -77,10 +78,16 @@ def create_app(
     )
     identity = Identity(database, tokens, memory, notifications)
 
-    async def settled() -> None:
-        # A heartbeat is a commit: only who may have changed something waits for one.
-        if HAS_WRITTEN.get():
-            await notifications.catch_up()
+    @contextlib.asynccontextmanager
+    async def settled() -> AsyncIterator[None]:
+        calls = sql.collect_invalidating_calls()
+        try:
+            yield
+        finally:
+            # A heartbeat is a commit: only a response whose queries may have changed what is
+            # cached waits for one.
+            if calls:
+                await notifications.catch_up()
 
     app = web.Application(
         middlewares=[

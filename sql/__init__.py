@@ -20,6 +20,7 @@ share by name stop the import with ``SqlError``.
 
 import re
 from collections.abc import Awaitable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -32,7 +33,20 @@ METHODS = {"row": "fetchrow", "rows": "fetch", "value": "fetchval", "none": "exe
 _HEADER = re.compile(r"^-- name: *(.*)$", re.MULTILINE)
 _SIGNATURE = re.compile(r"([a-z_][a-z0-9_]*)\(([a-z0-9_, ]*)\) -> (row|rows|value|none)")
 _COMMENT = re.compile(r"--[^\n]*")
+_BLOCK_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _LOCKING = re.compile(r"\bfor (no key )?(update|share|key share)\b")
+
+
+# The tables whose rows processes cache, with or without quotes and a schema.
+_CACHED = r'(?:only\s+)?(?:[\w"$]+\s*\.\s*)?(?:"(?:users|sessions)"|(?:users|sessions)(?![\w$]))'
+# An insert alone does not count: that a row is missing is never cached. One that turns into an
+# update does; `do update` belongs to the last insert before it.
+_INVALIDATING = re.compile(
+    rf"\b(?:update|delete\s+from|merge\s+into)\s+{_CACHED}"
+    rf"|\binsert\s+into\s+{_CACHED}(?:(?!\binsert\b).)*\bdo\s+update\b"
+    r"|\btruncate\b",
+    re.DOTALL | re.IGNORECASE,
+)
 
 
 class SqlError(Exception):
@@ -53,7 +67,8 @@ class Query:
     """One named statement, to be called.
 
     ``method`` is asyncpg's method that returns what the header promises; ``reads`` tells whether
-    the statement changes nothing and may be repeated after a lost connection.
+    the statement changes nothing and may be repeated after a lost connection; ``invalidates``
+    whether it may change or delete rows of ``users`` or ``sessions``, which processes cache.
     """
 
     name: str
@@ -61,6 +76,7 @@ class Query:
     parameters: tuple[str, ...]
     method: str
     reads: bool
+    invalidates: bool
 
     def __call__(self, db: "Runner | Connection", **arguments: Any) -> Awaitable[Any]:
         """Run on ``db`` with one keyword argument for each parameter of the header.
@@ -73,10 +89,25 @@ class Query:
             values = [arguments[parameter] for parameter in self.parameters]
         except KeyError as error:
             raise TypeError(f"{self.name} lacks the argument {error}") from None
+        if self.invalidates and (calls := _CALLS.get()) is not None:
+            calls.append(self)
         if isinstance(db, Connection):
             result: Awaitable[Any] = getattr(db, self.method)(self.text, *values)
             return result
         return db.run(self, values)
+
+
+_CALLS: ContextVar[list[Query] | None] = ContextVar("calls", default=None)
+
+
+def collect_invalidating_calls() -> list[Query]:
+    """Return a list to which each call of a query that invalidates is added.
+
+    Collects the calls of the current context and of every task that is started in it.
+    """
+    calls: list[Query] = []
+    _CALLS.set(calls)
+    return calls
 
 
 class Namespace:
@@ -118,7 +149,8 @@ def parse(path: Path, text: str) -> Namespace:
             raise SqlError(f"{path}: {name} lists {parameters} but uses {sorted(placeholders)}")
         # A `with` may hide an insert, a `for update` takes locks: only a plain select is repeated.
         reads = bool(re.match(r"select\b", code)) and not _LOCKING.search(code)
-        queries[name] = Query(name, statement, parameters, METHODS[returns], reads)
+        invalidates = bool(_INVALIDATING.search(_BLOCK_COMMENT.sub(" ", code)))
+        queries[name] = Query(name, statement, parameters, METHODS[returns], reads, invalidates)
     return Namespace(queries)
 
 

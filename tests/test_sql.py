@@ -1,3 +1,5 @@
+import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import pytest
 import sql
 
 FILE = Path("things.sql")
+QUERIES = [(file, query) for file, queries in sql.NAMESPACES.items() for query in queries]
 GOOD = """-- name: find(id, name) -> row
 -- A comment that belongs to the query, and speaks of $3.
 select 1
@@ -51,6 +54,118 @@ def test_the_header_says_what_comes_back(returns: str, method: str) -> None:
 )
 def test_only_what_surely_changes_nothing_may_be_repeated(statement: str, reads: bool) -> None:
     assert sql.parse(FILE, f"-- name: a() -> rows\n{statement}").a.reads is reads
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update users set bio = $1",
+        "UPDATE Users SET bio = $1",
+        "update\n    sessions set ip = $1",
+        "update -- not /* at all\n users set bio = $1",
+        "update /* the row */ users set bio = $1",
+        "update only users set bio = $1",
+        'update "users" set bio = $1',
+        "update public.users set bio = $1",
+        'update only "public" . "users" as one set bio = $1',
+        "delete from users where id = $1",
+        "delete from only public.sessions where id = $1",
+        "with gone as (delete from sessions where id = $1 returning id) select id from gone",
+        "with a as (select $1), b as (update users set bio = '') select 1",
+        "merge into users using things on false when not matched then do nothing",
+        "insert into users (id) values ($1) on conflict (id) do update set bio = ''",
+        "with a as (insert into sessions (id) values ($1) on conflict (id) do\nupdate set ip = '')"
+        " insert into events (user_id) select $1",
+        "truncate sessions",
+        "truncate table events, users",
+    ],
+)
+def test_a_query_invalidates_when_it_may_change_or_delete_users_or_sessions(
+    statement: str,
+) -> None:
+    parameter = "b" if "$1" in statement else ""
+    assert sql.parse(FILE, f"-- name: a({parameter}) -> none\n{statement}").a.invalidates
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "select 1 from users for update",
+        "select 1 from users for update of users",
+        "select 1 from users for no key update",
+        "select users.bio from sessions join users on true",
+        "-- update users\nselect 1",
+        "/* delete from users */ select 1",
+        "insert into users (id) values (1)",
+        "insert into sessions (id) values (1) on conflict (id) do nothing",
+        "with a as (insert into sessions (id) values (1) returning id) "
+        "insert into tags (id) select id from a on conflict (id) do update set n = 1",
+        "update users_archive set bio = ''",
+        "update user_counts set articles_count = 0 from users",
+        'delete from "old sessions" using sessions',
+        "delete from refresh_tokens using sessions",
+        "with locked as (select 1 from users for update) update articles set slug = ''",
+    ],
+)
+def test_a_query_that_only_reads_locks_or_inserts_users_or_sessions_invalidates_nothing(
+    statement: str,
+) -> None:
+    assert not sql.parse(FILE, f"-- name: a() -> none\n{statement}").a.invalidates
+
+
+def test_exactly_these_queries_invalidate() -> None:
+    found = {f"{file}.{query.name}" for file, query in QUERIES if query.invalidates}
+    assert found == {
+        "cleanup.delete_sessions",
+        "refresh.use",
+        "seed.introduce",
+        "sessions.end_one",
+        "sessions.end_others",
+        "sessions.evict_oldest",
+        "sessions.touch",
+        "users.delete",
+        "users.renew_password_hash",
+        "users.update",
+    }
+
+
+async def test_users_and_sessions_change_only_by_statements_that_name_them(
+    db: asyncpg.Connection,
+) -> None:
+    """The loader cannot see what a function, a trigger or a cascade changes."""
+    functions = await db.fetch(
+        "select proname, prosrc from pg_proc where pronamespace = 'public'::regnamespace"
+    )
+    statement = "-- name: a() -> none\n"
+    assert functions
+    assert not [
+        row["proname"]
+        for row in functions
+        if sql.parse(FILE, statement + re.sub(r"\$\d+", "", row["prosrc"])).a.invalidates
+    ]
+    cascades = await db.fetch(
+        "select confrelid::regclass::text as cause, conrelid::regclass::text as changed"
+        " from pg_constraint where contype = 'f' and conrelid in ('users'::regclass,"
+        " 'sessions'::regclass) and confdeltype::text in ('c', 'd', 'n')"
+    )
+    assert [tuple(row) for row in cascades] == [("users", "sessions")]
+
+
+async def test_calls_that_invalidate_are_collected_in_transactions_and_tasks_too(
+    db: asyncpg.Connection,
+) -> None:
+    keys = {"username": "a", "username_key": "a", "email": "a", "email_key": "a"}
+    calls = sql.collect_invalidating_calls()
+    row = await sql.users.insert(db, **keys, password_hash="x")
+    assert await sql.sessions.lock_owner(db, user_id=row["id"]) == 0
+    assert calls == []
+
+    async def delete() -> None:
+        await sql.users.delete(db, id=row["id"])
+
+    await asyncio.create_task(delete())
+    assert calls == [sql.users.delete]
+    assert sql.collect_invalidating_calls() == []
 
 
 BAD = {
@@ -110,9 +225,6 @@ def test_a_wrong_argument_is_a_type_error(arguments: dict[str, Any]) -> None:
 async def test_arguments_are_placed_by_their_names(db: asyncpg.Connection) -> None:
     query = sql.parse(FILE, "-- name: a(one, two) -> row\nselect $1::int as a, $2::int as b").a
     assert tuple(await query(db, two=2, one=1)) == (1, 2)
-
-
-QUERIES = [(file, query) for file, queries in sql.NAMESPACES.items() for query in queries]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import contextlib
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import asyncpg
@@ -50,9 +49,6 @@ UNREACHABLE = (*LOST, asyncpg.PostgresError)
 
 CONFLICTS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 """PostgreSQL rolled a transaction back so that another can go on: run again, it may succeed."""
-
-HAS_WRITTEN: ContextVar[bool] = ContextVar("has_written", default=False)
-"""Whether the request that is being answered may have changed something."""
 
 
 class DatabaseUnavailable(Exception):
@@ -133,8 +129,6 @@ class Database:
 
     async def _run(self, query: Query, arguments: list[Any], turns: asyncio.Semaphore) -> Any:
         give_up = _now() + GAP
-        if not query.reads:
-            HAS_WRITTEN.set(True)
         while True:
             connection = await self._acquire(give_up, turns)
             try:
@@ -158,7 +152,6 @@ class Database:
         serialization failure ``work`` runs a second time: it must do nothing that a rollback does
         not undo.
         """
-        HAS_WRITTEN.set(True)
         return await _retry_after_conflict(lambda: self._transact(work))
 
     async def _transact(self, work: Callable[[asyncpg.Connection], Awaitable[_Result]]) -> _Result:

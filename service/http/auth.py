@@ -4,6 +4,7 @@ The token identifies, the flag refuses. ``request["user"]`` is the user, or ``No
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -22,8 +23,8 @@ Identify = Callable[[str], Awaitable[Any]]
 
 IDENTIFY: web.AppKey[Identify] = web.AppKey("identify")
 
-Settled = Callable[[], Awaitable[None]]
-"""Returns once this process knows of every change that was committed so far."""
+Settled = Callable[[], AbstractAsyncContextManager[None]]
+"""Around a handler: ends once this process knows of every change of an account it committed."""
 
 
 def read_token(request: web.Request) -> str | None:
@@ -60,7 +61,7 @@ async def identify_again(request: web.Request) -> None:
 def auth_middleware(identify: Identify, settled: Settled) -> Middleware:
     """Sets ``request["user"]`` as the route's flag says, or refuses.
 
-    ``settled`` is awaited before a change is answered.
+    ``settled`` is around every handler that may change something.
     """
 
     @web.middleware
@@ -86,9 +87,7 @@ def auth_middleware(identify: Identify, settled: Settled) -> Middleware:
             request["user"] = user
         if request.method in SAFE:
             return await handler(request)
-        try:
+        async with settled():
             return await handler(request)
-        finally:
-            await settled()
 
     return middleware

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import asyncpg
 import pytest
 
+import sql
 from service.accounts.identity import MEMORY
 from service.database import notifications as notifications_module
 from service.database.notifications import NOTIFICATIONS, Notifications, clock
@@ -96,6 +97,47 @@ async def test_who_changes_nothing_causes_no_heartbeat(
     assert (await client.put("/api/user", {"user": {"bio": "new"}}, token=token)).status == 200
     await db.execute("select")
     assert len(beats) == 1
+
+
+async def test_articles_comments_favorites_and_follows_send_no_heartbeat(
+    make_client: MakeClient, db: asyncpg.Connection
+) -> None:
+    client = await make_client(user_cache_size=100, user_cache_staleness=60)
+    notifications = client.http.app[NOTIFICATIONS]
+    await trusted(notifications)
+    beats: list[object] = []
+    await db.add_listener(notifications.own_channel, lambda *beat: beats.append(beat))
+    token, _ = await client.register("alice"), await client.register("bob")
+    path = "/api/articles/dragons"
+    article = {"title": "Dragons", "description": "d", "body": "b", "tagList": ["x"]}
+    for method, where, body in (
+        ("POST", "/api/articles", {"article": article}),
+        ("PUT", path, {"article": {"body": "new", "tagList": []}}),
+        ("POST", f"{path}/favorite", None),
+        ("DELETE", f"{path}/favorite", None),
+        ("POST", f"{path}/comments", {"comment": {"body": "Hi"}}),
+        ("POST", "/api/profiles/bob/follow", None),
+        ("DELETE", "/api/profiles/bob/follow", None),
+        ("DELETE", path, None),
+    ):
+        answer = await client.send(method, where, body, token=token)
+        assert answer.status in (200, 201, 204), answer
+    await db.execute("select")
+    assert beats == []
+    assert (await client.post("/api/auth/logout", token=token)).status == 204
+    await db.execute("select")
+    assert len(beats) == 1
+
+
+async def test_the_commit_of_a_heartbeat_does_not_wait_for_the_disk(
+    db: asyncpg.Connection,
+) -> None:
+    setting = "select current_setting('synchronous_commit')"
+    await db.execute("set synchronous_commit = on")
+    async with db.transaction():
+        assert await sql.notifications.send_beat(db, channel="x")
+        assert await db.fetchval(setting) == "off"
+    assert await db.fetchval(setting) == "on"
 
 
 async def test_each_loss_and_each_recovery_is_logged_once(

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from bench import accounts, conduit, sessions
+from bench import accounts, conduit, sessions, writes
 from bench.load import require_wrk
 from bench.table import keep, render
 
@@ -18,6 +18,7 @@ def report(line: str) -> None:
 PARTS = {
     "accounts": ("Accounts", accounts.measure, ("figure", "", "ratio")),
     "sessions": ("Sessions", sessions.measure, ("figure", "", "ratio")),
+    "writes": ("Writes and the cache", writes.measure, ("cache on", "cache off", "ratio")),
     "conduit": (
         "Lists as the data grows",
         conduit.measure,

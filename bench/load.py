@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -41,6 +42,14 @@ def start_wrk(
     if token is not None:
         command += ["-H", f"Authorization: Token {token}"]
     return subprocess.Popen([*command, url], stdout=subprocess.PIPE, text=True)
+
+
+def post(url: str, tokens: Path, body: str | None, *, seconds: int, connections: int) -> Load:
+    """Drive ``url`` with POSTs of ``body``, each with the next token of a file, a token a line."""
+    script = str(Path(__file__).with_name("requests.lua"))
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", script, url]
+    command += ["--", str(tokens), *([body] if body is not None else [])]
+    return read_wrk(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
 
 
 def read_wrk(process: subprocess.Popen[str]) -> Load:

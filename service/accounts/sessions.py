@@ -1,7 +1,8 @@
 """Sessions: one for each device that signed in; the limit on them, and their end.
 
 After the OWASP Session Management Cheat Sheet: a session has an absolute end, its owner sees and
-ends it from any device, and its end counts from the next request on.
+ends it from any device. Its end counts from the next request on in the process that answered; in
+the others within milliseconds, and never later than ``USER_CACHE_STALENESS``.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""What one process changes, every process sees at once."""
+"""What one process changes, every process sees once it has heard of it."""
 
 import asyncio
 import json

@@ -94,7 +94,8 @@ async def test_no_query_reads_a_whole_table(full: asyncpg.Connection) -> None:
 
 
 async def test_a_whole_table_read_would_show(full: asyncpg.Connection) -> None:
-    query = sql.Query("bad", "select id from articles where title = $1", ("title",), "fetch", True)
+    statement = "select id from articles where title = $1"
+    query = sql.Query("bad", statement, ("title",), "fetch", reads=True, invalidates=False)
     plan = await plan_of(full, query)
     assert [node["Node Type"] for node in nodes(plan)] == ["Seq Scan"]
 

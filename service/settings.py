@@ -123,6 +123,9 @@ class Settings:
     refresh_limit: Limit = _setting(parse_limit, Limit(100_000, 3600))
     """Refreshed sessions from one address."""
 
+    password_change_limit: Limit = _setting(parse_limit, Limit(100, 3600))
+    """Password changes of one user."""
+
     smtp_url: str | None = _setting(kind.smtp_url, None)
     """The mail server; ``None`` prints mails to the log."""
 

@@ -1,4 +1,4 @@
-"""Limits on failed logins, on registrations and on refreshes, shared by every process.
+"""Limits on failed logins, registrations, refreshes and password changes, shared by every process.
 
 OWASP Authentication Cheat Sheet, "Login Throttling": failures count against the account as well as
 the address, since an attacker has many addresses. NIST SP 800-63B, section 5.2.2: no more than 100
@@ -170,7 +170,8 @@ class Throttle:
 
         Raises ``TooManyAttempts`` past ``REGISTRATION_LIMIT``.
         """
-        await self._admit("registration", client_address, self._settings.registration_limit)
+        limit = self._settings.registration_limit
+        await self._admit("registration", _by_address("registration", client_address, limit))
 
     async def admit_conflict(self, client_address: str) -> dict[bytes, datetime]:
         """Count a response that an email or username is taken, for ``release_conflict``.
@@ -178,7 +179,7 @@ class Throttle:
         Raises ``TooManyAttempts`` past ``CONFLICT_LIMIT``, in the words of a registration.
         """
         limit = self._settings.conflict_limit
-        return await self._admit("registration", client_address, limit, kind="conflict")
+        return await self._admit("registration", _by_address("conflict", client_address, limit))
 
     async def release_conflict(self, counted: dict[bytes, datetime]) -> None:
         """Take back what ``admit_conflict`` counted in advance: nothing was taken."""
@@ -191,7 +192,13 @@ class Throttle:
 
     async def admit_refresh(self, client_address: str) -> None:
         """Count a refresh. Raises ``TooManyAttempts`` past ``REFRESH_LIMIT``."""
-        await self._admit("refresh", client_address, self._settings.refresh_limit)
+        limit = self._settings.refresh_limit
+        await self._admit("refresh", _by_address("refresh", client_address, limit))
+
+    async def admit_password_change(self, user_id: UUID) -> None:
+        """Count a password change. Raises ``TooManyAttempts`` past ``PASSWORD_CHANGE_LIMIT``."""
+        key = digest("password change", str(user_id))
+        await self._admit("password", {key: self._settings.password_change_limit})
 
     async def admits_lockout_mail(self, connection: sql.Connection, account_id: UUID) -> bool:
         """Whether the owner may be told again that logins are refused: not at every lockout."""
@@ -203,18 +210,16 @@ class Throttle:
         )
         return bool(row["admitted"])
 
-    async def _admit(
-        self, subject: str, client_address: str, limit: Limit, kind: str | None = None
-    ) -> dict[bytes, datetime]:
-        """Count a request under ``kind``, by default ``subject``; the window of each of its keys.
+    async def _admit(self, subject: str, counters: dict[bytes, Limit]) -> dict[bytes, datetime]:
+        """Count a request under each of ``counters``; return the window of each.
 
-        Raises ``TooManyAttempts``, which names ``subject``, past ``limit``.
+        Raises ``TooManyAttempts``, which names ``subject``, past a limit.
         """
         counted: dict[bytes, datetime] = {}
-        if limit.most == 0:
-            return counted
         # The /64 comes first: what is refused there takes no place of the others in its /48.
-        for key, (most, seconds) in _by_address(kind or subject, client_address, limit).items():
+        for key, (most, seconds) in counters.items():
+            if most == 0:
+                continue
             row = await sql.throttle.admit(self._database, key=key, most=most, seconds=seconds)
             if not row["admitted"]:
                 raise TooManyAttempts(subject, retry_after=row["retry_after"])

@@ -206,6 +206,7 @@ async def update(request: web.Request) -> web.StreamResponse:
     await _refuse_taken(request, keys, except_id=user.id)
     password_hash = None
     if "password" in given:
+        await request.app[THROTTLE].admit_password_change(user.id)
         password_hash = await request.app[PASSWORDS].hash(given["password"])
 
     async def change(connection: sql.Connection) -> Any:

@@ -1,4 +1,4 @@
-"""Failures count by user id: no change of email, username or spelling begins a new count."""
+"""Failures and password changes count by user id: no change of email, username or spelling begins a new count."""
 
 import asyncio
 from collections import Counter
@@ -7,6 +7,8 @@ from typing import Any
 import asyncpg
 import pytest
 
+from service.accounts.passwords import PASSWORDS
+from service.limits import Limit
 from tests.accounts.logins import ELSEWHERE, HERE, WRONG, count_hashes, login, statuses
 from tests.accounts.test_lockout_notice import silent, told
 from tests.conftest import Answer, Client, MakeClient, until_blocked
@@ -173,3 +175,43 @@ async def test_known_and_unknown_emails_leave_the_same_counters(
         (5, 0, 15),
         (5, 0, 60),
     ]
+
+
+async def test_password_changes_past_the_limit_of_a_user_are_rejected_before_hashing(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, db: asyncpg.Connection
+) -> None:
+    settings = {"password_change_limit": Limit(3, 60), "trusted_proxies": 1}
+    clients = [await make_client(**settings), await make_client(**settings)]
+    token = await clients[0].register("alice")
+    bob = await clients[0].register("bob")
+    hashed: list[str] = []
+    for client in clients:
+        hasher = client.http.app[PASSWORDS]
+
+        async def noted(*arguments: Any, hash_: Any = hasher.hash) -> str:
+            hashed.append(arguments[0])
+            return str(await hash_(*arguments))
+
+        monkeypatch.setattr(hasher, "hash", noted)
+
+    async def change(number: int, token: str, **fields: str) -> Any:
+        headers = {"X-Forwarded-For": f"203.0.113.{number}"}
+        body = {"user": {"password": "another one", **fields}}
+        return await clients[number % 2].put("/api/user", body, token=token, headers=headers)
+
+    # The session that asks stays open, so every change that is counted succeeds. A new IP address,
+    # process or name of the account is no new counter.
+    assert await statuses(*(change(n, token) for n in range(20))) == {200: 3, 429: 17}
+    assert len(hashed) == 3
+    rejected = await change(20, token, username="alicia", email="alicia@example.test")
+    assert rejected.body == {
+        "errors": {"password": ["too many attempts"]},
+        "code": "too_many_attempts",
+    }
+    assert 1 <= int(rejected.headers["Retry-After"]) <= 60
+    renamed = {"user": {"username": "alicia", "email": "alicia@example.test"}}
+    assert (await clients[0].put("/api/user", renamed, token=token)).status == 200
+    assert (await change(21, token)).status == 429
+    assert (await change(22, bob)).status == 200
+    await db.execute("update throttle set ends_at = now()")
+    assert (await change(23, token)).status == 200

@@ -348,6 +348,7 @@ async def test_refreshes_past_the_limit_of_an_address_are_refused(
         ("REGISTRATION_LIMIT", "1/1", Limit(1, 1)),
         ("REFRESH_LIMIT", "0", NO_LIMIT),
         ("CONFLICT_LIMIT", "60/3600", Limit(60, 3600)),
+        ("PASSWORD_CHANGE_LIMIT", "1/1", Limit(1, 1)),
         ("TRUSTED_PROXIES", "2", 2),
     ],
 )
@@ -357,7 +358,14 @@ def test_limits_are_read(name: str, given: str, value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["LOGIN_LIMITS", "REGISTRATION_LIMIT", "REFRESH_LIMIT", "CONFLICT_LIMIT"]
+    "name",
+    [
+        "LOGIN_LIMITS",
+        "REGISTRATION_LIMIT",
+        "REFRESH_LIMIT",
+        "CONFLICT_LIMIT",
+        "PASSWORD_CHANGE_LIMIT",
+    ],
 )
 @pytest.mark.parametrize("given", ["5", "5/0", "0/5", "5/900,50/900", "5/-1", "a/b", "٥/900"])
 def test_a_limit_that_cannot_be_read_is_one_sentence(name: str, given: str) -> None:

@@ -95,7 +95,7 @@ class Settings:
     """Work factor of new password hashes: each step doubles the time of a hash."""
 
     password_queue_size: int = _setting(kind.whole_number(0, 100_000), 128)
-    """Password hashes that may wait for a worker in one process; past it, 503."""
+    """Logins that may wait for a worker in one process, and as many other hashes; past it, 503."""
 
     max_body_size: int = _setting(kind.whole_number(1024, 1_073_741_824), 1_048_576)
     """Largest request body in bytes; past it, 413."""

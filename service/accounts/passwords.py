@@ -4,20 +4,18 @@ bcrypt lets go of the interpreter lock, so threads use every core; their lower p
 event loop quick while a storm of logins is worked off.
 """
 
-import asyncio
-import contextlib
 import math
 import os
 import secrets
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import bcrypt
 from aiohttp import web
 
+from service.accounts.hash_queue import HashQueue, QueueFull, Requester
 from service.http.errors import Unavailable
 
 LONGEST_PASSWORD = 72  # Bytes: bcrypt reads no further.
@@ -27,30 +25,38 @@ _Result = TypeVar("_Result")
 
 
 class PasswordHasher:
-    """Hashes and verifies on ``threads`` threads, with ``queue_size`` more jobs waiting at most."""
+    """Hashes and verifies on ``threads`` threads.
+
+    At most ``queue_size`` verifications wait for a thread, and as many hashes. A ``Requester`` is
+    what a job is counted under, so that each gets its share: see ``HashQueue``.
+    """
 
     def __init__(self, cost: int, threads: int, queue_size: int) -> None:
         """``cost`` is bcrypt's work factor: the logarithm to base 2 of its rounds."""
         self._cost = cost
         self._costliest = cost
-        self._most = threads + queue_size
-        self._under_way = 0
-        self._threads = ThreadPoolExecutor(threads, "password", initializer=_give_way)
+        self.queue = HashQueue(threads, queue_size, _give_way)
         # Verified in place of the hash that an unknown user does not have.
         self._decoy = bcrypt.hashpw(secrets.token_bytes(16), bcrypt.gensalt(cost))
 
     def close(self) -> None:
         """Drop the jobs that wait and let the running ones end."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.queue.close()
 
-    async def hash(self, password: str) -> str:
+    async def hash(self, password: str, requester: Requester) -> str:
         """The hash of ``password``, of at most 72 bytes. Raises ``Unavailable`` when too busy."""
         salt = bcrypt.gensalt(self._cost)
-        hashed = await self._run(lambda: bcrypt.hashpw(password.encode(), salt))
+        hashed = await self._run(
+            lambda: bcrypt.hashpw(password.encode(), salt), requester, is_login=False
+        )
         return hashed.decode()
 
     async def verify(
-        self, password: str, hashed: str | None, begin_until: float = math.inf
+        self,
+        password: str,
+        hashed: str | None,
+        requester: Requester,
+        begin_until: float = math.inf,
     ) -> bool:
         """Whether ``password`` is the one that ``hashed`` was made of.
 
@@ -66,7 +72,7 @@ class PasswordHasher:
                 return None
             return self._check(given[:LONGEST_PASSWORD], against)
 
-        matches = await self._run(look)
+        matches = await self._run(look, requester, is_login=True)
         if matches is None:
             raise too_busy()
         return matches and possible
@@ -90,18 +96,13 @@ class PasswordHasher:
                 bcrypt.hashpw(password, bcrypt.gensalt(cost))
         return matches
 
-    async def _run(self, job: Callable[[], _Result]) -> _Result:
-        if self._under_way >= self._most:
-            raise too_busy()
-        self._under_way += 1
-        future = self._threads.submit(job)
-        # Counted until the thread is done with it, also when the asker has gone.
-        loop = asyncio.get_running_loop()
-        future.add_done_callback(lambda _: _call(loop, self._done))
-        return await asyncio.wrap_future(future)
-
-    def _done(self) -> None:
-        self._under_way -= 1
+    async def _run(
+        self, work: Callable[[], _Result], requester: Requester, *, is_login: bool
+    ) -> _Result:
+        try:
+            return await self.queue.run(work, requester, is_login=is_login)
+        except QueueFull:
+            raise too_busy() from None
 
 
 def too_busy() -> Unavailable:
@@ -114,11 +115,6 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
-    with contextlib.suppress(RuntimeError):  # The loop was closed before the hash was ready.
-        loop.call_soon_threadsafe(function)
 
 
 def _give_way() -> None:

@@ -13,6 +13,7 @@ from aiohttp import web
 import sql
 from service.accounts import fields
 from service.accounts.events import origin, write_event
+from service.accounts.hash_queue import Requester
 from service.accounts.identity import User
 from service.accounts.notices import tell_of_lockout
 from service.accounts.passwords import PASSWORDS
@@ -27,7 +28,7 @@ from service.accounts.sessions import (
 from service.accounts.throttle import THROTTLE, unknown_account_id
 from service.accounts.user_answers import CURRENT, SIGNED_IN, shown, signed_in
 from service.database.pool import DATABASE
-from service.http.client_address import address_key, client_address
+from service.http.client_address import address_key, client_address, site_key
 from service.http.errors import SETTINGS, Conflict, Unauthorized, Unavailable
 from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef
@@ -69,7 +70,8 @@ async def _register(request: web.Request) -> web.StreamResponse:
     await request.app[THROTTLE].admit_registration(client_address(request))
     keys = {f"{name}_key": key(given[name]) for name, key in fields.KEYS.items()}
     await _refuse_taken(request, keys)
-    password_hash = await request.app[PASSWORDS].hash(given["password"])
+    requester = _requester(request, unknown_account_id(keys["email_key"]))
+    password_hash = await request.app[PASSWORDS].hash(given["password"], requester)
 
     async def insert_and_sign_in(connection: sql.Connection) -> tuple[Any, NewSession]:
         row = await sql.users.insert(
@@ -148,7 +150,8 @@ async def _verified(
         # Read after the attempt was let in, which may have waited: the password may have changed.
         row = await sql.users.find_credentials(database, id=account_id)
         old_hash = row["password_hash"] if row is not None else None
-        matches = await passwords.verify(password, old_hash, attempt.look_until)
+        requester = _requester(request, account_id)
+        matches = await passwords.verify(password, old_hash, requester, attempt.look_until)
         if not matches or row is None:
             # Also for an email that no user has: it would take less time than a wrong password.
             where = {"user_id": row["id"] if row is not None else None, "session_id": session_id}
@@ -207,7 +210,8 @@ async def update(request: web.Request) -> web.StreamResponse:
     password_hash = None
     if "password" in given:
         await request.app[THROTTLE].admit_password_change(user.id)
-        password_hash = await request.app[PASSWORDS].hash(given["password"])
+        requester = _requester(request, user.id)
+        password_hash = await request.app[PASSWORDS].hash(given["password"], requester)
 
     async def change(connection: sql.Connection) -> Any:
         await sql.sessions.lock_owner(connection, user_id=user.id)
@@ -295,10 +299,15 @@ async def _renew_hash(request: web.Request, row: Any, password: str) -> None:
     """Keep a hash of ``password`` at today's cost."""
     # A full queue is no reason to refuse the right password: the next login tries again.
     with contextlib.suppress(Unavailable):
-        new_hash = await request.app[PASSWORDS].hash(password)
+        new_hash = await request.app[PASSWORDS].hash(password, _requester(request, row["id"]))
         await sql.users.renew_password_hash(
             request.app[DATABASE], id=row["id"], old_hash=row["password_hash"], new_hash=new_hash
         )
+
+
+def _requester(request: web.Request, account_id: UUID) -> Requester:
+    ip = client_address(request)
+    return Requester(site_key(ip) or address_key(ip), account_id)
 
 
 async def _refuse_taken(

@@ -3,14 +3,18 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from uuid import uuid4
 
 import pytest
 
+from service.accounts.hash_queue import Requester
 from service.accounts.identity import MEMORY
 from service.accounts.passwords import PASSWORDS, PasswordHasher
 from tests.accounts.pair import Pair, trusted
 from tests.conftest import Client, MakeClient
 from tests.network import Network
+
+REQUESTER = Requester("192.0.2.1", uuid4())
 
 
 def hasher_of(client: Client) -> PasswordHasher:
@@ -18,10 +22,28 @@ def hasher_of(client: Client) -> PasswordHasher:
     return client.http.app[PASSWORDS]
 
 
+def hold_workers(
+    hasher: PasswordHasher, gate: threading.Event, *, leave: int = 0
+) -> list[asyncio.Task[bool]]:
+    """Keep all workers but ``leave`` of them busy until ``gate`` opens."""
+    count = hasher.queue.threads - leave
+    return [
+        asyncio.create_task(hasher.queue.run(gate.wait, REQUESTER, is_login=True))
+        for _ in range(count)
+    ]
+
+
+def jobs_of(hasher: PasswordHasher) -> int:
+    """The jobs that run and those that wait."""
+    queue = hasher.queue
+    return queue.running + len(queue.logins) + len(queue.others)
+
+
 async def until(condition: Callable[[], bool]) -> None:
     """Let everything else go on until ``condition`` holds."""
-    while not condition():
-        await asyncio.sleep(0)
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0)
 
 
 @pytest.fixture

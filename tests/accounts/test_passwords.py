@@ -4,14 +4,20 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import bcrypt
 import pytest
 
-from service.accounts.passwords import LONGEST_PASSWORD, NICENESS, PasswordHasher, usable_cores
+from service.accounts.passwords import (
+    LONGEST_PASSWORD,
+    NICENESS,
+    PasswordHasher,
+    usable_cores,
+)
 from service.http.errors import Unavailable
-from tests.accounts.conftest import hasher_of, until
+from tests.accounts.conftest import REQUESTER, hasher_of, hold_workers, jobs_of, until
 from tests.answers import assert_error
 from tests.conftest import Client, MakeClient
 
@@ -30,7 +36,7 @@ async def hasher() -> AsyncIterator[PasswordHasher]:
 
 async def test_a_job_more_than_the_queue_holds_is_refused(hasher: PasswordHasher) -> None:
     results = await asyncio.gather(
-        *(hasher.hash("a password") for _ in range(3)), return_exceptions=True
+        *(hasher.hash("a password", REQUESTER) for _ in range(3)), return_exceptions=True
     )
     assert [type(result) for result in results] == [str, str, Unavailable]
     refusal = results[2]
@@ -42,69 +48,27 @@ async def test_a_job_more_than_the_queue_holds_is_refused(hasher: PasswordHasher
 async def test_a_queue_that_was_full_takes_jobs_again(hasher: PasswordHasher) -> None:
     for _ in range(3):
         results = await asyncio.gather(
-            *(hasher.verify("a password", None) for _ in range(4)), return_exceptions=True
+            *(hasher.verify("a password", None, REQUESTER) for _ in range(4)),
+            return_exceptions=True,
         )
         assert [type(result) for result in results] == [bool, bool, Unavailable, Unavailable]
 
 
-async def test_a_job_whose_asker_has_gone_counts_until_it_is_done(
-    hasher: PasswordHasher, gate: threading.Event
-) -> None:
-    started = threading.Event()
-
-    def job() -> None:
-        started.set()
-        gate.wait()
-
-    running = asyncio.create_task(hasher._run(job))
-    await until(started.is_set)
-    running.cancel()
-    waiting = asyncio.create_task(hasher.verify("a password", None))
-    with pytest.raises(asyncio.CancelledError):
-        await running
-    with pytest.raises(Unavailable):
-        await hasher.hash("a password")
-    gate.set()
-    assert await waiting is False
-    await until(lambda: not hasher._under_way)
-
-
-async def test_a_job_that_nobody_waits_for_is_dropped_before_it_starts(
-    hasher: PasswordHasher, gate: threading.Event
-) -> None:
-    started = threading.Event()
-
-    def job() -> None:
-        started.set()
-        gate.wait()
-
-    running = asyncio.create_task(hasher._run(job))
-    await until(started.is_set)
-    waiting = asyncio.create_task(hasher.hash("a password"))
-    await asyncio.sleep(0)
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    await until(lambda: hasher._under_way == 1)
-    gate.set()
-    await running
-
-
 async def test_a_hash_verifies_its_password_and_no_other(hasher: PasswordHasher) -> None:
     longest = "x" * LONGEST_PASSWORD
-    hashed = await hasher.hash(longest)
-    assert await hasher.verify(longest, hashed)
-    assert not await hasher.verify(longest + "x", hashed)
-    assert not await hasher.verify(longest[:-1], hashed)
-    assert not await hasher.verify(longest, None)
+    hashed = await hasher.hash(longest, REQUESTER)
+    assert await hasher.verify(longest, hashed, REQUESTER)
+    assert not await hasher.verify(longest + "x", hashed, REQUESTER)
+    assert not await hasher.verify(longest[:-1], hashed, REQUESTER)
+    assert not await hasher.verify(longest, None, REQUESTER)
 
 
 async def test_two_hashes_of_one_password_differ(hasher: PasswordHasher) -> None:
-    assert await hasher.hash("a password") != await hasher.hash("a password")
+    assert await hasher.hash("a password", REQUESTER) != await hasher.hash("a password", REQUESTER)
 
 
 async def test_a_hash_of_another_cost_or_kind_is_outdated(hasher: PasswordHasher) -> None:
-    assert not hasher.is_outdated(await hasher.hash("a password"))
+    assert not hasher.is_outdated(await hasher.hash("a password", REQUESTER))
     assert hasher.is_outdated("$2b$05$" + "a" * 53)
     assert hasher.is_outdated("$2a$04$" + "a" * 53)
 
@@ -112,7 +76,9 @@ async def test_a_hash_of_another_cost_or_kind_is_outdated(hasher: PasswordHasher
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux's threads have a priority")
 async def test_a_hash_gives_way_to_everything_else(hasher: PasswordHasher) -> None:
     ours = os.getpriority(os.PRIO_PROCESS, 0)
-    theirs = await hasher._run(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+    theirs = await hasher.queue.run(
+        lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()), REQUESTER, is_login=True
+    )
     assert theirs == NICENESS
     assert ours < theirs
 
@@ -123,7 +89,7 @@ async def test_a_login_too_many_is_told_to_come_again(
     client = await make_client(password_queue_size=0)
     token = await client.register("alice")
     hasher = hasher_of(client)
-    jobs = [asyncio.create_task(hasher._run(gate.wait)) for _ in range(hasher._most)]
+    jobs = hold_workers(hasher, gate)
     await asyncio.sleep(0)
     fresh = {"username": "bob", "email": "bob@example.test", "password": "bob-secret"}
     refused = [
@@ -155,14 +121,14 @@ async def test_a_full_queue_is_no_reason_to_refuse_a_renewal(
     hasher = hasher_of(later)
     before = await db.fetchval("select password_hash from users")
     # All workers but one are busy, and that one is taken as soon as it has verified.
-    jobs = [asyncio.create_task(hasher._run(gate.wait)) for _ in range(hasher._most - 1)]
+    jobs = hold_workers(hasher, gate, leave=1)
     await asyncio.sleep(0)
     verify, taken = hasher.verify, []
 
-    async def verify_and_fill(password: str, hashed: str | None, begin_until: float) -> bool:
-        result = await verify(password, hashed, begin_until)
-        await until(lambda: hasher._under_way < hasher._most)
-        taken.append(asyncio.create_task(hasher._run(gate.wait)))
+    async def verify_and_fill(*arguments: Any) -> bool:
+        result = await verify(*arguments)
+        await until(lambda: hasher.queue.running < hasher.queue.threads)
+        taken.extend(hold_workers(hasher, gate, leave=hasher.queue.running))
         await asyncio.sleep(0)
         return result
 
@@ -207,7 +173,7 @@ async def test_a_hash_under_way_holds_up_no_other_request(
     await db.execute("update users set password_hash = $1", SLOW_HASH)
     login = asyncio.create_task(client.post("/api/users/login", CREDENTIALS))
     hasher = hasher_of(client)
-    await until(lambda: hasher._under_way > 0 or login.done())
+    await until(lambda: jobs_of(hasher) > 0 or login.done())
     for _ in range(3):
         assert (await client.get("/health")).status == 200
         assert (await client.get("/api/user", token=alice)).status == 200
@@ -238,13 +204,10 @@ async def test_no_connection_is_held_while_a_password_is_hashed(
     other = await client.register("carol")
     hasher = hasher_of(client)
     # Every worker waits at the gate, so that the request's own hash waits behind them.
-    jobs = [
-        asyncio.create_task(hasher._run(gate.wait)) for _ in range(hasher._threads._max_workers)
-    ]
+    jobs = hold_workers(hasher, gate)
     await asyncio.sleep(0)
-    under_way = hasher._under_way
     request = asyncio.create_task(client.send(method, path, {"user": fields}, token=token))
-    await until(lambda: hasher._under_way > under_way or request.done())
+    await until(lambda: jobs_of(hasher) > len(jobs) or request.done())
     assert not request.done()
     # The only connection there is: held, this would wait for the request, which waits for us.
     assert (await client.get("/api/user", token=other)).status == 200
@@ -262,14 +225,9 @@ async def test_a_system_that_confines_nobody_has_all_its_cores(
     assert usable_cores() == os.cpu_count()
 
 
-@pytest.mark.parametrize(
-    ("cost", "spent"), [(4, 2**7), (5, 2**7), (7, 2**7), (8, 2**8), (None, 2**7)]
-)
-async def test_a_refusal_takes_the_same_rounds_whatever_the_cost_of_the_hash(
-    monkeypatch: pytest.MonkeyPatch, cost: int | None, spent: int
-) -> None:
-    """A known account whose hash is of another cost than today's or none at all; an unknown one."""
-    hasher = PasswordHasher(cost=7, threads=1, queue_size=1)
+@pytest.fixture
+def rounds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The rounds of each call of bcrypt from now on."""
     rounds: list[int] = []
     check, hash_ = bcrypt.checkpw, bcrypt.hashpw
 
@@ -282,14 +240,32 @@ async def test_a_refusal_takes_the_same_rounds_whatever_the_cost_of_the_hash(
         rounds.append(2 ** int(salt[4:6]))
         return hash_(password, salt)
 
-    stored = hash_(b"a password", bcrypt.gensalt(cost)).decode() if cost else "no hash"
     monkeypatch.setattr(bcrypt, "checkpw", checked)
     monkeypatch.setattr(bcrypt, "hashpw", hashed)
-    assert not await hasher.verify("another", stored)
-    known = sum(rounds)
+    return rounds
+
+
+async def spent_on(hasher: PasswordHasher, rounds: list[int], stored: str | None) -> int:
+    """The rounds of one refusal."""
     rounds.clear()
-    assert not await hasher.verify("another", None)
-    assert known == sum(rounds) == spent
+    assert not await hasher.verify("another", stored, REQUESTER)
+    return sum(rounds)
+
+
+def hash_of(cost: int) -> str:
+    return bcrypt.hashpw(b"a password", bcrypt.gensalt(cost)).decode()
+
+
+@pytest.mark.parametrize(
+    ("cost", "spent"), [(4, 2**7), (5, 2**7), (7, 2**7), (8, 2**8), (9, 2**9), (None, 2**7)]
+)
+async def test_a_refusal_takes_the_same_rounds_whatever_the_cost_of_the_hash(
+    rounds: list[int], cost: int | None, spent: int
+) -> None:
+    """A known account whose hash is of another cost than today's or none at all; an unknown one."""
+    hasher = PasswordHasher(cost=7, threads=1, queue_size=1)
+    known = await spent_on(hasher, rounds, hash_of(cost) if cost else "no hash")
+    assert known == await spent_on(hasher, rounds, None) == spent
     hasher.close()
 
 
@@ -297,9 +273,9 @@ async def test_what_may_not_begin_any_more_is_not_looked_at(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     hasher = PasswordHasher(cost=4, threads=1, queue_size=1)
-    stored = bcrypt.hashpw(b"a password", bcrypt.gensalt(4)).decode()
-    assert await hasher.verify("a password", stored, time.monotonic() + 60)
+    stored = hash_of(4)
+    assert await hasher.verify("a password", stored, REQUESTER, time.monotonic() + 60)
     monkeypatch.setattr(hasher, "_check", lambda *_: pytest.fail("it was looked at"))
     with pytest.raises(Unavailable):
-        await hasher.verify("a password", stored, time.monotonic() - 1)
+        await hasher.verify("a password", stored, REQUESTER, time.monotonic() - 1)
     hasher.close()

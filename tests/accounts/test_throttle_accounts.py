@@ -1,4 +1,7 @@
-"""Failures and password changes count by user id: no change of email, username or spelling begins a new count."""
+"""Failures and password changes count by user id.
+
+No change of email, username or spelling begins a new count.
+"""
 
 import asyncio
 from collections import Counter

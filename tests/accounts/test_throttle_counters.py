@@ -61,7 +61,7 @@ async def count(attempt: Attempt) -> bool:
 async def test_a_login_whose_hash_never_ran_is_no_failure(
     client: Client, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def busy(password: str, hashed: str | None, begin_until: float) -> bool:
+    async def busy(*_: Any) -> bool:
         raise Unavailable("server", "is too busy", code="passwords_busy", retry_after=5)
 
     monkeypatch.setattr(client.http.app[PASSWORDS], "verify", busy)

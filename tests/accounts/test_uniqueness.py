@@ -9,7 +9,7 @@ import idna
 import pytest
 
 from service.accounts.fields import key_of
-from tests.accounts.conftest import hasher_of, until
+from tests.accounts.conftest import hasher_of, hold_workers, jobs_of, until
 from tests.answers import assert_error, assert_invalid
 from tests.conftest import Client, Dialect, MakeClient
 
@@ -234,15 +234,14 @@ async def test_of_simultaneous_updates_to_one_name_one_succeeds(
 ) -> None:
     tokens = [await client.register(f"user{n}") for n in range(20)]
     hasher = hasher_of(client)
-    workers = hasher._threads._max_workers
-    jobs = [asyncio.create_task(hasher._run(gate.wait)) for _ in range(workers)]
+    jobs = hold_workers(hasher, gate)
     fields = {"username": "Same", "password": "another one"}
     requests = [
         asyncio.create_task(client.put("/api/user", {"user": fields}, token=token))
         for token in tokens
     ]
     # By now each of them has found the name free, and waits for its hash.
-    await until(lambda: hasher._under_way == workers + len(requests))
+    await until(lambda: jobs_of(hasher) == len(jobs) + len(requests))
     gate.set()
     answers = await asyncio.gather(*requests)
     await asyncio.gather(*jobs)

@@ -1,0 +1,193 @@
+"""The threads that hash passwords, and a bounded, fair queue in front of them.
+
+What it guarantees:
+
+- Logins and all other hashes (registrations, password changes, renewals) have a line each, with as
+  many places. The lines take turns, so half of the capacity is left to logins.
+- Within a line the IP addresses and the accounts take turns: see ``Line``.
+- When a line is full, the newcomer takes the place of the newest job of the requester that has most
+  jobs waiting. The newcomer itself is refused only when no requester has more jobs than its own.
+"""
+
+import asyncio
+import contextlib
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+from uuid import UUID
+
+_Result = TypeVar("_Result")
+
+
+class QueueFull(Exception):
+    """There is no place for this job: refused at once, or given to a requester with fewer jobs."""
+
+
+class Requester(NamedTuple):
+    """What a job is counted under: its IP address or network, and the account it is about.
+
+    An email that no user has needs an id of its own: a job must not wait longer or shorter because
+    its account exists.
+    """
+
+    ip_key: str
+    account_id: UUID
+
+
+_Key = str | UUID
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """Work for a thread, and the future that gets its result."""
+
+    work: Callable[[], Any]
+    requester: Requester
+    future: asyncio.Future[Any]
+    path: tuple[_Key, _Key] | None = None
+    """Where the job waits in its line; ``None`` once it has left."""
+
+
+class Line:
+    """At most ``size`` waiting jobs, of which each requester takes one turn at a time.
+
+    A job joins the group of its IP address, or the group of its account if more jobs of the account
+    wait. So one IP address with many accounts is one group, and one account with many IP addresses
+    is one group. The groups take turns. Within the group of an IP address its accounts take turns,
+    and within the group of an account its IP addresses: clients behind one NAT do not wait for the
+    busiest account among them.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._groups: OrderedDict[_Key, OrderedDict[_Key, deque[Job]]] = OrderedDict()
+        self._counts: Counter[_Key] = Counter()
+        self._waiting = 0
+
+    def __len__(self) -> int:
+        return self._waiting
+
+    def add(self, job: Job) -> Job | None:
+        """Add ``job`` and return the job that has lost its place to it, if the line was full.
+
+        That can be ``job`` itself.
+        """
+        ip, account = job.requester
+        job.path = (account, ip) if self._counts[account] > self._counts[ip] else (ip, account)
+        group = self._groups.setdefault(job.path[0], OrderedDict())
+        group.setdefault(job.path[1], deque()).append(job)
+        self._counts.update((ip, account))
+        self._waiting += 1
+        return self._drop(job.path) if self._waiting > self._size else None
+
+    def take(self) -> Job:
+        """Remove the job whose turn it is."""
+        first, group = next(iter(self._groups.items()))
+        second, jobs = next(iter(group.items()))
+        job = jobs[0]
+        self._groups.move_to_end(first)
+        group.move_to_end(second)
+        self.discard(job)
+        return job
+
+    def discard(self, job: Job) -> None:
+        """Remove ``job``, if it waits here."""
+        if job.path is None:
+            return
+        first, second = job.path
+        group = self._groups[first]
+        group[second].remove(job)
+        if not group[second]:
+            del group[second]
+        if not group:
+            del self._groups[first]
+        for key in job.requester:
+            self._counts[key] -= 1
+            if not self._counts[key]:
+                del self._counts[key]
+        self._waiting -= 1
+        job.path = None
+
+    def _drop(self, newcomer: tuple[_Key, _Key]) -> Job:
+        """Remove the newest job of the requester with most; the newcomer's among equals."""
+        first = max(
+            self._groups,
+            key=lambda key: (sum(map(len, self._groups[key].values())), key == newcomer[0]),
+        )
+        group = self._groups[first]
+        second = max(group, key=lambda key: (len(group[key]), key == newcomer[1]))
+        job = group[second][-1]
+        self.discard(job)
+        return job
+
+
+class HashQueue:
+    """Runs jobs on ``threads`` threads; of logins and of others, ``size`` each may wait."""
+
+    def __init__(self, threads: int, size: int, initializer: Callable[[], None]) -> None:
+        """``initializer`` runs once in each thread."""
+        self.threads = threads
+        self.running = 0
+        """Jobs that a thread works on, also those whose requester has gone."""
+        self.logins, self.others = Line(size), Line(size)
+        self._turns = deque((self.logins, self.others))
+        self._executor = ThreadPoolExecutor(threads, "password", initializer=initializer)
+
+    def close(self) -> None:
+        """Cancel the jobs that wait and let the running ones end."""
+        for line in self._turns:
+            while line:
+                line.take().future.cancel()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def run(
+        self, work: Callable[[], _Result], requester: Requester, *, is_login: bool
+    ) -> _Result:
+        """Return what ``work`` returns in a thread. Raises ``QueueFull``.
+
+        A job that waits leaves the queue when its requester is cancelled.
+        """
+        job = Job(work, requester, asyncio.get_running_loop().create_future())
+        line = self.logins if is_login else self.others
+        if self.running < self.threads:
+            self._start(job)
+        elif (dropped := line.add(job)) is not None and not dropped.future.done():
+            dropped.future.set_exception(QueueFull())
+        try:
+            result: _Result = await job.future
+        finally:
+            line.discard(job)
+        return result
+
+    def _start(self, job: Job) -> None:
+        self.running += 1
+        loop = asyncio.get_running_loop()
+        # The executor's own queue stays empty: no more jobs are submitted than it has threads.
+        in_thread = self._executor.submit(job.work)
+        in_thread.add_done_callback(lambda done: _call(loop, lambda: self._finish(job, done)))
+
+    def _finish(self, job: Job, done: Future[Any]) -> None:
+        self.running -= 1
+        if done.cancelled():
+            job.future.cancel()
+        elif not job.future.done():  # The requester may have gone.
+            if (error := done.exception()) is not None:
+                job.future.set_exception(error)
+            else:
+                job.future.set_result(done.result())
+        self._start_next()
+
+    def _start_next(self) -> None:
+        while self.running < self.threads and (line := next(filter(len, self._turns), None)):
+            self._turns.remove(line)
+            self._turns.append(line)
+            job = line.take()
+            if not job.future.done():  # Cancelled in this very moment.
+                self._start(job)
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    with contextlib.suppress(RuntimeError):  # The loop was closed before the hash was ready.
+        loop.call_soon_threadsafe(function)

@@ -1,0 +1,340 @@
+"""Fair turns at the hashing threads: in the queue alone, and for logins through HTTP."""
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+import pytest
+
+from service.accounts.hash_queue import HashQueue, QueueFull, Requester
+from service.limits import NO_LIMIT
+from tests.accounts.conftest import REQUESTER, hasher_of, hold_workers, until
+from tests.accounts.logins import login
+from tests.conftest import Answer, Client, MakeClient
+
+PLACES = 12
+OTHERS = 44
+
+
+@pytest.fixture
+async def queue() -> AsyncIterator[HashQueue]:
+    """One thread, and room for twelve jobs of each line."""
+    queue = HashQueue(1, PLACES, lambda: None)
+    yield queue
+    queue.close()
+
+
+class Jobs:
+    """Jobs that were added while the only thread was busy, and the order in which they ran."""
+
+    def __init__(self, queue: HashQueue, gate: threading.Event) -> None:
+        self._queue, self._gate = queue, gate
+        self._tasks = [asyncio.create_task(queue.run(gate.wait, REQUESTER, is_login=True))]
+        self.order: list[str] = []
+
+    async def add(self, name: str, ip: str, account: str, *, is_login: bool = True) -> Any:
+        await asyncio.sleep(0)  # Those before it are in the queue.
+        requester = Requester(ip, uuid5(NAMESPACE_URL, account))
+        job = self._queue.run(self._work(name), requester, is_login=is_login)
+        task = asyncio.create_task(job, name=name)
+        self._tasks.append(task)
+        await asyncio.sleep(0)
+        return task
+
+    def _work(self, name: str) -> Callable[[], Any]:
+        return lambda: self.order.append(name)
+
+    async def run(self) -> list[str]:
+        """Let the thread go; return the names of the jobs that ran, in order."""
+        self._gate.set()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        return self.order
+
+    async def rejected(self) -> Counter[str]:
+        """How many of each name lost their place."""
+        await self.run()
+        rejected = (t for t in self._tasks if not t.cancelled() and t.exception() is not None)
+        return Counter(task.get_name() for task in rejected)
+
+
+@pytest.fixture
+async def jobs(queue: HashQueue, gate: threading.Event) -> Jobs:
+    return Jobs(queue, gate)
+
+
+async def test_jobs_of_one_requester_run_in_their_order(jobs: Jobs) -> None:
+    for number in range(5):
+        await jobs.add(str(number), "ip", "account")
+    assert await jobs.run() == ["0", "1", "2", "3", "4"]
+
+
+async def test_logins_and_others_take_turns(jobs: Jobs) -> None:
+    for number in range(4):
+        await jobs.add("other", f"ip{number}", f"account{number}", is_login=False)
+    await jobs.add("login", "ip", "account")
+    await jobs.add("login", "ip", "account")
+    assert (await jobs.run())[:4] == ["login", "other", "login", "other"]
+
+
+async def test_a_full_line_of_others_takes_no_place_from_logins(jobs: Jobs) -> None:
+    for number in range(PLACES + 3):
+        await jobs.add("other", f"ip{number}", f"account{number}", is_login=False)
+    for _ in range(PLACES):
+        await jobs.add("login", "ip", "account")
+    assert await jobs.rejected() == {"other": 3}
+
+
+@pytest.mark.parametrize(
+    ("ips", "accounts"),
+    [(1, 1), (1, PLACES), (PLACES, 1), (3, 3)],
+    ids=["one IP, one account", "one IP, many accounts", "many IPs, one account", "some of both"],
+)
+@pytest.mark.parametrize("is_login", [True, False])
+async def test_a_flood_takes_turns_with_others(
+    jobs: Jobs, ips: int, accounts: int, is_login: bool
+) -> None:
+    for number in range(PLACES - 1):
+        ip, account = f"ip{number % ips}", f"account{number // ips % accounts}"
+        await jobs.add("flood", ip, account, is_login=is_login)
+    await jobs.add("other", "another ip", "another account", is_login=is_login)
+    order = await jobs.run()
+    # An attacker has as many turns before the newcomer's as IP addresses and accounts that pair.
+    assert order.index("other") <= min(ips, accounts) * 2
+    assert len(order) == PLACES
+
+
+async def test_a_flood_of_one_account_takes_turns_with_accounts_of_the_same_ip(jobs: Jobs) -> None:
+    await jobs.add("other", "ip", "before")
+    for _ in range(PLACES - 2):
+        await jobs.add("flood", "ip", "account")
+    await jobs.add("other", "ip", "after")
+    order = await jobs.run()
+    assert [n for n, name in enumerate(order) if name == "other"] == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("ips", "accounts"),
+    [(1, 1), (1, 50), (50, 1), (3, 3)],
+    ids=["one IP, one account", "one IP, many accounts", "many IPs, one account", "some of both"],
+)
+async def test_a_flood_that_fills_the_line_loses_a_place_to_each_newcomer(
+    jobs: Jobs, ips: int, accounts: int
+) -> None:
+    for number in range(50):
+        await jobs.add("flood", f"ip{number % ips}", f"account{number // ips % accounts}")
+    for number in range(5):
+        await jobs.add("other", f"other ip{number}", f"other account{number}")
+    assert await jobs.rejected() == {"flood": 50 - PLACES + 5}
+    assert jobs.order.count("other") == 5
+
+
+async def test_a_full_line_of_one_ip_keeps_a_place_for_its_other_accounts(jobs: Jobs) -> None:
+    for _ in range(PLACES + 1):
+        await jobs.add("flood", "ip", "account")
+    await jobs.add("other", "ip", "another account")
+    assert await jobs.rejected() == {"flood": 2}
+
+
+async def test_among_equals_the_newcomer_is_rejected(jobs: Jobs) -> None:
+    for number in range(PLACES):
+        await jobs.add("first", f"ip{number}", f"account{number}")
+    await jobs.add("newcomer", "another ip", "another account")
+    assert await jobs.rejected() == {"newcomer": 1}
+
+
+async def test_a_job_whose_requester_has_gone_leaves_its_place(
+    queue: HashQueue, jobs: Jobs
+) -> None:
+    gone = [await jobs.add("gone", "ip", "account") for _ in range(PLACES)]
+    for task in gone[::2]:
+        task.cancel()
+    await until(lambda: len(queue.logins) == PLACES // 2)
+    # Cancelled in the moment in which another takes its place, and in which its turn comes.
+    gone[-1].cancel()
+    gone[1].cancel()
+    for _ in range(PLACES):
+        await jobs.add("other", "another ip", "another account")
+    order = await jobs.run()
+    assert Counter(order)["gone"] == PLACES // 2 - 2
+    assert len(queue.logins) == queue.running == 0
+    assert queue.logins._counts == {} and queue.logins._groups == {}
+
+
+async def test_a_running_job_whose_requester_has_gone_counts_until_it_ends(
+    queue: HashQueue, gate: threading.Event
+) -> None:
+    started = threading.Event()
+
+    def job() -> None:
+        started.set()
+        gate.wait()
+
+    running = asyncio.create_task(queue.run(job, REQUESTER, is_login=True))
+    await until(started.is_set)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    waiting = [
+        asyncio.create_task(queue.run(lambda: None, REQUESTER, is_login=True))
+        for _ in range(PLACES)
+    ]
+    await asyncio.sleep(0)
+    with pytest.raises(QueueFull):
+        await queue.run(lambda: None, REQUESTER, is_login=True)
+    assert queue.running == 1
+    gate.set()
+    await asyncio.gather(*waiting)
+    await until(lambda: not queue.running)
+
+
+async def test_a_job_that_fails_tells_its_requester_and_frees_the_thread(queue: HashQueue) -> None:
+    def fail() -> None:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await queue.run(fail, REQUESTER, is_login=True)
+    assert await queue.run(lambda: 7, REQUESTER, is_login=False) == 7
+
+
+async def test_closing_cancels_what_waits(queue: HashQueue, jobs: Jobs) -> None:
+    waiting = [await jobs.add("a", "ip", "account", is_login=n % 2 == 0) for n in range(4)]
+    queue.close()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(result) for result in results] == [asyncio.CancelledError] * 4
+
+
+async def test_no_more_jobs_run_at_once_than_there_are_threads(gate: threading.Event) -> None:
+    queue = HashQueue(3, PLACES, lambda: None)
+    tasks = [
+        asyncio.create_task(queue.run(gate.wait, REQUESTER, is_login=True)) for _ in range(PLACES)
+    ]
+    await asyncio.sleep(0)
+    assert (queue.running, len(queue.logins)) == (3, PLACES - 3)
+    gate.set()
+    assert await asyncio.gather(*tasks) == [True] * PLACES
+    assert (queue.running, len(queue.logins)) == (0, 0)
+    queue.close()
+
+
+class Flood:
+    """Requests of one attacker that fill the queue of ``client`` while its workers are held."""
+
+    def __init__(self, client: Client, gate: threading.Event) -> None:
+        self._client, self._gate = client, gate
+        self._queue = hasher_of(client).queue
+        self._held = hold_workers(hasher_of(client), gate)
+
+    async def with_logins_of_others(
+        self, requests: list[Any], ip: Callable[[int], str]
+    ) -> tuple[Counter[int], list[Answer]]:
+        """Send ``requests``, then logins of ``OTHERS`` users from ``ip(number)``, and let go.
+
+        Returns the statuses of the requests and the responses to the logins.
+        """
+        requests = [asyncio.create_task(request) for request in requests]
+        size = self._client.settings.password_queue_size
+        queue = self._queue
+        await until(lambda: size in (len(queue.logins), len(queue.others)))
+        await until(lambda: sum(r.done() for r in requests) == len(requests) - size)
+        others = [
+            asyncio.create_task(login(self._client, f"other{n}", f"other{n}-secret", address=ip(n)))
+            for n in range(OTHERS)
+        ]
+        # Each of the others has had an answer or has a place in the queue.
+        await until(
+            lambda: (
+                sum(task.done() for task in (*others, *requests))
+                == len(others) + len(requests) - len(queue.logins) - len(queue.others)
+            )
+        )
+        self._gate.set()
+        answers = await asyncio.gather(*others)
+        flood = Counter(answer.status for answer in await asyncio.gather(*requests))
+        await asyncio.gather(*self._held)
+        return flood, answers
+
+
+@pytest.fixture
+async def crowded(make_client: MakeClient) -> Client:
+    """A client with 44 users beside alice, without the limits that hold a flood back earlier."""
+    client = await make_client(
+        trusted_proxies=1,
+        login_limits=(NO_LIMIT, NO_LIMIT, NO_LIMIT),
+        password_change_limit=NO_LIMIT,
+    )
+    await asyncio.gather(*(client.register(f"other{n}") for n in range(OTHERS)))
+    return client
+
+
+def same_ip(_: int) -> str:
+    return "203.0.113.1"
+
+
+def own_ip(number: int) -> str:
+    return f"198.51.100.{number}"
+
+
+@pytest.mark.parametrize("ip_of_others", [same_ip, own_ip])
+async def test_others_log_in_while_one_account_floods_with_password_changes(
+    crowded: Client, gate: threading.Event, ip_of_others: Callable[[int], str]
+) -> None:
+    token = await crowded.register("alice")
+    headers = {"X-Forwarded-For": same_ip(0)}
+    flood = [
+        crowded.put(
+            "/api/user", {"user": {"password": f"secret-{n}"}}, token=token, headers=headers
+        )
+        for n in range(150)
+    ]
+    statuses, logins = await Flood(crowded, gate).with_logins_of_others(flood, ip_of_others)
+    assert Counter(answer.status for answer in logins) == {200: OTHERS}
+    assert statuses == {200: 128, 503: 22}
+
+
+@pytest.mark.parametrize("ip_of_others", [same_ip, own_ip])
+@pytest.mark.parametrize("ip_of_flood", [same_ip, lambda n: f"192.0.2.{n}"], ids=["one", "many"])
+async def test_others_log_in_while_one_account_floods_with_right_logins(
+    crowded: Client,
+    gate: threading.Event,
+    ip_of_flood: Callable[[int], str],
+    ip_of_others: Callable[[int], str],
+) -> None:
+    await crowded.register("alice")
+    flood = [
+        login(crowded, "alice", "alice-secret", address=ip_of_flood(number))
+        for number in range(150)
+    ]
+    statuses, logins = await Flood(crowded, gate).with_logins_of_others(flood, ip_of_others)
+    assert Counter(answer.status for answer in logins) == {200: OTHERS}
+    assert statuses == {200: 128 - OTHERS, 503: 22 + OTHERS}
+
+
+@pytest.mark.parametrize("ip_of_others", [same_ip, own_ip])
+async def test_others_log_in_while_one_ip_floods_with_registrations(
+    crowded: Client, gate: threading.Event, ip_of_others: Callable[[int], str]
+) -> None:
+    def register(number: int) -> Any:
+        name = f"new{number}"
+        user = {"username": name, "email": f"{name}@example.test", "password": "long enough"}
+        headers = {"X-Forwarded-For": same_ip(number)}
+        return crowded.post("/api/users", {"user": user}, headers=headers)
+
+    flood = [register(number) for number in range(150)]
+    statuses, logins = await Flood(crowded, gate).with_logins_of_others(flood, ip_of_others)
+    assert Counter(answer.status for answer in logins) == {200: OTHERS}
+    assert statuses == {200: 128, 503: 22}
+
+
+@pytest.mark.parametrize(
+    "ip_of_flood", [same_ip, lambda n: f"2001:db8:0:{n:x}::1"], ids=["one IP", "one /48"]
+)
+async def test_others_log_in_while_one_client_floods_with_logins_of_unknown_emails(
+    crowded: Client, gate: threading.Event, ip_of_flood: Callable[[int], str]
+) -> None:
+    flood = [login(crowded, f"nobody{n}", address=ip_of_flood(n)) for n in range(150)]
+    statuses, logins = await Flood(crowded, gate).with_logins_of_others(flood, own_ip)
+    assert Counter(answer.status for answer in logins) == {200: OTHERS}
+    assert statuses == {401: 128 - OTHERS, 503: 22 + OTHERS}

@@ -20,6 +20,8 @@ from service.http.errors import Unavailable
 
 LONGEST_PASSWORD = 72  # Bytes: bcrypt reads no further.
 NICENESS = 10
+EXTRA_COST = 2  # Each step doubles the time: a refusal takes at most four times today's hash.
+EXTRA_COST_SECONDS = 3600.0  # How long a refused hash of a higher cost makes other refusals slower.
 
 _Result = TypeVar("_Result")
 
@@ -34,7 +36,9 @@ class PasswordHasher:
     def __init__(self, cost: int, threads: int, queue_size: int) -> None:
         """``cost`` is bcrypt's work factor: the logarithm to base 2 of its rounds."""
         self._cost = cost
-        self._costliest = cost
+        self._highest_cost = cost
+        self._highest_cost_until = -math.inf
+        self._highest_cost_lock = threading.Lock()
         self.queue = HashQueue(threads, queue_size, _give_way)
         # Verified in place of the hash that an unknown user does not have.
         self._decoy = bcrypt.hashpw(secrets.token_bytes(16), bcrypt.gensalt(cost))
@@ -87,14 +91,31 @@ class PasswordHasher:
         except ValueError:  # A hash in the database that is not bcrypt's: nobody's password.
             matches, hashed = False, self._decoy
             bcrypt.checkpw(password, hashed)
-        # Whose hash is of another cost must not be told from who does not exist: a refusal takes as
-        # many rounds as the costliest hash met so far, whatever was spent already.
-        spent = int(hashed[4:6])
-        self._costliest = max(self._costliest, spent)
+        # A user whose hash has another cost must not be told from one who does not exist: a refusal
+        # takes as many rounds as the costliest hash refused lately, whatever was spent already.
         if not matches:
-            for cost in range(spent, self._costliest):
+            spent = int(hashed[4:6])
+            for cost in range(spent, self._refusal_cost(spent)):
                 bcrypt.hashpw(password, bcrypt.gensalt(cost))
         return matches
+
+    def _refusal_cost(self, spent: int) -> int:
+        """The cost of every refusal now, after one for which a hash of cost ``spent`` was verified.
+
+        Higher costs than today's come from a setting that was lowered or from imported users, and
+        the next login of their owner renews them. What this cannot hide: a hash of a cost that is
+        more than ``EXTRA_COST`` above today's, and the first refusal of a higher cost, which no
+        refusal before it in the same hour had.
+        """
+        now = time.monotonic()
+        with self._highest_cost_lock:
+            if now >= self._highest_cost_until:
+                self._highest_cost = self._cost
+            spent = min(spent, self._cost + EXTRA_COST)
+            if spent > self._cost and spent >= self._highest_cost:
+                self._highest_cost = spent
+                self._highest_cost_until = now + EXTRA_COST_SECONDS
+            return self._highest_cost
 
     async def _run(
         self, work: Callable[[], _Result], requester: Requester, *, is_login: bool

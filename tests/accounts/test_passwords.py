@@ -4,13 +4,16 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 import bcrypt
 import pytest
 
+from service.accounts import passwords
 from service.accounts.passwords import (
+    EXTRA_COST_SECONDS,
     LONGEST_PASSWORD,
     NICENESS,
     PasswordHasher,
@@ -266,6 +269,46 @@ async def test_a_refusal_takes_the_same_rounds_whatever_the_cost_of_the_hash(
     hasher = PasswordHasher(cost=7, threads=1, queue_size=1)
     known = await spent_on(hasher, rounds, hash_of(cost) if cost else "no hash")
     assert known == await spent_on(hasher, rounds, None) == spent
+    hasher.close()
+
+
+@dataclass
+class Clock:
+    """Stands in for the module ``time``."""
+
+    now: float = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+async def test_a_higher_cost_slows_other_refusals_only_for_a_while_and_never_beyond_a_bound(
+    rounds: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(passwords, "time", clock)
+    hasher = PasswordHasher(cost=4, threads=1, queue_size=1)
+    # However costly one hash is, the refusals of others take at most four times today's rounds.
+    assert await spent_on(hasher, rounds, hash_of(8)) == 2**8
+    assert await spent_on(hasher, rounds, None) == 2**6
+    # A lower cost that is met meanwhile prolongs nothing.
+    clock.now += EXTRA_COST_SECONDS / 2
+    assert await spent_on(hasher, rounds, hash_of(5)) == 2**6
+    clock.now += EXTRA_COST_SECONDS / 2
+    assert await spent_on(hasher, rounds, None) == 2**4
+    # Those of a lower cost count again, and each that is refused begins the time anew.
+    for _ in range(3):
+        assert await spent_on(hasher, rounds, hash_of(5)) == 2**5
+        clock.now += EXTRA_COST_SECONDS * 0.9
+        assert await spent_on(hasher, rounds, None) == 2**5
+    hasher.close()
+
+
+async def test_a_right_password_of_a_higher_cost_slows_no_refusal(rounds: list[int]) -> None:
+    """Its hash is renewed at once."""
+    hasher = PasswordHasher(cost=4, threads=1, queue_size=1)
+    assert await hasher.verify("a password", hash_of(6), REQUESTER)
+    assert await spent_on(hasher, rounds, None) == 2**4
     hasher.close()
 
 

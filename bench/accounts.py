@@ -10,6 +10,7 @@ import aiohttp
 import bcrypt
 
 from bench import servers
+from bench.flood import logins_during_a_flood
 from bench.load import Load, logins, read_wrk, start_wrk, wrk
 from bench.table import Row
 from service.accounts.passwords import usable_cores
@@ -36,6 +37,7 @@ def measure(report: Callable[[str], None]) -> list[Row]:
         most = usable_cores() / hash_seconds
         login_rate = asyncio.run(logins(url, USER, seconds=15))
         calm, stormed = _with_and_without_logins(url, token, report)
+    others = logins_during_a_flood(report)
     report("Logins one after the other, almost without a hash ...")
     with servers.service(BCRYPT_COST="4") as service:
         rows_seconds = asyncio.run(_login_seconds(service.url)) - _hash_seconds(4)
@@ -72,6 +74,7 @@ def measure(report: Callable[[str], None]) -> list[Row]:
             f"{stormed.rate / calm.rate:.2f} of its rate, "
             f"{stormed.p99 / calm.p99:.1f} times its p99 without them",
         ),
+        others,
     ]
 
 

@@ -19,6 +19,7 @@ from service.app import create_app
 from service.database.connection_limit import warn_of_connection_limit
 from service.database.embedded import EmbeddedServer
 from service.database.migrate import migrate
+from service.http.connections import raise_descriptor_limit
 from service.settings import Settings
 from service.worker import HEARTBEAT_INTERVAL, Heartbeats, exit_with_parent, run_worker
 
@@ -64,6 +65,7 @@ class Supervisor:
 
     def _start(self) -> None:
         settings = self._settings
+        raise_descriptor_limit()
         with interruptible():
             self._sockets = _bind(settings.host, settings.port, settings.web_concurrency)
             if settings.embedded:

@@ -9,9 +9,11 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
-from service.http.errors import fault, refusal
+from service.http.connections import BoundedConnection, Connections, max_connections
+from service.http.errors import SETTINGS, fault, refusal
 from service.http.request_log import HEADER, REQUEST_LOG, Line, RequestLog, request_id_of
 from service.http.responses import JsonResponse, json_response
+from service.http.unread_responses import limit_kernel_buffers
 
 KEEPALIVE_SECONDS = 75.0  # Above the idle time of common proxies, so that they close first.
 BACKLOG = 1024
@@ -19,13 +21,19 @@ ENDING = 1.0  # Seconds that a request gets to end once it is broken off.
 POLL = 0.02  # Seconds between two looks whether requests still run.
 
 
-class RequestProtocol(web.RequestHandler):
+class RequestProtocol(BoundedConnection):
     """aiohttp's protocol, with its plain-text refusals put into the one error shape."""
 
     __slots__ = ("_is_half_closed", "_last_payload", "_request_log")
 
-    def __init__(self, server: web.Server, request_log: RequestLog, **options: Any) -> None:
-        super().__init__(server, **options)
+    def __init__(
+        self,
+        server: web.Server,
+        connections: Connections,
+        request_log: RequestLog,
+        **options: Any,
+    ) -> None:
+        super().__init__(server, connections, **options)
         self._request_log = request_log
         self._is_half_closed = False
         self._last_payload: StreamReader = EMPTY_PAYLOAD
@@ -103,7 +111,7 @@ class RequestProtocol(web.RequestHandler):
 
         aiohttp itself only ceases to listen on an idle one, and leaves its client waiting.
         """
-        is_idle = self._waiter is not None and not self._waiter.done()
+        is_idle = self.is_idle()
         super().close()
         if is_idle:
             self.force_close()
@@ -126,6 +134,7 @@ class Server:
         self._shutdown_timeout = shutdown_timeout
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=ENDING)
         self._listening: asyncio.Server | None = None
+        self.connections = Connections(max_connections(app[SETTINGS].database_pool_size))
 
     async def start(self) -> None:
         """Start the application, then listen."""
@@ -137,6 +146,7 @@ class Server:
             assert server is not None
             return RequestProtocol(
                 server,
+                self.connections,
                 self._app[REQUEST_LOG],
                 loop=loop,
                 keepalive_timeout=KEEPALIVE_SECONDS,
@@ -145,7 +155,9 @@ class Server:
                 auto_decompress=False,
             )
 
+        limit_kernel_buffers(self._sock)
         self._listening = await loop.create_server(protocol, sock=self._sock, backlog=BACKLOG)
+        self.connections.start()
 
     async def stop(self) -> None:
         """Listen no more, let running requests finish, then close the application."""
@@ -158,4 +170,5 @@ class Server:
             while server.connections and time.monotonic() < deadline:
                 server.pre_shutdown()
                 await asyncio.sleep(POLL)
+        self.connections.stop()
         await self._runner.cleanup()

@@ -46,6 +46,7 @@ class Wire:
 
     port: int
     log: io.StringIO
+    server: Server
 
     async def send(self, *parts: bytes) -> Answer:
         """Write ``parts``, read until the server closes, and take what came for one answer."""
@@ -85,7 +86,7 @@ async def serve(database_url: str, db: asyncpg.Connection, tmp_path: Path) -> As
         port = listening.getsockname()[1]
         servers.append(Server(app, listening, 1.0))
         await servers[-1].start()
-        return Wire(port, log)
+        return Wire(port, log, servers[-1])
 
     yield start
     for server in servers:

@@ -1,0 +1,218 @@
+"""Bounds on connections: how many, how long without a request, and clients that reset them."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from aiohttp import web
+
+from service.http.connections import HEADER_TIMEOUT, MAX_HEAD_BYTES, MAX_QUEUED_REQUESTS
+from service.http.routes import Auth, RouteTableDef
+from tests.answers import assert_error
+from tests.http.conftest import Serve, Wire
+
+HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+HALF_BODY = b"POST /api/users HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{"
+
+
+class Gate:
+    """A route that lets its requests pass when ``opened`` is set."""
+
+    def __init__(self) -> None:
+        self.opened = asyncio.Event()
+        self.entered = 0
+        self.routes = RouteTableDef()
+
+        @self.routes.get("/gate", auth=Auth.NONE)
+        async def gate(request: web.Request) -> web.Response:
+            self.entered += 1
+            await self.opened.wait()
+            return web.Response(status=204)
+
+
+GATE = b"GET /gate HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Return once ``condition`` holds."""
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+class Caller:
+    """A client that speaks bytes; its connection stays open from one request to the next."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def ask(self) -> bytes:
+        """The status line of the response to a request."""
+        self.writer.write(HEALTH)
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+        await self.reader.readexactly(length)
+        return head.split(b"\r\n")[0]
+
+    def reset(self) -> None:
+        """Close with a reset, as a client that is killed or aborts."""
+        reset(self.writer.get_extra_info("socket"))
+        self.writer.transport.abort()
+
+
+Connect = Callable[..., Awaitable[Caller]]
+
+
+@pytest.fixture
+async def connect() -> AsyncIterator[Connect]:
+    """Opens a connection and begins it with some bytes, once the server has accepted it."""
+    callers: list[Caller] = []
+
+    async def open_one(wire: Wire, sent: bytes = b"", *, accepted: bool = True) -> Caller:
+        before = len(wire.server.connections)
+        callers.append(Caller(*await asyncio.open_connection("127.0.0.1", wire.port)))
+        if accepted:
+            await until(lambda: len(wire.server.connections) > before)
+        callers[-1].writer.write(sent)
+        return callers[-1]
+
+    yield open_one
+    for caller in callers:
+        caller.writer.close()
+
+
+def later(seconds: float) -> float:
+    """The time of the event loop's clock in so many seconds."""
+    return asyncio.get_running_loop().time() + seconds
+
+
+def reset(sock: socket.socket) -> None:
+    """Have the close of ``sock`` be a reset."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /health HTTP/1.1\r\nHo"], ids=["nothing", "half"])
+async def test_a_connection_without_a_whole_head_is_closed_after_the_header_timeout(
+    connect: Connect, wire: Wire, sent: bytes
+) -> None:
+    began = later(0)
+    caller = await connect(wire, sent)
+    (connection,) = wire.server.connections
+    await until(lambda: connection._head_bytes == len(sent))
+    wire.server.connections.check(began + HEADER_TIMEOUT * 0.9)
+    assert len(wire.server.connections) == 1
+    wire.server.connections.check(later(HEADER_TIMEOUT))
+    assert await caller.reader.read() == b""
+
+
+async def test_an_idle_keep_alive_connection_outlasts_the_header_timeout(
+    connect: Connect, wire: Wire
+) -> None:
+    caller = await connect(wire)
+    assert await caller.ask() == b"HTTP/1.1 200 OK"
+    wire.server.connections.check(later(HEADER_TIMEOUT * 2))
+    assert await caller.ask() == b"HTTP/1.1 200 OK"
+
+
+async def test_half_a_head_on_a_keep_alive_connection_has_the_header_timeout(
+    connect: Connect, wire: Wire
+) -> None:
+    caller = await connect(wire)
+    assert await caller.ask() == b"HTTP/1.1 200 OK"
+    caller.writer.write(HEALTH[:20])
+    (connection,) = wire.server.connections
+    await until(lambda: connection.is_late(later(HEADER_TIMEOUT)))
+    assert not connection.is_late(later(0))
+    wire.server.connections.check(later(HEADER_TIMEOUT))
+    assert await caller.reader.read() == b""
+
+
+async def test_the_header_timeout_does_not_end_a_request_under_way(
+    connect: Connect, wire: Wire
+) -> None:
+    caller = await connect(wire, HALF_BODY)
+    (connection,) = wire.server.connections
+    await until(lambda: not connection.is_idle())
+    wire.server.connections.check(later(HEADER_TIMEOUT * 5))
+    caller.writer.write(b"}")
+    assert (await caller.reader.readline()) == b"HTTP/1.1 400 Bad Request\r\n"
+
+
+async def test_a_head_without_end_is_refused(wire: Wire) -> None:
+    lines = b"".join(b"X-%d: %s\r\n" % (number, b"a" * 1_000) for number in range(100))
+    answer = await wire.send(b"GET /health HTTP/1.1\r\n" + lines[: MAX_HEAD_BYTES + 1])
+    too_long = {"request": ["has a line or a header that is too long"]}
+    assert_error(answer, 400, "bad_request", too_long)
+
+
+async def test_pipelined_requests_are_not_read_while_others_wait(
+    connect: Connect, serve: Serve
+) -> None:
+    gate = Gate()
+    wire = await serve(gate.routes)
+    caller = await connect(wire, GATE)
+    await until(lambda: gate.entered)
+    (connection,) = wire.server.connections
+    assert connection.transport is not None
+    caller.writer.write(GATE * MAX_QUEUED_REQUESTS)
+    await until(lambda: len(connection._messages) == MAX_QUEUED_REQUESTS)
+    assert not connection.transport.is_reading()
+    gate.opened.set()
+    caller.writer.write(GATE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    assert (await caller.reader.read()).count(b"HTTP/1.1 204") == 2 + MAX_QUEUED_REQUESTS
+
+
+async def test_the_longest_idle_connections_are_closed_to_make_room(
+    connect: Connect, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = Gate()
+    wire = await serve(gate.routes)
+    wire.server.connections.max_count = 8
+    busy = await connect(wire, GATE)
+    await until(lambda: gate.entered)
+    idle = [await connect(wire) for _ in range(7)]
+    assert await idle[0].ask() == b"HTTP/1.1 200 OK"  # Now it is the one idle for least long.
+    for number in range(1, 6):
+        newest = await connect(wire, accepted=False)
+        assert await idle[number].reader.read() == b""
+        assert await newest.ask() == b"HTTP/1.1 200 OK"
+    assert await idle[0].ask() == b"HTTP/1.1 200 OK"
+    gate.opened.set()
+    assert await busy.reader.readline() == b"HTTP/1.1 204 No Content\r\n"
+    assert [record.getMessage() for record in caplog.records] == [
+        "too many connections, closing the longest idle: max=8"
+    ]
+
+
+async def test_the_newest_connection_is_refused_while_every_other_one_is_busy(
+    connect: Connect,
+    serve: Serve,
+) -> None:
+    gate = Gate()
+    wire = await serve(gate.routes)
+    wire.server.connections.max_count = 3
+    busy = [await connect(wire, GATE) for _ in range(3)]
+    await until(lambda: gate.entered == 3)
+    refused = await connect(wire, accepted=False)
+    assert await refused.reader.read() == b""
+    gate.opened.set()
+    for caller in busy:
+        assert await caller.reader.readline() == b"HTTP/1.1 204 No Content\r\n"
+
+
+async def test_connections_that_were_reset_before_they_are_accepted_start_no_request(
+    serve: Serve,
+) -> None:
+    gate = Gate()
+    gate.opened.set()
+    wire = await serve(gate.routes)
+    for _ in range(100):  # The event loop does not run meanwhile: they wait in the backlog.
+        sock = socket.create_connection(("127.0.0.1", wire.port))
+        sock.sendall(GATE)
+        reset(sock)
+        sock.close()
+    answer = await wire.send(GATE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    assert (answer.status, gate.entered) == (204, 1)

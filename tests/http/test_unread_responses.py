@@ -1,0 +1,158 @@
+"""A bound on the memory of responses that clients do not read; the clients are real sockets."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from aiohttp import web
+
+from service.http import unread_responses
+from service.http.responses import json_response
+from service.http.routes import Auth, RouteTableDef
+from service.http.unread_responses import MAX_KERNEL_BYTES, UNREAD_PROGRESS, UNREAD_TIMEOUT
+from tests.http.conftest import Serve, Wire
+
+SIZE = 1_000_000
+GET = b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"
+CLOSE = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+
+
+class Service:
+    """The service with a route whose response is large."""
+
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+        self.served = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """What it holds of responses that nobody has read."""
+        return self.wire.server.connections.unread.held_bytes
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Return once ``condition`` holds."""
+        async with asyncio.timeout(20):
+            while not condition():
+                await asyncio.sleep(0.001)
+
+    def check(self, seconds: float) -> None:
+        """Check the time limits as if it was ``seconds`` later."""
+        self.wire.server.connections.check(asyncio.get_running_loop().time() + seconds)
+
+
+@pytest.fixture
+async def service(serve: Serve) -> Service:
+    """The service with a route whose response is large."""
+    routes = RouteTableDef()
+
+    @routes.get("/large", auth=Auth.NONE)
+    async def large(request: web.Request) -> web.StreamResponse:
+        started.served += 1
+        return json_response({"large": "x" * SIZE})
+
+    started = Service(await serve(routes))
+    return started
+
+
+Open = Callable[[Service, bytes], Awaitable[socket.socket]]
+
+
+@pytest.fixture
+async def open_socket() -> AsyncIterator[Open]:
+    """Opens a connection with a small window and sends something on it."""
+    sockets: list[socket.socket] = []
+
+    async def open_one(service: Service, sent: bytes) -> socket.socket:
+        sockets.append(socket.socket())
+        sockets[-1].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sockets[-1].setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(sockets[-1], ("127.0.0.1", service.wire.port))
+        await loop.sock_sendall(sockets[-1], sent)
+        return sockets[-1]
+
+    yield open_one
+    for each in sockets:
+        each.close()
+
+
+async def read(sock: socket.socket, most: int = SIZE * 100) -> int:
+    """Read at least ``most`` bytes, or to the end; how many came."""
+    count = 0
+    while count < most:
+        try:
+            data = await asyncio.get_running_loop().sock_recv(sock, 65_536)
+        except ConnectionResetError:
+            break
+        if not data:
+            break
+        count += len(data)
+    return count
+
+
+async def test_a_client_that_reads_nothing_is_cut_off_after_the_unread_timeout(
+    service: Service, open_socket: Open
+) -> None:
+    sock = await open_socket(service, GET)
+    await service.until(lambda: service.held_bytes)
+    assert service.held_bytes > SIZE
+    service.check(UNREAD_TIMEOUT * 0.9)
+    assert service.held_bytes > SIZE
+    service.check(UNREAD_TIMEOUT)
+    await service.until(lambda: not service.held_bytes)
+    assert await read(sock) < MAX_KERNEL_BYTES * 2
+    assert len(service.wire.server.connections) == 0
+
+
+async def test_a_slow_client_that_reads_gets_its_whole_response(
+    service: Service, open_socket: Open
+) -> None:
+    sock = await open_socket(service, CLOSE)
+    await service.until(lambda: service.held_bytes)
+    count, seconds = 0, 0.0
+    while service.held_bytes:
+        assert service.held_bytes > SIZE  # Held whole, until its last byte is sent.
+        count += await read(sock, UNREAD_PROGRESS * 2)
+        seconds += UNREAD_TIMEOUT * 0.9
+        service.check(seconds)
+        await asyncio.sleep(0)
+    assert count + await read(sock) > SIZE
+    assert seconds > UNREAD_TIMEOUT * 5
+
+
+async def test_past_the_limit_of_all_those_unread_for_longest_are_cut_off(
+    service: Service,
+    open_socket: Open,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    limit = SIZE * 8
+    monkeypatch.setattr(unread_responses, "MAX_UNREAD_BYTES", limit)
+    reading = await open_socket(service, CLOSE)
+    await service.until(lambda: service.held_bytes)
+    count, others = 0, []
+    for number in range(20):
+        others.append(await open_socket(service, GET))
+        await service.until(lambda: service.served == number + 2)  # noqa: B023
+        assert service.held_bytes <= limit
+        count += await read(reading, UNREAD_PROGRESS * 2)
+    assert count + await read(reading) > SIZE
+    for sock in others[:10]:
+        assert await read(sock) < SIZE
+    assert [record.getMessage() for record in caplog.records] == [
+        f"too many unread responses, aborting the longest unread: max_bytes={limit}"
+    ]
+
+
+async def test_pipelined_requests_wait_until_the_response_before_them_is_read(
+    service: Service, open_socket: Open
+) -> None:
+    sock = await open_socket(service, GET * 30 + CLOSE)
+    await service.until(lambda: service.held_bytes)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert service.served == 1
+    assert service.held_bytes < SIZE * 2
+    assert await read(sock) > SIZE * 31
+    assert service.served == 31

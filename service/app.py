@@ -22,6 +22,7 @@ from service.database.notifications import NOTIFICATIONS, Notifications
 from service.database.pool import DATABASE, Database, DatabaseUnavailable
 from service.http import docs, health, openapi, security_headers
 from service.http.auth import IDENTIFY, auth_middleware
+from service.http.connections import client_is_gone
 from service.http.cors import cors_middleware
 from service.http.errors import SETTINGS, ApiError, Unavailable, error_middleware
 from service.http.request_log import REQUEST_LOG, RequestLog, request_log_middleware
@@ -63,7 +64,7 @@ def create_app(
     server, already migrated; ``request_log`` takes the request lines (default: standard output).
     """
     log = request_log or RequestLog()
-    database = Database(database_url, settings.database_pool_size)
+    database = Database(database_url, settings.database_pool_size, client_is_gone)
     tokens = AccessTokens(
         settings.jwt_secret, settings.jwt_previous_secrets, settings.access_token_ttl
     )

@@ -79,12 +79,17 @@ class Database:
     """A bounded pool of connections to one PostgreSQL.
 
     ``url`` is a libpq connection URL, ``size`` the most connections, besides a spare one. Its
-    queries and transactions raise ``DatabaseUnavailable`` when PostgreSQL cannot be reached.
+    queries and transactions raise ``DatabaseUnavailable`` when PostgreSQL cannot be reached, and
+    ``CancelledError`` when they had to wait for a connection and then ``is_abandoned`` says that
+    the response would reach no client.
     """
 
-    def __init__(self, url: str, size: int) -> None:
+    def __init__(
+        self, url: str, size: int, is_abandoned: Callable[[], bool] = lambda: False
+    ) -> None:
         self._url = url
         self._size = size
+        self._is_abandoned = is_abandoned
         self._pool: asyncpg.Pool | None = None
         # Connections are given in the order of asking. asyncpg's own queue lets a newcomer take
         # what it has woken somebody for, who then stands behind all others, again and again.
@@ -222,6 +227,12 @@ class Database:
         if turns.locked():
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await turns.acquire()
+            # Clients that send, reset and send again must not fill the queue: their number is
+            # bounded, that of the requests they leave behind is not. Only here, where nothing runs
+            # yet: to cancel a running statement takes asyncpg a connection of its own.
+            if self._is_abandoned():
+                turns.release()
+                raise asyncio.CancelledError("the client is gone")
         else:
             await turns.acquire()
         try:

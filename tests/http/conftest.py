@@ -69,7 +69,7 @@ def answer_of(raw: bytes) -> Answer:
     return Answer(int(status_line.split()[1]), orjson.loads(body) if body else None, headers)
 
 
-Serve = Callable[[web.RouteTableDef], Awaitable[Wire]]
+Serve = Callable[..., Awaitable[Wire]]
 
 
 @pytest.fixture
@@ -77,10 +77,10 @@ async def serve(database_url: str, db: asyncpg.Connection, tmp_path: Path) -> As
     """Starts the service with more routes behind its own server, on a port of its own."""
     servers = []
 
-    async def start(routes: web.RouteTableDef) -> Wire:
+    async def start(routes: web.RouteTableDef, url: str = database_url) -> Wire:
         settings = Settings(**{**SETTINGS, "data_dir": tmp_path})
         log = io.StringIO()
-        app = create_app(settings, database_url, RequestLog(log))
+        app = create_app(settings, url, RequestLog(log))
         app.add_routes(routes)
         listening = socket.create_server(("127.0.0.1", 0))
         port = listening.getsockname()[1]

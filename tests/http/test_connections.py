@@ -1,17 +1,23 @@
 """Bounds on connections: how many, how long without a request, and clients that reset them."""
 
 import asyncio
+import logging
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import asyncpg
+import orjson
 import pytest
 from aiohttp import web
 
+from service.database.pool import DATABASE
 from service.http.connections import HEADER_TIMEOUT, MAX_HEAD_BYTES, MAX_QUEUED_REQUESTS
 from service.http.routes import Auth, RouteTableDef
 from tests.answers import assert_error
+from tests.conftest import SETTINGS, until_blocked
 from tests.http.conftest import Serve, Wire
+from tests.network import Network
 
 HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 HALF_BODY = b"POST /api/users HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{"
@@ -216,3 +222,86 @@ async def test_connections_that_were_reset_before_they_are_accepted_start_no_req
         sock.close()
     answer = await wire.send(GATE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
     assert (answer.status, gate.entered) == (204, 1)
+
+
+async def test_a_request_whose_client_resets_while_it_waits_for_the_database_runs_no_statement(
+    connect: Connect,
+    serve: Serve,
+) -> None:
+    routes = RouteTableDef()
+    held, released = asyncio.Semaphore(0), asyncio.Event()
+    ran: list[str] = []
+
+    @routes.get("/use/{name}", auth=Auth.NONE)
+    async def use(request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        async with request.app[DATABASE].transaction():
+            ran.append(name)
+            if name == "hold":
+                held.release()
+                await released.wait()
+        return web.Response(status=204)
+
+    wire = await serve(routes)
+    size = int(SETTINGS["database_pool_size"])
+    holders = [
+        await connect(wire, b"GET /use/hold HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(size)
+    ]
+    for _ in holders:
+        await held.acquire()
+    gone = [await connect(wire, b"GET /use/gone HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(40)]
+    waiters = wire.server._app[DATABASE]._turns._waiters
+    await until(lambda: len(waiters or ()) == len(gone))
+    for caller in gone:
+        caller.reset()
+    await until(lambda: len(wire.server.connections) == size)
+    stranger = await connect(wire, b"GET /use/stranger HTTP/1.1\r\nHost: x\r\n\r\n")
+    released.set()
+    assert await stranger.reader.readline() == b"HTTP/1.1 204 No Content\r\n"
+    assert ran == ["hold"] * size + ["stranger"]
+    lines = [orjson.loads(line) for line in wire.log.getvalue().splitlines()]
+    assert [line["status"] for line in lines].count(499) == len(gone)
+
+
+async def test_resets_during_a_statement_open_no_connections_to_postgresql(
+    connect: Connect, serve: Serve, database_url: str, db: asyncpg.Connection
+) -> None:
+    """To cancel a statement takes a connection of its own, which costs more than to finish it."""
+    routes = RouteTableDef()
+
+    @routes.get("/locked", auth=Auth.NONE)
+    async def locked(request: web.Request) -> web.Response:
+        async with request.app[DATABASE].transaction() as connection:
+            await connection.execute("select pg_advisory_xact_lock_shared(1)")
+        return web.Response(status=204)
+
+    async with Network(database_url) as network:
+        wire = await serve(routes, network.url)
+        await db.execute("select pg_advisory_lock(1)")
+        get = b"GET /locked HTTP/1.1\r\nHost: x\r\n\r\n"
+        callers = [await connect(wire, get) for _ in range(10)]
+        await until_blocked(db, len(callers))
+        before = network.connections
+        for caller in callers:
+            caller.reset()
+        await until(lambda: not len(wire.server.connections))
+        await db.execute("select pg_advisory_unlock(1)")
+        stranger = await connect(wire, get)
+        assert await stranger.reader.readline() == b"HTTP/1.1 204 No Content\r\n"
+        assert network.connections == before
+        await wire.server.stop()
+
+
+async def test_an_upload_that_is_reset_is_one_line_with_499(
+    wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    sock = socket.create_connection(("127.0.0.1", wire.port))
+    sock.sendall(HALF_BODY)
+    await until(lambda: any(not each.is_idle() for each in wire.server.connections))
+    reset(sock)
+    sock.close()
+    await until(wire.log.getvalue)
+    await until(lambda: not len(wire.server.connections))
+    (line,) = map(orjson.loads, wire.log.getvalue().splitlines())
+    assert (line["status"], line["level"], line["route"]) == (499, "info", "/api/users")
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []

@@ -46,6 +46,10 @@ async def service(serve: Serve) -> Service:
     """The service with a route whose response is large."""
     routes = RouteTableDef()
 
+    @routes.get("/small", auth=Auth.NONE)
+    async def small(request: web.Request) -> web.StreamResponse:
+        return json_response({"small": "x" * 20_000})
+
     @routes.get("/large", auth=Auth.NONE)
     async def large(request: web.Request) -> web.StreamResponse:
         started.served += 1
@@ -156,3 +160,20 @@ async def test_pipelined_requests_wait_until_the_response_before_them_is_read(
     assert service.held_bytes < SIZE * 2
     assert await read(sock) > SIZE * 31
     assert service.served == 31
+
+
+async def test_the_smallest_unread_rest_of_a_response_counts(
+    service: Service, open_socket: Open
+) -> None:
+    sock = await open_socket(service, b"")
+    await service.until(lambda: len(service.wire.server.connections))
+    (connection,) = service.wire.server.connections
+    transport, count = connection.transport, 0
+    assert transport is not None
+    while not transport.get_write_buffer_size():
+        await asyncio.get_running_loop().sock_sendall(sock, GET.replace(b"large", b"small"))
+        count += 1
+        log = service.wire.log
+        await service.until(lambda: log.getvalue().count("/small") == count)  # noqa: B023
+        await asyncio.sleep(0)
+    assert service.held_bytes > 20_000

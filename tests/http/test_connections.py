@@ -235,11 +235,14 @@ async def test_a_request_whose_client_resets_while_it_waits_for_the_database_run
     @routes.get("/use/{name}", auth=Auth.NONE)
     async def use(request: web.Request) -> web.Response:
         name = request.match_info["name"]
-        async with request.app[DATABASE].transaction():
+
+        async def run(_: asyncpg.Connection) -> None:
             ran.append(name)
             if name == "hold":
                 held.release()
                 await released.wait()
+
+        await request.app[DATABASE].transact(run)
         return web.Response(status=204)
 
     wire = await serve(routes)
@@ -247,8 +250,9 @@ async def test_a_request_whose_client_resets_while_it_waits_for_the_database_run
     holders = [
         await connect(wire, b"GET /use/hold HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(size)
     ]
-    for _ in holders:
-        await held.acquire()
+    async with asyncio.timeout(20):
+        for _ in holders:
+            await held.acquire()
     gone = [await connect(wire, b"GET /use/gone HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(40)]
     waiters = wire.server._app[DATABASE]._turns._waiters
     await until(lambda: len(waiters or ()) == len(gone))
@@ -271,8 +275,10 @@ async def test_resets_during_a_statement_open_no_connections_to_postgresql(
 
     @routes.get("/locked", auth=Auth.NONE)
     async def locked(request: web.Request) -> web.Response:
-        async with request.app[DATABASE].transaction() as connection:
+        async def run(connection: asyncpg.Connection) -> None:
             await connection.execute("select pg_advisory_xact_lock_shared(1)")
+
+        await request.app[DATABASE].transact(run)
         return web.Response(status=204)
 
     async with Network(database_url) as network:

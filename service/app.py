@@ -10,6 +10,7 @@ from aiohttp import web
 import sql
 from service.accounts import events, refresh, sessions, users
 from service.accounts.cleanup import clean_up_for_ever
+from service.accounts.closed_accounts import CLOSED_ACCOUNTS, ClosedAccounts
 from service.accounts.identity import MEMORY, TOKENS, Identity
 from service.accounts.mail import mailer_of
 from service.accounts.memory import Memory
@@ -110,11 +111,13 @@ def create_app(
     app[MEMORY] = memory
     app[NOTIFICATIONS] = notifications
     app[THROTTLE] = Throttle(database, settings)
+    app[CLOSED_ACCOUNTS] = ClosedAccounts(database)
     app[OUTBOX] = Outbox(database, mailer_of(settings))
     app.cleanup_ctx.append(_database)
     app.cleanup_ctx.append(_notifications)
     app.cleanup_ctx.append(_passwords)
     app.cleanup_ctx.append(_cleanup)
+    app.cleanup_ctx.append(_closed_accounts)
     app.cleanup_ctx.append(_outbox)
     for routes in ROUTES:
         app.add_routes(routes)
@@ -151,6 +154,12 @@ async def _cleanup(app: web.Application) -> AsyncIterator[None]:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
+
+
+async def _closed_accounts(app: web.Application) -> AsyncIterator[None]:
+    app[CLOSED_ACCOUNTS].start()
+    yield
+    await app[CLOSED_ACCOUNTS].stop()
 
 
 async def _outbox(app: web.Application) -> AsyncIterator[None]:

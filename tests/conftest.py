@@ -201,9 +201,12 @@ MakeClient = Callable[..., Awaitable[Client]]
 
 @pytest.fixture
 def make_client(
-    aiohttp_client: Any, database_url: str, db: asyncpg.Connection, tmp_path: Path
+    db: asyncpg.Connection, database_url: str, aiohttp_client: Any, tmp_path: Path
 ) -> MakeClient:
-    """Starts the service with some settings changed and returns a client of it."""
+    """Starts the service with some settings changed and returns a client of it.
+
+    It ends before ``db``, which comes first here, removes the rows: nothing writes any more then.
+    """
 
     async def make(url: str = database_url, **changes: Any) -> Client:
         settings = Settings(**{**SETTINGS, "data_dir": tmp_path, **changes})

@@ -12,6 +12,7 @@ from aiohttp import web
 
 import sql
 from service.accounts import fields
+from service.accounts.closed_accounts import CLOSED_ACCOUNTS, close_account
 from service.accounts.events import origin, write_event
 from service.accounts.hash_queue import Requester
 from service.accounts.identity import User
@@ -273,16 +274,21 @@ DELETION = wrapped("user", {required("password"): fields.given_password})
 
 @routes.delete("/api/user", body=DELETION, answers={204: None}, errors=(429,))
 async def delete(request: web.Request) -> web.StreamResponse:
-    """Delete the account, after its password: 204; 401 or 429 as at a login."""
+    """Delete the account, after its password: 204; 401 or 429 as at a login.
+
+    Login, tokens, name and profile are gone at once; what the account wrote is removed within a
+    moment, or minutes where that is very much, and is shown without its author until then.
+    """
     given, user = (await read_body(request))["user"], request["user"]
     # A stolen token must not be a place to guess the password in: it counts as at a login.
     row = await _verified(request, user.id, given["password"], user.session_id)
 
-    async def delete_unless_changed(connection: sql.Connection) -> None:
-        if await sql.sessions.lock_owner(connection, user_id=user.id) != row["password_version"]:
+    async def close_unless_changed(connection: sql.Connection) -> None:
+        password_version = await sql.closed_accounts.lock(connection, user_id=user.id)
+        if password_version != row["password_version"]:
             raise _wrong_credentials()
         await refuse_ended(connection, user)
-        await sql.users.delete(connection, id=user.id)
+        await close_account(connection, user.id)
         await write_event(
             request,
             connection,
@@ -291,7 +297,8 @@ async def delete(request: web.Request) -> web.StreamResponse:
             session_id=user.session_id,
         )
 
-    await request.app[DATABASE].transact(delete_unless_changed)
+    await request.app[DATABASE].transact(close_unless_changed)
+    request.app[CLOSED_ACCOUNTS].wake()
     return web.Response(status=204)
 
 

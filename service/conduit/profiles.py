@@ -17,10 +17,16 @@ from service.http.schemas import ByDialect, Named, boolean, nullable, object_of,
 
 routes = RouteTableDef()
 
+CLOSED = "-"
+"""The author of what a closed account wrote, until it is removed. No username is that short."""
+
 PROFILE = Named(
     "Profile",
     object_of(
-        username=string(example="jake"),
+        username={
+            **string(example="jake"),
+            "description": f"`{CLOSED}`, which nobody can register, where the account was deleted.",
+        },
         bio=ByDialect(default=BIO, strict=nullable(BIO)),
         image=IMAGE,
         following=boolean(example=False),
@@ -80,10 +86,11 @@ def viewer_id(request: web.Request) -> Any:
 
 def profile(row: Any, *, strict: bool, prefix: str = "") -> dict[str, Any]:
     """A profile as the API shows it, from the columns of ``row`` that begin with ``prefix``."""
-    bio = row[f"{prefix}bio"]
+    username, bio = row[f"{prefix}username"], row[f"{prefix}bio"]
     return {
-        "username": row[f"{prefix}username"],
+        "username": username if username is not None else CLOSED,
         "bio": bio if strict else bio or "",
         "image": row[f"{prefix}image"],
-        "following": row[f"{prefix}following"],
+        # Follows of a closed account go in batches, too.
+        "following": username is not None and row[f"{prefix}following"],
     }

@@ -18,6 +18,7 @@ with presented as materialized (
         end as state
     from refresh_tokens
     join sessions on sessions.id = refresh_tokens.session_id
+    join users on users.id = sessions.user_id and users.closed_at is null
     where refresh_tokens.digest = $1
     for no key update of sessions
 ),

@@ -7,7 +7,7 @@ select
     least(sessions.expires_at, sessions.idle_expires_at) <= now() as expired
 from sessions
 join users on users.id = sessions.user_id
-where sessions.id = $1 and sessions.user_id = $2
+where sessions.id = $1 and sessions.user_id = $2 and users.closed_at is null
 
 -- name: lock_owner(user_id) -> value
 -- The version of the user's password. Whoever ends several sessions of a user, or counts them, holds
@@ -25,7 +25,7 @@ for no key update
 with owner as (
     select id
     from users
-    where id = $1 and password_version = $2
+    where id = $1 and password_version = $2 and closed_at is null
     for share
 ),
 session as (
@@ -91,9 +91,12 @@ select user_id, 'evicted', $3, $4, id
 from evicted
 
 -- name: find_state(id) -> row
-select end_reason, least(expires_at, idle_expires_at) <= now() as expired
+select
+    sessions.end_reason,
+    least(sessions.expires_at, sessions.idle_expires_at) <= now() as expired
 from sessions
-where id = $1
+join users on users.id = sessions.user_id
+where sessions.id = $1 and users.closed_at is null
 
 -- name: touch(id, ip, user_agent, interval) -> row
 -- Records the use of a session whose device does not refresh, so that its owner sees it in the list:

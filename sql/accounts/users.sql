@@ -6,7 +6,7 @@ where email_key = $1
 -- name: find_credentials(id) -> row
 select id, email, username, bio, image, password_hash, password_version
 from users
-where id = $1
+where id = $1 and closed_at is null
 
 -- name: taken(username_key, email_key, except_id) -> row
 -- A courtesy that saves a hash and names both fields; the constraints are what decides.
@@ -27,7 +27,7 @@ returning id, email, username, bio, image, password_version
 with before as (
     select id, email
     from users
-    where id = $1
+    where id = $1 and closed_at is null
 )
 update users
 set username = coalesce($2, users.username),
@@ -50,7 +50,3 @@ returning
 update users
 set password_hash = $3
 where id = $1 and password_hash = $2
-
--- name: delete(id) -> none
-delete from users
-where id = $1

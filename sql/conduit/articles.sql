@@ -1,10 +1,10 @@
 -- name: create(author_id, title, description, body, tag_list, slug) -> row
 -- The slug asked for, or, when it is taken, the same with the article's id. "On conflict" waits for a simultaneous article of
 -- that title and then sees it. What is left is a slug with an id that somebody chose as a title before: unique violation on
--- article_slugs_pk; trying again takes the next id. No row: the author has been deleted meanwhile. The author is locked before
+-- article_slugs_pk; trying again takes the next id. No row: the author's account has been closed meanwhile. The author is locked before
 -- the slug (the order of locks stands in migration 0003).
 with author as materialized (
-    select id, username, bio, image from users where id = $1 for key share
+    select id, username, bio, image from users where id = $1 and closed_at is null for key share
 ),
 chosen as materialized (
     select nextval(pg_get_serial_sequence('articles', 'id')) as id from author
@@ -136,5 +136,9 @@ where articles.id = present.id
 returning articles.slug;
 
 
--- name: delete(article_id) -> none
-delete from articles where id = $1;
+-- name: delete(article_id) -> value
+-- False when the article had too much to remove in one short transaction: run again. Starts with `with` since it writes.
+with chosen as materialized (
+    select array[$1::bigint] as article_ids
+)
+select remove_articles(article_ids) from chosen;

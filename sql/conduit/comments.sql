@@ -41,7 +41,7 @@ order by page.created_at desc, page.id desc;
 -- No row: no such article. Locks the author before the article, as everything does (migration 0003); the foreign keys alone would
 -- do it in the order of their names.
 with author as materialized (
-    select id, username, bio, image from users where id = $2 for key share
+    select id, username, bio, image from users where id = $2 and closed_at is null for key share
 ),
 article as materialized (
     select articles.id

@@ -12,6 +12,7 @@ from service.database.notifications import NOTIFICATIONS
 from service.limits import NO_LIMIT
 from tests.accounts.logins import count_hashes
 from tests.answers import assert_error
+from tests.conduit.writing import until_removed
 from tests.conftest import Answer, Client, Device, MakeClient, until_blocked
 
 ROUNDS = 15
@@ -298,5 +299,14 @@ async def test_a_deletion_that_races_refreshes_leaves_nothing(
         )
         assert deleted.status == 204
         assert {answer.status for answer in answers} <= {200, 401}
+        for answer in answers:
+            if answer.status == 200:
+                device = Device.of(answer)
+                assert not await client.lives(device.access)
+                assert (await client.refresh(device.refresh)).body[
+                    "code"
+                ] == "refresh_token_invalid"
+        # A session that a refresh holds while the account closes goes right afterwards.
+        await until_removed(client)
         assert await db.fetchval("select count(*) from sessions") == 0
         assert await db.fetchval("select count(*) from refresh_tokens") == 0

@@ -17,6 +17,7 @@ from tests.conduit.writing import (
     profile,
     publish,
     say,
+    until_removed,
 )
 from tests.conftest import Client, Dialect
 
@@ -283,6 +284,7 @@ async def test_a_deleted_user_s_articles_are_gone(
         await say(client, bob, slug)
         await like(client, bob, slug)
     await close_account(client, alice, "alice")
+    await until_removed(client)
     assert_error(await client.get(PATH), 404, "not_found", NOT_FOUND)
     assert (await client.get("/api/articles/kept")).body == {
         "article": {**kept, "favoritesCount": 1}

@@ -15,6 +15,7 @@ from tests.conduit.writing import (
     profile,
     publish,
     say,
+    until_removed,
 )
 from tests.conftest import Client, Dialect, MakeClient
 
@@ -204,4 +205,5 @@ async def test_a_deleted_user_s_comments_are_gone(client: Client, alice: str, bo
     kept = await say(client, alice, "dragons")
     await say(client, bob, "dragons")
     await close_account(client, bob, "bob")
+    await until_removed(client)
     assert (await client.get(COMMENTS)).body == {"comments": [kept]}

@@ -4,7 +4,15 @@ import asyncpg
 import pytest
 
 import sql
-from tests.conduit.writing import close_account, follow, like, profile, publish, slugs_of
+from tests.conduit.writing import (
+    close_account,
+    follow,
+    like,
+    profile,
+    publish,
+    slugs_of,
+    until_removed,
+)
 from tests.conftest import Client, Dialect
 
 FAVORITE = "/api/articles/dragons/favorite"
@@ -94,6 +102,7 @@ async def test_a_deleted_user_s_favorites_are_gone(
     for token in (alice, bob):
         await like(client, token, "dragons", "bees")
     await close_account(client, {"alice": alice, "bob": bob}[leaving], leaving)
+    await until_removed(client)
     kept = {"alice": "bees", "bob": "dragons"}[leaving]
     shown = (await client.get(f"/api/articles/{kept}")).body["article"]
     assert shown["favoritesCount"] == 1

@@ -48,7 +48,16 @@ ROWS = """
         ('00000000-0000-0000-0000-' || lpad((n * 11 % 2999 + 1)::text, 12, '0'))::uuid
     from generate_series(1, 8000) as n on conflict do nothing;
 """
-FILES = ("articles", "listing", "combinations", "comments", "favorites", "tags", "profiles")
+FILES = (
+    "articles",
+    "listing",
+    "combinations",
+    "comments",
+    "favorites",
+    "tags",
+    "profiles",
+    "closed_accounts",
+)
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

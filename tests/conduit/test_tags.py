@@ -1,6 +1,6 @@
 import asyncpg
 
-from tests.conduit.writing import close_account, publish
+from tests.conduit.writing import close_account, publish, until_removed
 from tests.conftest import Client
 
 
@@ -43,6 +43,7 @@ async def test_a_tag_goes_with_its_author(client: Client, alice: str, bob: str) 
     await publish(client, alice, "One", tagList=["alice's", "shared"])
     await publish(client, bob, "Two", tagList=["bob's", "shared"])
     await close_account(client, alice, "alice")
+    await until_removed(client)
     assert await tags(client) == ["bob's", "shared"]
 
 

@@ -1,8 +1,10 @@
 """What the tests of this folder write, and how it should come back."""
 
+import asyncio
 import re
 from typing import Any
 
+from service.accounts.closed_accounts import CLOSED_ACCOUNTS
 from service.http.responses import MAX_PAGE_BYTES
 from tests.conftest import Answer, Client
 
@@ -93,6 +95,15 @@ async def close_account(client: Client, token: str, name: str) -> None:
     """Delete an account that ``Client.register`` opened."""
     body = {"user": {"password": f"{name}-secret"}}
     assert (await client.delete("/api/user", body, token=token)).status == 204
+
+
+async def until_removed(client: Client) -> None:
+    """Return once nothing is left of the accounts that were closed."""
+    app: Any = client.http.server.app  # type: ignore[attr-defined]
+    async with asyncio.timeout(20):
+        # It returns False while the background task is at it.
+        while not await app[CLOSED_ACCOUNTS].remove_all():
+            pass
 
 
 def profile(

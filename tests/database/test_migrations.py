@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+import psycopg.sql
 import pytest
 import yoyo
 
@@ -153,6 +154,32 @@ def test_email_keys_made_by_folding_become_those_of_the_service(new_database: Ne
             backend.rollback_one(migration)
             assert connection.execute(keys).fetchall() == folded
             backend.apply_one(migration)
+
+
+def test_closed_accounts_go_with_their_content_when_their_migration_is_rolled_back(
+    new_database: NewDatabase,
+) -> None:
+    url = new_database()
+    migrate(url, silent)
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            """
+            with closed as (insert into users (closed_at) values (now()) returning id)
+            insert into articles (author_id, slug, title, description, body, tag_list)
+            select id, 'left', '', '', '', '{a}' from closed
+            """
+        )
+    with yoyo_on(url) as backend:
+        # This migration and what was built on it.
+        for migration in backend.to_rollback(yoyo.read_migrations(str(MIGRATIONS))):
+            backend.rollback_one(migration)
+            if migration.id.endswith("_closed_accounts"):
+                break
+    with psycopg.connect(url) as connection:
+        for table in ("users", "articles", "article_tags"):
+            query = psycopg.sql.SQL("select count(*) from {}").format(psycopg.sql.Identifier(table))
+            assert connection.execute(query).fetchone() == (0,)
+    assert migrate(url, silent) > 0
 
 
 def test_a_second_migration_finds_nothing_to_do(new_database: NewDatabase) -> None:

@@ -1,0 +1,196 @@
+-- Every deletion here takes at most `limit` rows, skips what others have locked and returns how many
+-- it deleted, or found: nothing is left to do when it returns 0.
+
+-- name: lock(user_id) -> value
+-- The version of the user's password; null when there is no such user any more. Waits for every
+-- transaction that adds something to the account: it holds the user's row, too.
+select password_version
+from users
+where id = $1 and closed_at is null
+for update
+
+-- name: close(user_id) -> none
+update users
+set closed_at = now(),
+    username = null,
+    username_key = null,
+    email = null,
+    email_key = null,
+    password_hash = null,
+    bio = null,
+    image = null
+where id = $1
+
+-- name: find_next(after) -> value
+select id
+from users
+where closed_at is not null and id > $1
+order by id
+limit 1
+
+-- name: delete_refresh_tokens(user_id, limit) -> value
+-- Before their sessions: a session may have any number of them.
+with chosen as (
+    select refresh_tokens.digest
+    from sessions
+    join refresh_tokens on refresh_tokens.session_id = sessions.id
+    where sessions.user_id = $1
+    limit $2
+    for update of refresh_tokens skip locked
+),
+deleted as (
+    delete from refresh_tokens
+    using chosen
+    where refresh_tokens.digest = chosen.digest
+    returning refresh_tokens.digest
+)
+select count(*)
+from deleted
+
+-- name: delete_sessions(user_id, limit) -> value
+with chosen as (
+    select id
+    from sessions
+    where user_id = $1
+        and not exists (select from refresh_tokens where refresh_tokens.session_id = sessions.id)
+    limit $2
+    for update skip locked
+),
+deleted as (
+    delete from sessions
+    using chosen
+    where sessions.id = chosen.id
+    returning sessions.id
+)
+select count(*)
+from deleted
+
+-- name: delete_followed(user_id, limit) -> value
+with chosen as (
+    select followed_id
+    from follows
+    where follower_id = $1
+    limit $2
+    for update skip locked
+),
+deleted as (
+    delete from follows
+    using chosen
+    where follows.follower_id = $1 and follows.followed_id = chosen.followed_id
+    returning follows.followed_id
+)
+select count(*)
+from deleted
+
+-- name: delete_followers(user_id, limit) -> value
+with chosen as (
+    select follower_id
+    from follows
+    where followed_id = $1
+    limit $2
+    for update skip locked
+),
+deleted as (
+    delete from follows
+    using chosen
+    where follows.followed_id = $1 and follows.follower_id = chosen.follower_id
+    returning follows.follower_id
+)
+select count(*)
+from deleted
+
+-- name: delete_favorites(user_id, limit) -> value
+with chosen as (
+    select article_id
+    from favorites
+    where user_id = $1
+    limit $2
+    for update skip locked
+),
+deleted as (
+    delete from favorites
+    using chosen
+    where favorites.user_id = $1 and favorites.article_id = chosen.article_id
+    returning favorites.article_id
+)
+select count(*)
+from deleted
+
+-- name: delete_comments(user_id, limit) -> value
+-- And at most 4 MiB of them, as they are stored.
+with found as (
+    select id, pg_column_size(body) as bytes
+    from comments
+    where author_id = $1
+    limit $2
+    for update skip locked
+),
+chosen as (
+    select id
+    from (select id, sum(bytes) over (rows unbounded preceding) - bytes as before from found) as sized
+    where before < 4194304
+),
+deleted as (
+    delete from comments
+    using chosen
+    where comments.id = chosen.id
+    returning comments.id
+)
+select count(*)
+from deleted
+
+-- name: delete_articles(user_id, limit) -> value
+-- And at most 4 MiB of them, as they are stored; with what others added to them, or only a part of
+-- that (see the function).
+with found as (
+    select id, pg_column_size(body) as bytes
+    from articles
+    where author_id = $1
+    order by created_at, id
+    limit $2
+),
+chosen as materialized (
+    select array(
+        select id
+        from (
+            select id, sum(bytes) over (order by id) - bytes as before
+            from found
+        ) as sized
+        where before < 4194304
+    ) as article_ids
+)
+select case when remove_articles(article_ids) is null then 0 else cardinality(article_ids) end
+from chosen
+
+-- name: delete_known_addresses(user_id, limit) -> value
+with chosen as (
+    select address_key
+    from known_addresses
+    where user_id = $1
+    limit $2
+    for update skip locked
+),
+deleted as (
+    delete from known_addresses
+    using chosen
+    where known_addresses.user_id = $1 and known_addresses.address_key = chosen.address_key
+    returning known_addresses.address_key
+)
+select count(*)
+from deleted
+
+-- name: delete_user(user_id) -> value
+-- True when nothing refers to the user any more, so that no cascade has anything to delete.
+with deleted as (
+    delete from users
+    where id = $1
+        and closed_at is not null
+        and not exists (select from articles where articles.author_id = users.id)
+        and not exists (select from comments where comments.author_id = users.id)
+        and not exists (select from favorites where favorites.user_id = users.id)
+        and not exists (select from follows where follows.follower_id = users.id)
+        and not exists (select from follows where follows.followed_id = users.id)
+        and not exists (select from sessions where sessions.user_id = users.id)
+    returning id
+)
+select exists (select from deleted)

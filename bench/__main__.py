@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from bench import accounts, conduit, sessions, writes
+from bench import accounts, conduit, deletion, sessions, writes
 from bench.load import require_wrk
 from bench.table import keep, render
 
@@ -23,6 +23,11 @@ PARTS = {
         "Lists as the data grows",
         conduit.measure,
         ("10,000 articles", "1,000,000 articles", "ratio"),
+    ),
+    "deletion": (
+        "Deletion of a large account",
+        deletion.measure,
+        ("without a deletion", "meanwhile", "ratio"),
     ),
 }
 

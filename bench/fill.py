@@ -31,10 +31,9 @@ def fill(url: str, articles: int, report: Callable[[str], None]) -> None:
         "tags": max(articles // 200, 100),
         "password_hash": bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(12)).decode(),
     }
-    parts = _STEP.split((Path(__file__).parent / "fill.sql").read_text(encoding="utf-8"))[1:]
     with psycopg.connect(url, autocommit=True) as connection:
         indexes = _prepare(connection)
-        for name, chunked, statement in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
+        for name, chunked, statement in read_steps("fill.sql"):
             report(f"{articles:,} articles, {time.monotonic() - started:.0f} s: {name}")
             for chunk in _chunks(int(chunked) * articles) if chunked else [{}]:
                 connection.execute(statement, values | chunk)
@@ -42,6 +41,12 @@ def fill(url: str, articles: int, report: Callable[[str], None]) -> None:
         for definition in indexes:
             connection.execute(definition)
         connection.execute("vacuum (analyze)")
+
+
+def read_steps(file: str) -> list[tuple[str, str, str]]:
+    """The steps of a file of this folder: name, how many chunks an article makes, statement."""
+    parts = _STEP.split((Path(__file__).parent / file).read_text(encoding="utf-8"))[1:]
+    return list(zip(parts[::3], parts[1::3], parts[2::3], strict=True))
 
 
 def _chunks(count: int) -> list[dict[str, Any]]:

@@ -117,13 +117,15 @@ def test_exactly_these_queries_invalidate() -> None:
     found = {f"{file}.{query.name}" for file, query in QUERIES if query.invalidates}
     assert found == {
         "cleanup.delete_sessions",
+        "closed_accounts.close",
+        "closed_accounts.delete_sessions",
+        "closed_accounts.delete_user",
         "refresh.use",
         "seed.introduce",
         "sessions.end_one",
         "sessions.end_others",
         "sessions.evict_oldest",
         "sessions.touch",
-        "users.delete",
         "users.renew_password_hash",
         "users.update",
     }
@@ -160,11 +162,11 @@ async def test_calls_that_invalidate_are_collected_in_transactions_and_tasks_too
     assert await sql.sessions.lock_owner(db, user_id=row["id"]) == 0
     assert calls == []
 
-    async def delete() -> None:
-        await sql.users.delete(db, id=row["id"])
+    async def close() -> None:
+        await sql.closed_accounts.close(db, user_id=row["id"])
 
-    await asyncio.create_task(delete())
-    assert calls == [sql.users.delete]
+    await asyncio.create_task(close())
+    assert calls == [sql.closed_accounts.close]
     assert sql.collect_invalidating_calls() == []
 
 

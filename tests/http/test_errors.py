@@ -127,11 +127,11 @@ async def test_the_log_of_a_database_error_quotes_no_row(
     assert record.exc_info is not None
     # PostgreSQL did quote it: the test would not show anything otherwise.
     error = record.exc_info[1]
-    assert isinstance(error, asyncpg.NotNullViolationError)
+    assert isinstance(error, asyncpg.CheckViolationError)
     assert HASH in str(error.detail)
     for formatter in (JsonFormatter(), PlainFormatter()):
         line = formatter.format(record)
-        assert "NotNullViolationError: null value in column" in line
+        assert "CheckViolationError: new row for relation" in line
         assert HASH not in line
 
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 from service import logs
 from service.conduit.seed import PEOPLE, SeedError, seed
-from service.database.embedded import EmbeddedError, EmbeddedServer
 from service.database.migrate import MigrationError, migrate
 from service.database.pool import Database
-from service.settings import Settings, SettingsError
+from service.embedded_postgres.server import EmbeddedError, EmbeddedServer
+from service.settings.settings import Settings, SettingsError
 from service.supervisor import StartError, Supervisor, interruptible, take_signals
 
 logger = logging.getLogger("run")

@@ -13,7 +13,7 @@ from bench import servers
 from bench.flood import logins_during_a_flood
 from bench.load import Load, logins, read_wrk, start_wrk, wrk
 from bench.table import Row
-from service.accounts.passwords import usable_cores
+from service.accounts.passwords.hasher import usable_cores
 
 USER = {"username": "bench", "email": "bench@example.test", "password": "bench-bench"}
 ROUNDS = 12

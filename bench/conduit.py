@@ -16,8 +16,8 @@ import psycopg
 from bench import servers
 from bench.fill import PASSWORD, READER, fill
 from bench.table import Row
-from service.database.embedded import EmbeddedServer
 from service.database.migrate import migrate
+from service.embedded_postgres.server import EmbeddedServer
 
 SIZES = (10_000, 1_000_000)
 ROUNDS = 200

@@ -16,8 +16,8 @@ import psycopg
 from bench import servers
 from bench.fill import PASSWORD, fill, read_steps
 from bench.table import Row
-from service.database.embedded import EmbeddedServer
 from service.database.migrate import migrate
+from service.embedded_postgres.server import EmbeddedServer
 
 OTHERS = 20_000  # Articles of other accounts.
 ARTICLES = 100_000

@@ -20,10 +20,10 @@ import psycopg
 from bench import servers
 from bench.load import start_wrk
 from bench.table import Row
-from service.accounts.tokens import AccessTokens
-from service.database.embedded import EmbeddedServer
+from service.accounts.sessions.access_tokens import AccessTokens
 from service.database.migrate import migrate
-from service.settings import LOWEST_PRODUCTION_COST
+from service.embedded_postgres.server import EmbeddedServer
+from service.settings.settings import LOWEST_PRODUCTION_COST
 
 SIZES = (10_000, 1_000_000)
 SECRET = "only for a database that is thrown away after the bench"  # noqa: S105

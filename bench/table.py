@@ -4,7 +4,7 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.accounts.passwords import usable_cores
+from service.accounts.passwords.hasher import usable_cores
 
 
 @dataclass(frozen=True)

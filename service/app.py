@@ -8,27 +8,30 @@ from collections.abc import AsyncIterator, Mapping
 from aiohttp import web
 
 import sql
-from service.accounts import events, refresh, sessions, users
+from service.accounts import security_log, users
 from service.accounts.cleanup import clean_up_for_ever
 from service.accounts.closed_accounts import CLOSED_ACCOUNTS, ClosedAccounts
-from service.accounts.identity import MEMORY, TOKENS, Identity
-from service.accounts.mail import mailer_of
-from service.accounts.memory import Memory
-from service.accounts.outbox import OUTBOX, Outbox
-from service.accounts.passwords import PASSWORDS, PasswordHasher, usable_cores
-from service.accounts.throttle import THROTTLE, Throttle
-from service.accounts.tokens import AccessTokens
+from service.accounts.passwords.hasher import PASSWORDS, PasswordHasher, usable_cores
+from service.accounts.sessions import refresh, sessions
+from service.accounts.sessions.access_tokens import AccessTokens
+from service.accounts.sessions.authentication import MEMORY, TOKENS, Identity
+from service.accounts.sessions.cache import Memory
+from service.accounts.throttling.throttle import THROTTLE, Throttle
 from service.conduit import articles, comments, listing, profiles, tags
-from service.database.notifications import NOTIFICATIONS, Notifications
+from service.database.change_listener import NOTIFICATIONS, Notifications
 from service.database.pool import DATABASE, Database, DatabaseUnavailable
-from service.http import docs, health, openapi, security_headers
+from service.http import security_headers
 from service.http.auth import IDENTIFY, auth_middleware
 from service.http.connections import client_is_gone
 from service.http.cors import cors_middleware
 from service.http.errors import SETTINGS, ApiError, Unavailable, error_middleware
+from service.http.openapi.document import DOCUMENT, render_document
 from service.http.request_log import REQUEST_LOG, RequestLog, request_log_middleware
 from service.http.unsupported import refuse_unsupported
-from service.settings import Settings
+from service.mail.outbox import OUTBOX, Outbox
+from service.mail.smtp import mailer_of
+from service.operations import docs, health, openapi
+from service.settings.settings import Settings
 
 # ``request["user"]`` is the interface of this service's handlers, and a plain string on purpose.
 warnings.filterwarnings("ignore", category=web.NotAppKeyWarning)
@@ -38,7 +41,7 @@ ROUTES = (
     users.routes,
     refresh.routes,
     sessions.routes,
-    events.routes,
+    security_log.routes,
     profiles.routes,
     # The feed's path must come before /api/articles/{slug}, which would match it.
     listing.routes,
@@ -121,7 +124,7 @@ def create_app(
     app.cleanup_ctx.append(_outbox)
     for routes in ROUTES:
         app.add_routes(routes)
-    app[openapi.DOCUMENT] = openapi.render_document(app)
+    app[DOCUMENT] = render_document(app)
     docs.contents()  # Read now: a file that is missing stops the start, not a reader.
     return app
 

@@ -4,11 +4,13 @@ import logging
 import sys
 import time
 import traceback
+from contextvars import ContextVar
 
 import asyncpg
 import orjson
 
-from service.http.request_log import REQUEST_ID
+REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
+"""The id of the request that is being answered: in its answer, and in every line that it logs."""
 
 
 class JsonFormatter(logging.Formatter):

@@ -17,10 +17,10 @@ from types import FrameType
 
 from service.app import create_app
 from service.database.connection_limit import warn_of_connection_limit
-from service.database.embedded import EmbeddedServer
 from service.database.migrate import migrate
+from service.embedded_postgres.server import EmbeddedServer
 from service.http.connections import raise_descriptor_limit
-from service.settings import Settings
+from service.settings.settings import Settings
 from service.worker import HEARTBEAT_INTERVAL, Heartbeats, exit_with_parent, run_worker
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ import uvloop
 from service import logs
 from service.app import create_app
 from service.http.server import Server
-from service.settings import Settings
+from service.settings.settings import Settings
 
 HEARTBEAT_INTERVAL = 1.0  # Seconds between two heartbeats, and between two looks of the parent.
 SILENT_LOOKS = 20  # Looks in succession without a heartbeat that make a worker a hanging one.

@@ -21,10 +21,10 @@ from aiohttp import ClientResponse, TCPConnector
 from aiohttp.test_utils import TestClient
 
 from service.app import create_app
-from service.database.embedded import EmbeddedServer
 from service.database.migrate import migrate
+from service.embedded_postgres.server import EmbeddedServer
 from service.http.request_log import RequestLog
-from service.settings import Settings
+from service.settings.settings import Settings
 from tests.document import assert_documented
 
 SECRET = "tests sign with this, 32 bytes and more"

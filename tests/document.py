@@ -8,7 +8,7 @@ import orjson
 from aiohttp import web
 from jsonschema import Draft202012Validator
 
-from service.http.openapi import DOCUMENT
+from service.http.openapi.document import DOCUMENT
 
 # What is refused on any path: no such path or method, an encoded body, an unknown `Expect`.
 REFUSED_ANYWHERE = {404, 405, 415, 417}

@@ -17,11 +17,11 @@ from typing import Any
 import aiohttp
 
 from service.app import create_app
-from service.database.embedded import EmbeddedServer
 from service.database.migrate import migrate
+from service.embedded_postgres.server import EmbeddedServer
 from service.http.request_log import RequestLog
 from service.http.server import Server
-from service.settings import Settings
+from service.settings.settings import Settings
 
 # Not `allow_header_conformance`: it takes `/api/articles/feed` for a path of `GET` alone, though
 # the other methods of `/api/articles/{slug}` take it too, as `Allow` rightly says.

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from typing import Self
 
-from service.database.embedded import EmbeddedServer
 from service.database.migrate import migrate
+from service.embedded_postgres.server import EmbeddedServer
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -18,8 +18,8 @@ from typing import Any, Self, TypeVar
 
 import pytest
 
-from service.database.embedded_files import remove_leftovers
-from service.database.embedded_processes import cluster_name
+from service.embedded_postgres.files import remove_leftovers
+from service.embedded_postgres.processes import cluster_name
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = (sys.executable, str(ROOT / "run.py"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from service.app import create_app
-from service.settings import Settings
+from service.settings.settings import Settings
 from tests.conftest import SETTINGS, Client
 
 ROOT = Path(__file__).parents[1]

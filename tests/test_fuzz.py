@@ -5,7 +5,7 @@ from pathlib import Path
 
 import asyncpg
 
-from service.settings import Settings
+from service.settings.settings import Settings
 from tests.conftest import SETTINGS
 from tests.fuzz import fuzz, serving
 

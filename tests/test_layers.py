@@ -11,17 +11,18 @@ ROOT = Path(__file__).resolve().parents[1]
 # What each part may import of ours, besides itself. `app` and what starts it stand above them all.
 ALLOWED = {
     "sql": set[str](),
-    "service.limits": set[str](),
-    "service.setting_values": set[str](),
-    "service.settings": {"service.limits", "service.setting_values"},
-    "service.logs": {"service.http"},
-    "service.http": {"service.__version__", "service.settings"},
+    "service.settings": set[str](),
+    "service.logs": set[str](),
+    "service.embedded_postgres": set[str](),
+    "service.http": {"service.settings", "service.logs", "service.__version__"},
     "service.database": {"service.settings", "sql"},
+    "service.operations": {"service.http"},
+    "service.mail": {"service.settings", "service.database", "sql"},
     "service.accounts": {
-        "service.limits",
         "service.settings",
         "service.http",
         "service.database",
+        "service.mail",
         "sql",
     },
     "service.conduit": {
@@ -81,6 +82,21 @@ def test_every_module_belongs_to_a_part() -> None:
     assert parts == set(ALLOWED) | ABOVE
 
 
+def test_no_module_imports_itself_through_others() -> None:
+    paths = dict(modules())
+    imports = {
+        name: {
+            imported if imported in paths else imported.rpartition(".")[0]
+            for imported in imports_of(path)
+        }
+        for name, path in modules()
+    }
+    # Takes away what imports nothing that is left, again and again: a circle is what remains.
+    while leaves := {name for name in imports if not imports[name] & imports.keys() - {name}}:
+        imports = {name: imports[name] for name in imports.keys() - leaves}
+    assert imports == {}
+
+
 def test_imports_are_seen_in_each_of_their_forms(tmp_path: Path) -> None:
     path = tmp_path / "module.py"
     path.write_text(
@@ -105,6 +121,6 @@ def test_only_the_settings_read_the_environment() -> None:
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
     }
     # The embedded server and yoyo are given one to run in; neither takes a setting from it.
-    assert readers - {"service.database.embedded_processes", "service.database.migrate"} == {
-        "service.settings"
+    assert readers - {"service.embedded_postgres.processes", "service.database.migrate"} == {
+        "service.settings.settings"
     }

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from service.setting_values import WELL_KNOWN_SECRETS
-from service.settings import Settings, SettingsError
+from service.settings.parsers import WELL_KNOWN_SECRETS
+from service.settings.settings import Settings, SettingsError
 
 SECRET = "fdIbzyCcQKIdGhUkxEVrQnCoZ0hAYw7kNUAs"
 URL = "postgresql://user:password@localhost:5432/conduit"

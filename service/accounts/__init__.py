@@ -1,1 +1,1 @@
-"""User accounts: registration, login, passwords and access tokens."""
+"""User accounts: registration, login, passwords, sessions and throttling."""

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import voluptuous as vol
 from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 
-from service.accounts.passwords import LONGEST_PASSWORD
+from service.accounts.passwords.hasher import LONGEST_PASSWORD
 from service.http.errors import BLANK
 from service.http.validation import NOT_ALLOWED, Text, TextOrNull
 

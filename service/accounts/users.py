@@ -13,12 +13,12 @@ from aiohttp import web
 import sql
 from service.accounts import fields
 from service.accounts.closed_accounts import CLOSED_ACCOUNTS, close_account
-from service.accounts.events import origin, write_event
-from service.accounts.hash_queue import Requester
-from service.accounts.identity import User
-from service.accounts.notices import tell_of_lockout
-from service.accounts.passwords import PASSWORDS
-from service.accounts.sessions import (
+from service.accounts.emails import tell_of_lockout
+from service.accounts.passwords.hash_queue import Requester
+from service.accounts.passwords.hasher import PASSWORDS
+from service.accounts.responses import CURRENT, SIGNED_IN, shown, signed_in
+from service.accounts.security_log import origin, write_event
+from service.accounts.sessions.sessions import (
     NewSession,
     PasswordChanged,
     SessionLimitReached,
@@ -26,15 +26,16 @@ from service.accounts.sessions import (
     refuse_ended,
     touch,
 )
-from service.accounts.throttle import THROTTLE, unknown_account_id
-from service.accounts.user_answers import CURRENT, SIGNED_IN, shown, signed_in
+from service.accounts.throttling.throttle import THROTTLE, unknown_account_id
+from service.accounts.user import User
 from service.database.pool import DATABASE
-from service.http.client_address import address_key, client_address, site_key
+from service.http.bodies import read_body
+from service.http.client import address_key, client_address, site_key
 from service.http.errors import SETTINGS, Conflict, Unauthorized, Unavailable
+from service.http.openapi.schemas import ByDialect
 from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef
-from service.http.schemas import ByDialect
-from service.http.validation import read_body, required, something_to_change, wrapped
+from service.http.validation import required, something_to_change, wrapped
 
 routes = RouteTableDef(tag="Accounts")
 

@@ -11,15 +11,13 @@ from aiohttp import web
 from slugify import slugify
 
 import sql
-from service.accounts.identity import revoked_token
-from service.conduit.gone import unless_gone
+from service.accounts.sessions.authentication import revoked_token
+from service.conduit.foreign_keys import unless_gone
 from service.conduit.profiles import PROFILE, profile, viewer_id
 from service.database.pool import DATABASE, Database
+from service.http.bodies import read_body
 from service.http.errors import BLANK, SETTINGS, Forbidden, NotFound
-from service.http.parameters import path_text
-from service.http.responses import json_response, timestamp
-from service.http.routes import Auth, RouteTableDef
-from service.http.schemas import (
+from service.http.openapi.schemas import (
     TIME,
     Named,
     array_of,
@@ -29,13 +27,10 @@ from service.http.schemas import (
     object_of,
     string,
 )
-from service.http.validation import (
-    Text,
-    read_body,
-    required,
-    something_to_change,
-    wrapped,
-)
+from service.http.parameters import path_text
+from service.http.responses import json_response, timestamp
+from service.http.routes import Auth, RouteTableDef
+from service.http.validation import Text, required, something_to_change, wrapped
 
 routes = RouteTableDef()
 

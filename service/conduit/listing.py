@@ -10,10 +10,10 @@ from service.conduit.articles import IN_LIST, article
 from service.conduit.profiles import viewer_id
 from service.database.pool import DATABASE
 from service.http.errors import SETTINGS
+from service.http.openapi.schemas import Named, array_of, integer, object_of
 from service.http.parameters import LARGEST, Number, QueryString, filter_text
 from service.http.responses import json_response, render_page
 from service.http.routes import Auth, RouteTableDef
-from service.http.schemas import Named, array_of, integer, object_of
 
 routes = RouteTableDef(tag="Articles")
 

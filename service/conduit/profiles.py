@@ -6,14 +6,14 @@ from aiohttp import web
 
 import sql
 from service.accounts import fields
-from service.accounts.user_answers import BIO, IMAGE
-from service.conduit.gone import unless_gone
+from service.accounts.responses import BIO, IMAGE
+from service.conduit.foreign_keys import unless_gone
 from service.database.pool import DATABASE
 from service.http.errors import SETTINGS, InvalidInput, NotFound
+from service.http.openapi.schemas import ByDialect, Named, boolean, nullable, object_of, string
 from service.http.parameters import path_text
 from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef
-from service.http.schemas import ByDialect, Named, boolean, nullable, object_of, string
 
 routes = RouteTableDef()
 

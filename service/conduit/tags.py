@@ -4,9 +4,9 @@ from aiohttp import web
 
 import sql
 from service.database.pool import DATABASE
+from service.http.openapi.schemas import array_of, object_of, string
 from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef
-from service.http.schemas import array_of, object_of, string
 
 routes = RouteTableDef()
 

@@ -1,1 +1,1 @@
-"""The connection pool, the migrations and the embedded server."""
+"""The connection pool, the migrations and the listener for changes."""

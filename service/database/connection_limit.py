@@ -5,7 +5,7 @@ import logging
 
 import psycopg
 
-from service.settings import Settings
+from service.settings.settings import Settings
 
 logger = logging.getLogger(__name__)
 

@@ -1,1 +1,1 @@
-"""How a request is answered: errors, auth, validation, logs. Knows no resource."""
+"""HTTP conventions: routes, errors, authentication, validation, logs. Knows no resource."""

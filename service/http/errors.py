@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from service.http.responses import json_response
-from service.settings import Settings
+from service.settings.settings import Settings
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,6 @@ import re
 import secrets
 import sys
 import time
-from contextvars import ContextVar
 from typing import NamedTuple, TextIO
 from uuid import UUID
 
@@ -16,11 +15,9 @@ from aiohttp.typedefs import Middleware
 from multidict import istr
 
 from service.http.errors import Handler
+from service.logs import REQUEST_ID
 
 HEADER = istr("X-Request-ID")
-
-REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""The id of the request that is being answered: in its answer, and in every line that it logs."""
 
 _ACCEPTABLE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _NUMBERS = itertools.count(1)

@@ -3,15 +3,13 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import voluptuous as vol
 from aiohttp import web
 
-from service.http.schemas import ByDialect
-
-if TYPE_CHECKING:
-    from service.http.parameters import QueryString
+from service.http.openapi.schemas import ByDialect
+from service.http.parameters import QueryString
 
 _Handler = TypeVar("_Handler", bound=Callable[..., Any])
 
@@ -36,7 +34,7 @@ class Operation:
     auth: Auth
     body: vol.Schema | ByDialect | None
     """Checks the request's body; ``read_body`` uses it."""
-    query: "QueryString | None"
+    query: QueryString | None
     """Reads the query string; the handler uses the same."""
     answers: Mapping[Any, Any]
     """The schema of the body by status; ``None`` for an answer without one."""
@@ -66,7 +64,7 @@ class RouteTableDef(web.RouteTableDef):
         *,
         auth: Auth = Auth.REQUIRED,
         body: vol.Schema | ByDialect | None = None,
-        query: "QueryString | None" = None,
+        query: QueryString | None = None,
         answers: Mapping[Any, Any] | None = None,
         errors: Collection[int] = (),
         parameters: Mapping[str, Any] | None = None,

@@ -7,9 +7,9 @@ from uuid import uuid4
 
 import pytest
 
-from service.accounts.hash_queue import Requester
-from service.accounts.identity import MEMORY
-from service.accounts.passwords import PASSWORDS, PasswordHasher
+from service.accounts.passwords.hash_queue import Requester
+from service.accounts.passwords.hasher import PASSWORDS, PasswordHasher
+from service.accounts.sessions.authentication import MEMORY
 from tests.accounts.pair import Pair, trusted
 from tests.conftest import Client, MakeClient
 from tests.network import Network

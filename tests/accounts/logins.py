@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service.accounts.passwords import PASSWORDS
+from service.accounts.passwords.hasher import PASSWORDS
 from tests.conftest import Answer, Client
 
 HERE, ELSEWHERE = "192.0.2.1", "198.51.100.1"

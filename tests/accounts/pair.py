@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 import sql
-from service.database.notifications import NOTIFICATIONS
+from service.database.change_listener import NOTIFICATIONS
 from service.database.pool import DATABASE
-from service.http.request_log import REQUEST_ID
+from service.logs import REQUEST_ID
 from tests.conftest import Answer, Client
 
 REVOKED = {"errors": {"token": ["has been revoked"]}, "code": "token_revoked"}

@@ -6,7 +6,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service.accounts.events import LONGEST_USER_AGENT
+from service.accounts.security_log import LONGEST_USER_AGENT
 from service.http.responses import MAX_PAGE_BYTES
 from tests.answers import assert_error, assert_invalid
 from tests.conftest import Client, Device, Dialect, MakeClient

@@ -9,8 +9,8 @@ from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 
-from service.accounts.hash_queue import HashQueue, QueueFull, Requester
-from service.limits import NO_LIMIT
+from service.accounts.passwords.hash_queue import HashQueue, QueueFull, Requester
+from service.settings.rate_limit import NO_LIMIT
 from tests.accounts.conftest import REQUESTER, hasher_of, hold_workers, until
 from tests.accounts.logins import login
 from tests.conftest import Answer, Client, MakeClient

@@ -8,9 +8,9 @@ import asyncpg
 import pytest
 
 import sql
-from service.accounts.identity import MEMORY
-from service.database import notifications as notifications_module
-from service.database.notifications import NOTIFICATIONS, Notifications, clock
+from service.accounts.sessions.authentication import MEMORY
+from service.database import change_listener as notifications_module
+from service.database.change_listener import NOTIFICATIONS, Notifications, clock
 from service.database.pool import Database
 from tests.conftest import Client, Device, MakeClient
 from tests.network import Network

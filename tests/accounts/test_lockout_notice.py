@@ -5,7 +5,7 @@ from collections import Counter
 import asyncpg
 import pytest
 
-from service.accounts.outbox import OUTBOX
+from service.mail.outbox import OUTBOX
 from tests.accounts.logins import ELSEWHERE, HERE, end_windows, login, statuses
 from tests.conftest import Client, MakeClient
 

@@ -9,9 +9,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service.accounts.identity import MEMORY
+from service.accounts.sessions.authentication import MEMORY
 from service.database import pool
-from service.database.notifications import NOTIFICATIONS, clock
+from service.database.change_listener import NOTIFICATIONS, clock
 from tests.accounts.pair import REVOKED, Pair, log_out, queries_of, trusted
 from tests.answers import assert_error
 from tests.conftest import Client, MakeClient

@@ -11,9 +11,9 @@ from uuid import UUID
 import pytest
 import trustme
 
-from service.accounts import mail as mail_module
-from service.accounts.mail import Mail, MailDelayed, MailRefused, SmtpServer, mailer_of
-from service.settings import Settings
+from service.mail import smtp as mail_module
+from service.mail.smtp import Mail, MailDelayed, MailRefused, SmtpServer, mailer_of
+from service.settings.settings import Settings
 from tests.accounts.mail_server import MailServer, serve_mail
 
 FROM = "Accounts <accounts@example.org>"

@@ -5,8 +5,8 @@ from uuid import uuid4
 
 import pytest
 
-from service.accounts.identity import SessionUse, User
-from service.accounts.memory import Memory
+from service.accounts.sessions.cache import Memory
+from service.accounts.user import SessionUse, User
 
 USER, SESSION, STRANGER = uuid4(), uuid4(), uuid4()
 

@@ -6,7 +6,7 @@ import hashlib
 import asyncpg
 import pytest
 
-from service.accounts.opaque_tokens import digest_of, new_token
+from service.accounts.sessions.opaque_tokens import digest_of, new_token
 from tests.conftest import Client, Device
 
 

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from service.accounts.mail import Mail, mailer_of
-from service.accounts.outbox import LIFETIME, PAUSE, Outbox, write_mail
 from service.database.pool import Database
-from service.settings import Settings
+from service.mail.outbox import LIFETIME, PAUSE, Outbox, write_mail
+from service.mail.smtp import Mail, mailer_of
+from service.settings.settings import Settings
 from tests.accounts.mail_server import MailServer, serve_mail
 
 MAIL = Mail("alice@example.test", "Subject", "Text\n")

@@ -11,8 +11,8 @@ import asyncpg
 import bcrypt
 import pytest
 
-from service.accounts import passwords
-from service.accounts.passwords import (
+from service.accounts.passwords import hasher as passwords
+from service.accounts.passwords.hasher import (
     EXTRA_COST_SECONDS,
     LONGEST_PASSWORD,
     NICENESS,

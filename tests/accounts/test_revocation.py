@@ -11,8 +11,8 @@ import jwt
 import pytest
 
 import sql
-from service.accounts.identity import MEMORY
-from service.database.notifications import NOTIFICATIONS
+from service.accounts.sessions.authentication import MEMORY
+from service.database.change_listener import NOTIFICATIONS
 from service.database.pool import DATABASE
 from tests.accounts.pair import REVOKED, Pair, log_out, queries_of, trusted
 from tests.conftest import SECRET, MakeClient

@@ -6,7 +6,7 @@ from collections import Counter
 import asyncpg
 import pytest
 
-from service.limits import NO_LIMIT
+from service.settings.rate_limit import NO_LIMIT
 from tests.answers import assert_error
 from tests.conftest import Answer, Client, Device, MakeClient, until_blocked
 

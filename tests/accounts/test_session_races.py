@@ -8,8 +8,8 @@ import asyncpg
 import pytest
 
 import sql
-from service.database.notifications import NOTIFICATIONS
-from service.limits import NO_LIMIT
+from service.database.change_listener import NOTIFICATIONS
+from service.settings.rate_limit import NO_LIMIT
 from tests.accounts.logins import count_hashes
 from tests.answers import assert_error
 from tests.conduit.writing import until_removed

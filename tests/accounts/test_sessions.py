@@ -12,7 +12,7 @@ import jwt
 import pytest
 
 import sql
-from service.accounts.events import LONGEST_USER_AGENT
+from service.accounts.security_log import LONGEST_USER_AGENT
 from service.http.responses import MAX_PAGE_BYTES
 from tests.answers import assert_error
 from tests.conftest import SECRET, Client, Device, Dialect, MakeClient

@@ -6,10 +6,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service.accounts import throttle as throttle_module
-from service.accounts.passwords import PASSWORDS
-from service.limits import Limit
-from service.settings import Settings
+from service.accounts.passwords.hasher import PASSWORDS
+from service.accounts.throttling import throttle as throttle_module
+from service.settings.rate_limit import Limit
+from service.settings.settings import Settings
 from tests.accounts.logins import (
     ELSEWHERE,
     HERE,

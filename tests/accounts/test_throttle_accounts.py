@@ -10,8 +10,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service.accounts.passwords import PASSWORDS
-from service.limits import Limit
+from service.accounts.passwords.hasher import PASSWORDS
+from service.settings.rate_limit import Limit
 from tests.accounts.logins import ELSEWHERE, HERE, WRONG, count_hashes, login, statuses
 from tests.accounts.test_lockout_notice import silent, told
 from tests.conftest import Answer, Client, MakeClient, until_blocked

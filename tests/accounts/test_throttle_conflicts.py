@@ -6,9 +6,9 @@ from collections import Counter
 import asyncpg
 import pytest
 
-from service.accounts.throttle import SITE_FACTOR
-from service.limits import NO_LIMIT, Limit
-from service.settings import Settings
+from service.accounts.throttling.throttle import SITE_FACTOR
+from service.settings.rate_limit import NO_LIMIT, Limit
+from service.settings.settings import Settings
 from tests.accounts.logins import ELSEWHERE, HERE, end_windows, statuses
 from tests.answers import assert_error
 from tests.conftest import Answer, Client, MakeClient

@@ -11,16 +11,16 @@ import pytest
 from aiohttp import web
 
 import sql
-from service.accounts import throttle as throttle_module
-from service.accounts.passwords import PASSWORDS
-from service.accounts.throttle import THROTTLE, Attempt, LoginKeys, Throttle
+from service.accounts.passwords.hasher import PASSWORDS
+from service.accounts.throttling import throttle as throttle_module
+from service.accounts.throttling.throttle import THROTTLE, Attempt, LoginKeys, Throttle
 from service.app import create_app
 from service.database.pool import Database
-from service.http.client_address import client_address
+from service.http.client import client_address
 from service.http.errors import TooManyAttempts, Unavailable
 from service.http.routes import Auth, RouteTableDef
-from service.limits import NO_LIMIT, Limit
-from service.settings import Settings, SettingsError
+from service.settings.rate_limit import NO_LIMIT, Limit
+from service.settings.settings import Settings, SettingsError
 from tests.accounts.logins import HERE, login, statuses
 from tests.conftest import SETTINGS, Client, MakeClient, until_blocked
 

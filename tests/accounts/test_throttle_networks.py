@@ -3,8 +3,8 @@
 import asyncpg
 import pytest
 
-from service.accounts.throttle import SITE_FACTOR, digest
-from service.limits import NO_LIMIT, Limit
+from service.accounts.throttling.throttle import SITE_FACTOR, digest
+from service.settings.rate_limit import NO_LIMIT, Limit
 from tests.accounts.logins import login, statuses
 from tests.conftest import Answer, Client, MakeClient
 

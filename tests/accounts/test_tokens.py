@@ -13,7 +13,7 @@ import jwt
 import pytest
 import time_machine
 
-from service.accounts.tokens import AccessTokens
+from service.accounts.sessions.access_tokens import AccessTokens
 from tests.answers import assert_error
 from tests.conftest import SECRET, Client, MakeClient
 

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 import sql
-from service.limits import NO_LIMIT
+from service.settings.rate_limit import NO_LIMIT
 from tests.answers import assert_error
 from tests.conduit.writing import DRAGON, like, publish, say, until_removed
 from tests.conftest import Answer, Client, Device, MakeClient, until_blocked

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from service.database.connection_limit import warn_of_connection_limit
-from service.settings import Settings
+from service.settings.settings import Settings
 from tests.processes import serve
 
 

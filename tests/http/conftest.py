@@ -16,7 +16,7 @@ from aiohttp import web
 from service.app import create_app
 from service.http.request_log import RequestLog
 from service.http.server import Server
-from service.settings import Settings
+from service.settings.settings import Settings
 from tests.conftest import SETTINGS, Answer, Client
 
 Extend = Callable[..., Awaitable[Client]]

@@ -9,7 +9,7 @@ from multidict import CIMultiDict
 from service.app import create_app
 from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef
-from service.settings import Settings
+from service.settings.settings import Settings
 from tests.answers import assert_error
 from tests.conftest import SETTINGS, Answer, Client, read
 from tests.http.conftest import Extend

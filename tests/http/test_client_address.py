@@ -3,9 +3,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from service.http.client_address import address_key, client_address, site_key
+from service.http.client import address_key, client_address, site_key
 from service.http.errors import SETTINGS
-from service.settings import Settings
+from service.settings.settings import Settings
 
 SOCKET = "127.0.0.1"
 

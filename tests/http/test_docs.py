@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from service.http.docs import TYPES
+from service.operations.docs import TYPES
 from tests.answers import assert_error
 from tests.conftest import Client
 

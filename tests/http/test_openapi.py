@@ -12,7 +12,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 import service
 from service.accounts.users import REGISTRATION
-from service.http.openapi_inputs import schema_of
+from service.http.openapi.inputs import schema_of
 from service.http.routes import Auth
 from tests.conftest import Client, Dialect
 from tests.document import Document, read_document

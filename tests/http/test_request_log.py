@@ -13,7 +13,7 @@ from aiohttp import web
 from service.http.request_log import Line, RequestLog
 from service.http.routes import Auth, RouteTableDef
 from service.logs import JsonFormatter
-from service.settings import Settings
+from service.settings.settings import Settings
 from tests.conftest import SECRET, SETTINGS, Client
 from tests.http.conftest import Extend, Serve, Wire
 

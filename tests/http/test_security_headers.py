@@ -9,8 +9,8 @@ import orjson
 import pytest
 
 from service.app import create_app
-from service.http.openapi import DOCUMENT
-from service.settings import Settings
+from service.http.openapi.document import DOCUMENT
+from service.settings.settings import Settings
 from tests.conftest import SETTINGS, Client, MakeClient
 from tests.http.conftest import Wire
 from tests.http.test_server import BAD_HTTP, TOO_LONG

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import hdrs, http_parser
 
 from service.app import create_app
-from service.settings import Settings
+from service.settings.settings import Settings
 from tests.answers import assert_error, assert_invalid
 from tests.conftest import SETTINGS, Client
 from tests.http.conftest import Wire, answer_of

@@ -13,8 +13,8 @@ from typing import Any
 
 from dotenv import dotenv_values
 
-from service import setting_values as kind
-from service.limits import Limit, parse_limit, parse_login_limits
+from service.settings import parsers as kind
+from service.settings.rate_limit import Limit, parse_limit, parse_login_limits
 
 DATA_DIR = Path(".data")
 LOWEST_PRODUCTION_COST = 10  # OWASP Password Storage Cheat Sheet: bcrypt with a cost of 10 or more.

@@ -13,15 +13,14 @@ from uuid import UUID
 from aiohttp import hdrs, web
 
 import sql
-from service.accounts.events import origin
-from service.accounts.identity import SessionUse, User, revoked_token
-from service.accounts.opaque_tokens import new_token
+from service.accounts.security_log import origin
+from service.accounts.sessions.authentication import revoked_token
+from service.accounts.sessions.opaque_tokens import new_token
+from service.accounts.user import SessionUse, User
 from service.database.pool import DATABASE
-from service.http.client_address import address_key, client_address
+from service.http.client import address_key, client_address
 from service.http.errors import SETTINGS, ApiError, NotFound
-from service.http.responses import json_response, timestamp
-from service.http.routes import RouteTableDef
-from service.http.schemas import (
+from service.http.openapi.schemas import (
     TIME,
     Named,
     array_of,
@@ -31,6 +30,8 @@ from service.http.schemas import (
     object_of,
     string,
 )
+from service.http.responses import json_response, timestamp
+from service.http.routes import RouteTableDef
 
 routes = RouteTableDef(tag="Sessions")
 

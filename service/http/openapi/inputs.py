@@ -4,8 +4,8 @@ from typing import Any
 
 import voluptuous as vol
 
+from service.http.openapi.schemas import ByDialect, Schema, nullable
 from service.http.parameters import Number, filter_text
-from service.http.schemas import ByDialect, Schema, nullable
 from service.http.validation import Text, TextOrNull, something_to_change
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service import __version__
-from service.http.schemas import array_of, string
+from service.http.openapi.schemas import array_of, string
 
 INFO = {
     "title": "Conduit Accounts",

@@ -12,11 +12,11 @@ from uuid import UUID
 from aiohttp import web
 
 import sql
-from service.accounts.mail import Mail
-from service.accounts.outbox import NOBODY, write_mail
-from service.accounts.throttle import THROTTLE
-from service.http.client_address import client_address
+from service.accounts.throttling.throttle import THROTTLE
+from service.http.client import client_address
 from service.http.errors import SETTINGS
+from service.mail.outbox import NOBODY, write_mail
+from service.mail.smtp import Mail
 
 
 async def tell_of_lockout(

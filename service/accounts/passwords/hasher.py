@@ -15,7 +15,7 @@ from typing import TypeVar
 import bcrypt
 from aiohttp import web
 
-from service.accounts.hash_queue import HashQueue, QueueFull, Requester
+from service.accounts.passwords.hash_queue import HashQueue, QueueFull, Requester
 from service.http.errors import Unavailable
 
 LONGEST_PASSWORD = 72  # Bytes: bcrypt reads no further.

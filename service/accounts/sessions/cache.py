@@ -9,13 +9,10 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from uuid import UUID
 
-from service.accounts.tokens import Claims
-
-if TYPE_CHECKING:
-    from service.accounts.identity import User
+from service.accounts.sessions.access_tokens import Claims
+from service.accounts.user import User
 
 
 @dataclass(eq=False, slots=True)
@@ -56,7 +53,7 @@ class Memory:
         finally:
             self._loads.discard(load)
 
-    def remember_user(self, user: "User") -> None:
+    def remember_user(self, user: User) -> None:
         """Keep the user of a session."""
         if user.session_id not in self.users and len(self.users) >= self._size:
             self._drop(next(iter(self.users)))

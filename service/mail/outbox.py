@@ -12,8 +12,8 @@ import logging
 from aiohttp import web
 
 import sql
-from service.accounts.mail import Mail, MailDelayed, Mailer, MailRefused
 from service.database.pool import Database, DatabaseUnavailable
+from service.mail.smtp import Mail, MailDelayed, Mailer, MailRefused
 
 logger = logging.getLogger(__name__)
 

@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from service.database.embedded_files import (
+from service.embedded_postgres.files import (
     DATABASE,
     ROLE,
     RunFolder,
@@ -38,7 +38,7 @@ from service.database.embedded_files import (
     owner_of,
     remove_leftovers,
 )
-from service.database.embedded_processes import (
+from service.embedded_postgres.processes import (
     EmbeddedError,
     Owner,
     await_previous,

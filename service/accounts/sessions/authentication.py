@@ -1,76 +1,16 @@
 """Whose token is it: from an access token to ``request["user"]``."""
 
 import time
-from dataclasses import dataclass, field
-from typing import Any
-from uuid import UUID
 
 from aiohttp import web
 
 import sql
-from service.accounts.memory import Memory
-from service.accounts.tokens import AccessTokens, Claims
-from service.database.notifications import Notifications, clock
+from service.accounts.sessions.access_tokens import AccessTokens, Claims
+from service.accounts.sessions.cache import Memory
+from service.accounts.user import SessionUse, User
+from service.database.change_listener import Notifications, clock
 from service.database.pool import Database
 from service.http.errors import Unauthorized
-
-
-@dataclass(eq=False, slots=True)
-class SessionUse:
-    """What the session list shows of a session, as this process last saw it; times in seconds.
-
-    A process may be behind: the database decides, see ``sessions.touch``.
-    """
-
-    last_used_at: float
-    touched_at: float
-    """When a fresh access token last updated ``last_used_at``; 0 is never."""
-    ip: str | None
-    user_agent: str | None
-    seen: object = None
-    """The headers of the latest request that was compared with ``ip`` and ``user_agent``."""
-
-    @classmethod
-    def of(cls, row: Any) -> "SessionUse":
-        """The use in a row that has these columns."""
-        touched_at = row["touched_at"]
-        return cls(
-            row["last_used_at"].timestamp(),
-            touched_at.timestamp() if touched_at is not None else 0.0,
-            row["ip"],
-            row["user_agent"],
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """A user as handlers see one, never with the password's hash; and the session that asks."""
-
-    id: UUID
-    email: str
-    username: str
-    bio: str | None
-    image: str | None
-    session_id: UUID
-    session_expires_at: float
-    """In seconds since 1970: when the session expires unless it is refreshed."""
-    session_use: SessionUse = field(compare=False)
-
-    @classmethod
-    def of(
-        cls, row: Any, session_id: UUID, session_expires_at: float, session_use: SessionUse
-    ) -> "User":
-        """The user in a row that has these columns, in this session."""
-        return cls(
-            row["id"],
-            row["email"],
-            row["username"],
-            row["bio"],
-            row["image"],
-            session_id,
-            session_expires_at,
-            session_use,
-        )
 
 
 class Identity:

@@ -4,9 +4,9 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from service.http.openapi.schemas import object_of, one_of
 from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef
-from service.http.schemas import object_of, one_of
 
 DATABASE_ANSWERS: web.AppKey[Callable[[], Awaitable[bool]]] = web.AppKey("database_answers")
 """Tells whether the database gives a sign of life. Set by the application's wiring."""

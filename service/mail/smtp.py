@@ -16,7 +16,7 @@ from uuid import UUID
 import aiosmtplib
 import idna
 
-from service.settings import Settings
+from service.settings.settings import Settings
 
 logger = logging.getLogger(__name__)
 

@@ -18,19 +18,20 @@ import voluptuous as vol
 from aiohttp import web
 
 import sql
-from service.accounts.events import origin
-from service.accounts.identity import TOKENS
-from service.accounts.opaque_tokens import digest_of, new_token
-from service.accounts.sessions import EXPIRES_IN, REFRESH_TOKEN
-from service.accounts.throttle import THROTTLE
-from service.accounts.tokens import ACCESS_TOKEN
+from service.accounts.security_log import origin
+from service.accounts.sessions.access_tokens import ACCESS_TOKEN
+from service.accounts.sessions.authentication import TOKENS
+from service.accounts.sessions.opaque_tokens import digest_of, new_token
+from service.accounts.sessions.sessions import EXPIRES_IN, REFRESH_TOKEN
+from service.accounts.throttling.throttle import THROTTLE
 from service.database.pool import DATABASE
-from service.http.client_address import address_key, client_address
+from service.http.bodies import read_body
+from service.http.client import address_key, client_address
 from service.http.errors import SETTINGS, Unauthorized
+from service.http.openapi.schemas import object_of, one_of
 from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef
-from service.http.schemas import object_of, one_of
-from service.http.validation import Text, read_body, required
+from service.http.validation import Text, required
 
 routes = RouteTableDef(tag="Sessions")
 

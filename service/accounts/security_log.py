@@ -11,11 +11,11 @@ from aiohttp import web
 
 import sql
 from service.database.pool import DATABASE, Database
-from service.http.client_address import client_address
+from service.http.client import client_address
+from service.http.openapi.schemas import TIME, Named, array_of, integer, nullable, object_of, string
 from service.http.parameters import LARGEST, Number, QueryString
 from service.http.responses import json_response, timestamp
 from service.http.routes import RouteTableDef
-from service.http.schemas import TIME, Named, array_of, integer, nullable, object_of, string
 
 LONGEST_USER_AGENT = 300
 

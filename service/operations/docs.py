@@ -7,8 +7,8 @@ import swagger_ui_bundle
 from aiohttp import web
 
 from service.http.errors import NotFound
+from service.http.openapi.schemas import Media, one_of, string
 from service.http.routes import Auth, RouteTableDef
-from service.http.schemas import Media, one_of, string
 
 POLICY = "; ".join(
     (
@@ -45,7 +45,7 @@ routes = RouteTableDef(tag="Operations")
 @functools.cache
 def contents() -> dict[str, bytes]:
     """The page and its files by name, read once: at start, by the application's wiring."""
-    own = files("service.http") / "static"
+    own = files("service.operations") / "static"
     foreign = swagger_ui_bundle.swagger_ui_path
     found = {name: own / name for name in (PAGE, *TYPES)}
     return {

@@ -5,12 +5,13 @@ from typing import Any
 from aiohttp import web
 
 from service.accounts import fields
-from service.accounts.identity import TOKENS, User
-from service.accounts.sessions import EXPIRES_IN, REFRESH_TOKEN, NewSession
-from service.accounts.tokens import ACCESS_TOKEN, AccessToken
+from service.accounts.sessions.access_tokens import ACCESS_TOKEN, AccessToken
+from service.accounts.sessions.authentication import TOKENS
+from service.accounts.sessions.sessions import EXPIRES_IN, REFRESH_TOKEN, NewSession
+from service.accounts.user import User
 from service.http.errors import SETTINGS
+from service.http.openapi.schemas import ByDialect, Named, nullable, object_of, string
 from service.http.responses import json_response
-from service.http.schemas import ByDialect, Named, nullable, object_of, string
 
 BIO = string(example="I work at statefarm")
 IMAGE = ByDialect(

@@ -25,12 +25,12 @@ from weakref import WeakValueDictionary
 from aiohttp import web
 
 import sql
-from service.accounts.passwords import too_busy
+from service.accounts.passwords.hasher import too_busy
 from service.database.pool import Database, DatabaseUnavailable
-from service.http.client_address import address_key, site_key
+from service.http.client import address_key, site_key
 from service.http.errors import TooManyAttempts
-from service.limits import Limit
-from service.settings import Settings
+from service.settings.rate_limit import Limit
+from service.settings.settings import Settings
 
 PATIENCE = 30.0  # Seconds to wait for the outcome of attempts under way.
 PAUSE = 0.05  # Seconds between two looks at it.

@@ -10,11 +10,10 @@ import orjson
 from aiohttp import hdrs, web
 
 from service.http.errors import SETTINGS
-from service.http.openapi_inputs import schema_of
-from service.http.openapi_parts import ANY_ERROR, ERRORS, HEADERS, INFO, SECURITY_SCHEMES
-from service.http.responses import JSON
-from service.http.routes import Auth, Operation, RouteTableDef
-from service.http.schemas import ByDialect, Media, Named, string
+from service.http.openapi.components import ANY_ERROR, ERRORS, HEADERS, INFO, SECURITY_SCHEMES
+from service.http.openapi.inputs import schema_of
+from service.http.openapi.schemas import ByDialect, Media, Named, string
+from service.http.routes import Auth, Operation
 
 DOCUMENT = web.AppKey("document", bytes)
 """The document as JSON. Set by the application's wiring, once every route stands."""
@@ -25,25 +24,6 @@ SECURITY: Mapping[Auth, list[dict[str, list[str]]]] = {
     Auth.OPTIONAL: [{"Token": []}, {}],
     Auth.NONE: [],
 }
-
-routes = RouteTableDef(tag="Operations")
-
-
-@routes.get(
-    "/openapi.json",
-    auth=Auth.NONE,
-    answers={
-        200: {
-            "type": "object",
-            "properties": {"openapi": string(example="3.1.0")},
-            "required": ["openapi", "info", "paths", "components"],
-            "examples": [{"openapi": "3.1.0", "info": {}, "paths": {}, "components": {}}],
-        }
-    },
-)
-async def show(request: web.Request) -> web.StreamResponse:
-    """This document."""
-    return web.Response(body=request.app[DOCUMENT], headers={"Content-Type": JSON})
 
 
 def render_document(app: web.Application) -> bytes:

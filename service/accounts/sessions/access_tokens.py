@@ -11,7 +11,7 @@ from asyncpg.pgproto.pgproto import UUID  # In C, and the same class as in rows:
 
 from service.http.auth import invalid_token
 from service.http.errors import Unauthorized
-from service.http.schemas import string
+from service.http.openapi.schemas import string
 
 ALGORITHM = "HS256"
 ACCESS_TOKEN = string(example="eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl")

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.database.embedded_processes import (
+from service.embedded_postgres.processes import (
     EmbeddedError,
     Owner,
     data_argument,

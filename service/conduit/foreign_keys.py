@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import asyncpg
 
-from service.accounts.identity import revoked_token
+from service.accounts.sessions.authentication import revoked_token
 from service.http.errors import ApiError, NotFound
 
 _Result = TypeVar("_Result")

@@ -1,0 +1,1 @@
+"""Sessions, their tokens, and the cache that authenticates requests without SQL."""

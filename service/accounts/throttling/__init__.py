@@ -1,0 +1,1 @@
+"""Limits on attempts, counted in PostgreSQL."""

@@ -1,0 +1,1 @@
+"""Routes about the service itself: health, the OpenAPI document and its page."""

@@ -1,0 +1,27 @@
+"""``GET /openapi.json``: the OpenAPI document of this service."""
+
+from aiohttp import web
+
+from service.http.openapi.document import DOCUMENT
+from service.http.openapi.schemas import string
+from service.http.responses import JSON
+from service.http.routes import Auth, RouteTableDef
+
+routes = RouteTableDef(tag="Operations")
+
+
+@routes.get(
+    "/openapi.json",
+    auth=Auth.NONE,
+    answers={
+        200: {
+            "type": "object",
+            "properties": {"openapi": string(example="3.1.0")},
+            "required": ["openapi", "info", "paths", "components"],
+            "examples": [{"openapi": "3.1.0", "info": {}, "paths": {}, "components": {}}],
+        }
+    },
+)
+async def show(request: web.Request) -> web.StreamResponse:
+    """This document."""
+    return web.Response(body=request.app[DOCUMENT], headers={"Content-Type": JSON})

@@ -1,0 +1,1 @@
+"""The settings: read and checked once, then frozen."""

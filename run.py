@@ -14,7 +14,7 @@ from service.database.migrate import MigrationError, migrate
 from service.database.pool import Database
 from service.embedded_postgres.server import EmbeddedError, EmbeddedServer
 from service.settings.settings import Settings, SettingsError
-from service.supervisor import StartError, Supervisor, interruptible, take_signals
+from service.supervisor import StartError, Supervisor, block_signals, interruptible
 
 logger = logging.getLogger("run")
 
@@ -58,7 +58,7 @@ async def _seed(url: str, cost: int) -> str:
 @contextlib.contextmanager
 def _database_of(settings: Settings) -> Iterator[str]:
     """The URL of the database, the embedded server running for as long as it is used."""
-    take_signals()
+    block_signals()
     if settings.database_url is not None:
         with interruptible():
             yield settings.database_url

@@ -14,14 +14,14 @@ from service.accounts.closed_accounts import CLOSED_ACCOUNTS, ClosedAccounts
 from service.accounts.passwords.hasher import PASSWORDS, PasswordHasher, usable_cores
 from service.accounts.sessions import refresh, sessions
 from service.accounts.sessions.access_tokens import AccessTokens
-from service.accounts.sessions.authentication import MEMORY, TOKENS, Identity
-from service.accounts.sessions.cache import Memory
+from service.accounts.sessions.authentication import SESSION_CACHE, TOKENS, Authenticator
+from service.accounts.sessions.cache import SessionCache
 from service.accounts.throttling.throttle import THROTTLE, Throttle
 from service.conduit import articles, comments, listing, profiles, tags
-from service.database.change_listener import NOTIFICATIONS, Notifications
+from service.database.change_listener import CHANGE_LISTENER, ChangeListener
 from service.database.pool import DATABASE, Database, DatabaseUnavailable
 from service.http import security_headers
-from service.http.auth import IDENTIFY, auth_middleware
+from service.http.auth import AUTHENTICATE, auth_middleware
 from service.http.connections import client_is_gone
 from service.http.cors import cors_middleware
 from service.http.errors import SETTINGS, ApiError, Unavailable, error_middleware
@@ -29,7 +29,7 @@ from service.http.openapi.document import DOCUMENT, render_document
 from service.http.request_log import REQUEST_LOG, RequestLog, request_log_middleware
 from service.http.unsupported import refuse_unsupported
 from service.mail.outbox import OUTBOX, Outbox
-from service.mail.smtp import mailer_of
+from service.mail.smtp import create_mailer
 from service.operations import docs, health, openapi
 from service.settings.settings import Settings
 
@@ -72,19 +72,19 @@ def create_app(
     tokens = AccessTokens(
         settings.jwt_secret, settings.jwt_previous_secrets, settings.access_token_ttl
     )
-    memory = Memory(settings.user_cache_size)
-    notifications = Notifications(
+    session_cache = SessionCache(settings.user_cache_size)
+    change_listener = ChangeListener(
         database,
         database_url,
         "accounts",
         settings.user_cache_staleness,
-        memory.hear,
-        memory.forget,
+        session_cache.invalidate,
+        session_cache.clear,
     )
-    identity = Identity(database, tokens, memory, notifications)
+    authenticator = Authenticator(database, tokens, session_cache, change_listener)
 
     @contextlib.asynccontextmanager
-    async def settled() -> AsyncIterator[None]:
+    async def wait_for_invalidations() -> AsyncIterator[None]:
         calls = sql.collect_invalidating_calls()
         try:
             yield
@@ -92,7 +92,7 @@ def create_app(
             # A heartbeat is a commit: only a response whose queries may have changed what is
             # cached waits for one.
             if calls:
-                await notifications.catch_up()
+                await change_listener.wait_until_applied()
 
     app = web.Application(
         middlewares=[
@@ -100,7 +100,7 @@ def create_app(
             refuse_unsupported,
             *([cors_middleware(settings.cors_origins)] if settings.cors_origins else []),
             error_middleware(EXPECTED_ERRORS, strict=settings.realworld_strict),
-            auth_middleware(identity.identify, settled),
+            auth_middleware(authenticator.authenticate, wait_for_invalidations),
         ],
         client_max_size=settings.max_body_size,
     )
@@ -108,16 +108,16 @@ def create_app(
     app[SETTINGS] = settings
     app[REQUEST_LOG] = log
     app[DATABASE] = database
-    app[IDENTIFY] = identity.identify
+    app[AUTHENTICATE] = authenticator.authenticate
     app[health.DATABASE_ANSWERS] = database.answers
     app[TOKENS] = tokens
-    app[MEMORY] = memory
-    app[NOTIFICATIONS] = notifications
+    app[SESSION_CACHE] = session_cache
+    app[CHANGE_LISTENER] = change_listener
     app[THROTTLE] = Throttle(database, settings)
     app[CLOSED_ACCOUNTS] = ClosedAccounts(database)
-    app[OUTBOX] = Outbox(database, mailer_of(settings))
+    app[OUTBOX] = Outbox(database, create_mailer(settings))
     app.cleanup_ctx.append(_database)
-    app.cleanup_ctx.append(_notifications)
+    app.cleanup_ctx.append(_change_listener)
     app.cleanup_ctx.append(_passwords)
     app.cleanup_ctx.append(_cleanup)
     app.cleanup_ctx.append(_closed_accounts)
@@ -135,11 +135,11 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
     await app[DATABASE].close()
 
 
-async def _notifications(app: web.Application) -> AsyncIterator[None]:
+async def _change_listener(app: web.Application) -> AsyncIterator[None]:
     if app[SETTINGS].user_cache_size:
-        app[NOTIFICATIONS].start()
+        app[CHANGE_LISTENER].start()
     yield
-    await app[NOTIFICATIONS].stop()
+    await app[CHANGE_LISTENER].stop()
 
 
 async def _passwords(app: web.Application) -> AsyncIterator[None]:

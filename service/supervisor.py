@@ -26,9 +26,9 @@ from service.worker import HEARTBEAT_INTERVAL, Heartbeats, exit_with_parent, run
 logger = logging.getLogger(__name__)
 
 STOPPING = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM}
-AGAIN = 0.05  # Seconds until an interruption that went astray is tried again.
+INTERRUPT_RETRY = 0.05  # Seconds until an interruption that went astray is tried again.
 PORT_WAIT = 2.0  # Seconds that a port may still be held by a service that is just ending.
-QUICK_DEATH = 1.0  # Seconds: a worker that lives shorter is not started again at once.
+CRASH_LOOP_SECONDS = 1.0  # Seconds: a worker that lives shorter is not started again at once.
 KILL_AFTER = 5.0  # Seconds beyond the drain that a worker is given to end by itself.
 POLL = 0.02  # Seconds between two looks whether the workers have ended.
 
@@ -53,7 +53,7 @@ class Supervisor:
 
         Raises ``StartError``, ``EmbeddedError`` and ``MigrationError`` when it cannot start.
         """
-        take_signals()
+        block_signals()
         try:
             with contextlib.suppress(KeyboardInterrupt):
                 self._start()
@@ -107,7 +107,7 @@ class Supervisor:
         try:
             exit_with_parent(parent)
             if self._embedded is not None:
-                self._embedded.disown()
+                self._embedded.detach()
             for other, sock in enumerate(self._sockets):
                 if other != place:
                     sock.close()
@@ -156,9 +156,9 @@ class Supervisor:
         place, started = self._workers.pop(pid)
         logger.error("A worker (process %s) ended; starting another", pid)
         # A worker that cannot live must not become a storm of forks.
-        if time.monotonic() - started < QUICK_DEATH:
+        if time.monotonic() - started < CRASH_LOOP_SECONDS:
             with interruptible():
-                time.sleep(QUICK_DEATH)
+                time.sleep(CRASH_LOOP_SECONDS)
         self._start_worker(place)
 
     def _stop(self) -> None:
@@ -179,7 +179,7 @@ class Supervisor:
             self._embedded.stop()
 
 
-def take_signals() -> None:
+def block_signals() -> None:
     """Block the signals to stop, so that none is lost between two looks.
 
     What takes its time runs inside ``interruptible``, which lets them in.
@@ -213,7 +213,7 @@ def _interrupt_again(dropped: "sys.UnraisableHookArgs") -> None:
     if dropped.exc_type is not KeyboardInterrupt:
         sys.__unraisablehook__(dropped)
         return
-    signal.setitimer(signal.ITIMER_REAL, AGAIN)
+    signal.setitimer(signal.ITIMER_REAL, INTERRUPT_RETRY)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
 
 

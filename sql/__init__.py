@@ -66,16 +66,17 @@ Connection: TypeAlias = asyncpg.Connection | PoolConnectionProxy
 class Query:
     """One named statement, to be called.
 
-    ``method`` is asyncpg's method that returns what the header promises; ``reads`` tells whether
-    the statement changes nothing and may be repeated after a lost connection; ``invalidates``
-    whether it may change or delete rows of ``users`` or ``sessions``, which processes cache.
+    ``method`` is asyncpg's method that returns what the header promises. ``is_read_only`` tells
+    whether the statement changes nothing and may be repeated after a lost connection;
+    ``invalidates`` whether it may change or delete rows of ``users`` or ``sessions``, which
+    processes cache.
     """
 
     name: str
     text: str
     parameters: tuple[str, ...]
     method: str
-    reads: bool
+    is_read_only: bool
     invalidates: bool
 
     def __call__(self, db: "Runner | Connection", **arguments: Any) -> Awaitable[Any]:
@@ -148,9 +149,11 @@ def parse(path: Path, text: str) -> Namespace:
         if placeholders != set(range(1, len(parameters) + 1)):
             raise SqlError(f"{path}: {name} lists {parameters} but uses {sorted(placeholders)}")
         # A `with` may hide an insert, a `for update` takes locks: only a plain select is repeated.
-        reads = bool(re.match(r"select\b", code)) and not _LOCKING.search(code)
+        is_read_only = bool(re.match(r"select\b", code)) and not _LOCKING.search(code)
         invalidates = bool(_INVALIDATING.search(_BLOCK_COMMENT.sub(" ", code)))
-        queries[name] = Query(name, statement, parameters, METHODS[returns], reads, invalidates)
+        queries[name] = Query(
+            name, statement, parameters, METHODS[returns], is_read_only, invalidates
+        )
     return Namespace(queries)
 
 

@@ -180,7 +180,7 @@ class Client:
         user = {"email": f"{name}@example.test", "password": password or f"{name}-secret"}
         return Device.of(await self.post("/api/users/login", {"user": user}, **options))
 
-    async def lives(self, access: str) -> bool:
+    async def is_authenticated(self, access: str) -> bool:
         """Whether an access token is worth anything."""
         return (await self.get("/api/user", token=access)).status == 200
 
@@ -248,7 +248,7 @@ def dialect(request: pytest.FixtureRequest) -> Dialect:
 
 
 @pytest.fixture
-async def speaker(make_client: MakeClient, dialect: Dialect) -> Client:
+async def dialect_client(make_client: MakeClient, dialect: Dialect) -> Client:
     """A client of the service in the dialect of the test."""
     return await make_client(realworld_strict=dialect.strict)
 

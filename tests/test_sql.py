@@ -24,7 +24,7 @@ def test_a_file_becomes_a_namespace() -> None:
     found = {query.name: query for query in sql.parse(FILE, GOOD)}
     assert set(found) == {"find", "count"}
     find = found["find"]
-    assert (find.parameters, find.method, find.reads) == (("id", "name"), "fetchrow", True)
+    assert (find.parameters, find.method, find.is_read_only) == (("id", "name"), "fetchrow", True)
     assert find.text.endswith("select 1\nwhere $1 = $2")
     assert (found["count"].parameters, found["count"].method) == ((), "fetchval")
 
@@ -38,7 +38,7 @@ def test_the_header_says_what_comes_back(returns: str, method: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("statement", "reads"),
+    ("statement", "is_read_only"),
     [
         ("select 1", True),
         ("-- why\nselect 1", True),
@@ -52,8 +52,10 @@ def test_the_header_says_what_comes_back(returns: str, method: str) -> None:
         ("select 1 from a for key share", False),
     ],
 )
-def test_only_what_surely_changes_nothing_may_be_repeated(statement: str, reads: bool) -> None:
-    assert sql.parse(FILE, f"-- name: a() -> rows\n{statement}").a.reads is reads
+def test_only_what_surely_changes_nothing_may_be_repeated(
+    statement: str, is_read_only: bool
+) -> None:
+    assert sql.parse(FILE, f"-- name: a() -> rows\n{statement}").a.is_read_only is is_read_only
 
 
 @pytest.mark.parametrize(
@@ -159,7 +161,7 @@ async def test_calls_that_invalidate_are_collected_in_transactions_and_tasks_too
     keys = {"username": "a", "username_key": "a", "email": "a", "email_key": "a"}
     calls = sql.collect_invalidating_calls()
     row = await sql.users.insert(db, **keys, password_hash="x")
-    assert await sql.sessions.lock_owner(db, user_id=row["id"]) == 0
+    assert await sql.sessions.lock_user(db, user_id=row["id"]) == 0
     assert calls == []
 
     async def close() -> None:

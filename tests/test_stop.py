@@ -186,14 +186,14 @@ def test_a_signal_during_the_start_ends_it_cleanly(
 def test_an_interruption_that_python_drops_comes_again(tmp_path: Path) -> None:
     program = """if True:
         import os, signal, time
-        from service.supervisor import interruptible, take_signals
+        from service.supervisor import interruptible, block_signals
 
         class Finalized:
             def __del__(self):
                 os.kill(os.getpid(), signal.SIGTERM)
                 time.sleep(0)
 
-        take_signals()
+        block_signals()
         try:
             with interruptible():
                 Finalized()

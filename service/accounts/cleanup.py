@@ -22,7 +22,7 @@ from service.settings.settings import Settings
 logger = logging.getLogger(__name__)
 
 INTERVAL = 300.0  # Seconds between two runs of one process.
-NOBODYS_EVENTS = 86_400  # Seconds that failed sign-ins to addresses that nobody has are kept.
+UNKNOWN_ACCOUNT_EVENT_TTL = 86_400  # Seconds that failed sign-ins to unknown emails are kept.
 BATCH = 1000  # Rows of one transaction: it holds its locks for some milliseconds.
 LOCK = 0x636C65616E7570  # "cleanup": the advisory lock of the process whose turn it is.
 
@@ -37,7 +37,7 @@ async def clean_up(database: Database, settings: Settings) -> int:
     for delete, arguments in (
         (sql.cleanup.delete_sessions, {"kept": settings.access_token_ttl, "batch": BATCH}),
         (sql.cleanup.delete_events, {"kept": settings.event_ttl, "batch": BATCH}),
-        (sql.cleanup.delete_events_of_nobody, {"kept": NOBODYS_EVENTS, "batch": BATCH}),
+        (sql.cleanup.delete_events_of_nobody, {"kept": UNKNOWN_ACCOUNT_EVENT_TTL, "batch": BATCH}),
         (sql.throttle.delete_expired, {"limit": BATCH}),
         (
             sql.throttle.delete_forgotten_addresses,
@@ -61,7 +61,7 @@ async def _delete_batch(
     delete: sql.Query, arguments: dict[str, Any], connection: sql.Connection
 ) -> int | None:
     """The count of deleted rows, or ``None`` while another process cleans up."""
-    if not await sql.cleanup.take_turn(connection, lock=LOCK):
+    if not await sql.cleanup.try_lock(connection, lock=LOCK):
         return None
     return int(await delete(connection, **arguments))
 

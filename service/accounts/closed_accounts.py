@@ -109,7 +109,7 @@ class ClosedAccounts:
         """Run ``query`` in a transaction of its own; nothing while another process removes."""
 
         async def run_in_turn(connection: sql.Connection) -> object:
-            if not await sql.cleanup.take_turn(connection, lock=LOCK):
+            if not await sql.cleanup.try_lock(connection, lock=LOCK):
                 return None
             return await query(connection, **arguments)
 

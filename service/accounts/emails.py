@@ -15,11 +15,11 @@ import sql
 from service.accounts.throttling.throttle import THROTTLE
 from service.http.client import client_address
 from service.http.errors import SETTINGS
-from service.mail.outbox import NOBODY, write_mail
+from service.mail.outbox import NO_RECIPIENT, write_mail
 from service.mail.smtp import Mail
 
 
-async def tell_of_lockout(
+async def queue_lockout_email(
     request: web.Request, connection: sql.Connection, account_id: UUID, row: Any
 ) -> None:
     """Have the owner told that logins are refused, once in a while.
@@ -30,7 +30,7 @@ async def tell_of_lockout(
     # Asked also for an address that nobody has: it must not take less time.
     if await request.app[THROTTLE].admits_lockout_mail(connection, account_id):
         longest_wait = max(limit.seconds for limit in request.app[SETTINGS].login_limits)
-        recipient = row["email"] if row is not None else NOBODY
+        recipient = row["email"] if row is not None else NO_RECIPIENT
         await write_mail(
             connection, lockout_notice(recipient, client_address(request), longest_wait)
         )

@@ -41,7 +41,7 @@ _IGNORED = dict.fromkeys(
 SPECIAL_USE_DOMAIN_NAMES.clear()
 
 
-def key_of(value: str) -> str:
+def uniqueness_key(value: str) -> str:
     """What uniqueness regards: not case, not the Unicode form, not what cannot be seen.
 
     RFC 8265 (PRECIS), section 3.3, in spirit: compatibility forms and case are folded.
@@ -58,10 +58,10 @@ def email_key(email: str) -> str:
     the DNS. Case folding would make one of several: ``straße.de`` and ``strasse.de``.
     """
     local_part, _, domain = email.rpartition("@")
-    return f"{key_of(local_part)}@{domain}"
+    return f"{uniqueness_key(local_part)}@{domain}"
 
 
-KEYS = {"username": key_of, "email": email_key}
+KEYS = {"username": uniqueness_key, "email": email_key}
 
 
 def _printable(value: str) -> str:
@@ -82,7 +82,7 @@ def _username_length(value: str) -> str:
     composed = unicodedata.normalize("NFC", value[: 4 * LONGEST_USERNAME + 1])
     if len(composed) > LONGEST_USERNAME:
         raise vol.Invalid(f"is too long (maximum is {LONGEST_USERNAME} characters)")
-    if not key_of(composed).strip():
+    if not uniqueness_key(composed).strip():
         raise vol.Invalid(BLANK)
     if len(composed) < 3:
         raise vol.Invalid("is too short (minimum is 3 characters)")

@@ -28,25 +28,27 @@ USER = Named(
         image=IMAGE,
     ),
 )
-CURRENT = object_of(user=USER)
-SIGNED_IN = object_of(user=USER, refresh_token=REFRESH_TOKEN, expires_in=EXPIRES_IN)
+CURRENT_USER = object_of(user=USER)
+LOGIN_RESPONSE = object_of(user=USER, refresh_token=REFRESH_TOKEN, expires_in=EXPIRES_IN)
 
 
-def signed_in(
+def login_response(
     request: web.Request, row: Any, session: NewSession, *, status: int = 200
 ) -> web.StreamResponse:
     """The answer to a registration or login: the user in ``row``, and the tokens of ``session``."""
     user = User.of(row, session.id, session.expires_at, session.use)
     access = _issue(request, user)
     body = {
-        "user": shown(request, user, access),
+        "user": user_json(request, user, access),
         "refresh_token": session.refresh_token,
         "expires_in": access.expires_in,
     }
     return json_response(body, status=status)
 
 
-def shown(request: web.Request, user: User, access: AccessToken | None = None) -> dict[str, Any]:
+def user_json(
+    request: web.Request, user: User, access: AccessToken | None = None
+) -> dict[str, Any]:
     """The user as the API shows one, with ``access`` or a fresh token."""
     if access is None:
         access = _issue(request, user)

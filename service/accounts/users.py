@@ -13,17 +13,17 @@ from aiohttp import web
 import sql
 from service.accounts import fields
 from service.accounts.closed_accounts import CLOSED_ACCOUNTS, close_account
-from service.accounts.emails import tell_of_lockout
+from service.accounts.emails import queue_lockout_email
 from service.accounts.passwords.hash_queue import Requester
 from service.accounts.passwords.hasher import PASSWORDS
-from service.accounts.responses import CURRENT, SIGNED_IN, shown, signed_in
+from service.accounts.responses import CURRENT_USER, LOGIN_RESPONSE, login_response, user_json
 from service.accounts.security_log import origin, write_event
 from service.accounts.sessions.sessions import (
     NewSession,
     PasswordChanged,
     SessionLimitReached,
     open_session,
-    refuse_ended,
+    require_active_session,
     touch,
 )
 from service.accounts.throttling.throttle import THROTTLE, unknown_account_id
@@ -55,7 +55,7 @@ REGISTRATION = wrapped(
     "/api/users",
     auth=Auth.NONE,
     body=REGISTRATION,
-    answers={ByDialect(default=200, strict=201): SIGNED_IN},
+    answers={ByDialect(default=200, strict=201): LOGIN_RESPONSE},
     errors=(409, 429),
 )
 async def register(request: web.Request) -> web.StreamResponse:
@@ -71,7 +71,7 @@ async def _register(request: web.Request) -> web.StreamResponse:
     given = (await read_body(request))["user"]
     await request.app[THROTTLE].admit_registration(client_address(request))
     keys = {f"{name}_key": key(given[name]) for name, key in fields.KEYS.items()}
-    await _refuse_taken(request, keys)
+    await _check_availability(request, keys)
     requester = _requester(request, unknown_account_id(keys["email_key"]))
     password_hash = await request.app[PASSWORDS].hash(given["password"], requester)
 
@@ -95,10 +95,10 @@ async def _register(request: web.Request) -> web.StreamResponse:
     try:
         row, session = await request.app[DATABASE].transact(insert_and_sign_in)
     except asyncpg.UniqueViolationError as violation:
-        await _refuse_taken(request, keys)
+        await _check_availability(request, keys)
         raise Conflict(UNIQUE[violation.constraint_name]) from None
     status = 201 if request.app[SETTINGS].realworld_strict else 200
-    return signed_in(request, row, session, status=status)
+    return login_response(request, row, session, status=status)
 
 
 LOGIN = wrapped(
@@ -111,7 +111,7 @@ LOGIN = wrapped(
     "/api/users/login",
     auth=Auth.NONE,
     body=LOGIN,
-    answers={200: SIGNED_IN},
+    answers={200: LOGIN_RESPONSE},
     errors=(401, 403, 429),
 )
 async def login(request: web.Request) -> web.StreamResponse:
@@ -119,7 +119,9 @@ async def login(request: web.Request) -> web.StreamResponse:
     given = (await read_body(request))["user"]
     email_key = fields.email_key(given["email"])
     user_id = await sql.users.find_id(request.app[DATABASE], email_key=email_key)
-    row = await _verified(request, user_id or unknown_account_id(email_key), given["password"])
+    row = await _verify_credentials(
+        request, user_id or unknown_account_id(email_key), given["password"]
+    )
     open_one = partial(
         open_session,
         request,
@@ -136,10 +138,10 @@ async def login(request: web.Request) -> web.StreamResponse:
         # Somebody knows the password: the owner is told, though nothing came of it.
         await write_event(request, request.app[DATABASE], "sign_in_denied", user_id=row["id"])
         raise
-    return signed_in(request, row, session)
+    return login_response(request, row, session)
 
 
-async def _verified(
+async def _verify_credentials(
     request: web.Request, account_id: UUID, password: str, session_id: UUID | None = None
 ) -> Any:
     """The user ``account_id``, whose password is ``password``.
@@ -153,7 +155,7 @@ async def _verified(
         row = await sql.users.find_credentials(database, id=account_id)
         old_hash = row["password_hash"] if row is not None else None
         requester = _requester(request, account_id)
-        matches = await passwords.verify(password, old_hash, requester, attempt.look_until)
+        matches = await passwords.verify(password, old_hash, requester, attempt.verify_deadline)
         if not matches or row is None:
             # Also for an email that no user has: it would take less time than a wrong password.
             where = {"user_id": row["id"] if row is not None else None, "session_id": session_id}
@@ -162,7 +164,7 @@ async def _verified(
                 await write_event(request, connection, "sign_in_failed", **where)
                 if is_locked_out:
                     await write_event(request, connection, "throttled", **where)
-                    await tell_of_lockout(request, connection, account_id, row)
+                    await queue_lockout_email(request, connection, account_id, row)
 
             await attempt.fail(write_events)
             raise _wrong_credentials()
@@ -172,11 +174,11 @@ async def _verified(
     return row
 
 
-@routes.get("/api/user", answers={200: CURRENT})
+@routes.get("/api/user", answers={200: CURRENT_USER})
 async def current(request: web.Request) -> web.StreamResponse:
     """The one who asks, with a fresh token."""
     await touch(request)
-    return json_response({"user": shown(request, request["user"])})
+    return json_response({"user": user_json(request, request["user"])})
 
 
 UPDATABLE = {
@@ -191,7 +193,7 @@ UPDATE = ByDialect(
 )
 
 
-@routes.put("/api/user", body=UPDATE, answers={200: CURRENT}, errors=(409, 429))
+@routes.put("/api/user", body=UPDATE, answers={200: CURRENT_USER}, errors=(409, 429))
 async def update(request: web.Request) -> web.StreamResponse:
     """Change the fields that are given: 200 with the user, 409 when a value is taken."""
     given = (await read_body(request))["user"]
@@ -200,7 +202,7 @@ async def update(request: web.Request) -> web.StreamResponse:
         f"{name}_key": key(given[name]) if name in given else None
         for name, key in fields.KEYS.items()
     }
-    own = {fields.key_of(user.username), fields.email_key(user.email)}
+    own = {fields.uniqueness_key(user.username), fields.email_key(user.email)}
     counted: dict[bytes, datetime] = {}
     # Not those who send what they have along with what they change, as many front-ends do.
     if any(key is not None and key not in own for key in keys.values()):
@@ -208,7 +210,7 @@ async def update(request: web.Request) -> web.StreamResponse:
         # Counted before the look-up, unlike a registration's: a change can be undone and leaves no
         # trace, so that past the limit its success would tell as much as a conflict.
         counted = await request.app[THROTTLE].admit_conflict(client_address(request))
-    await _refuse_taken(request, keys, except_id=user.id)
+    await _check_availability(request, keys, except_id=user.id)
     password_hash = None
     if "password" in given:
         await request.app[THROTTLE].admit_password_change(user.id)
@@ -216,7 +218,7 @@ async def update(request: web.Request) -> web.StreamResponse:
         password_hash = await request.app[PASSWORDS].hash(given["password"], requester)
 
     async def change(connection: sql.Connection) -> Any:
-        await sql.sessions.lock_owner(connection, user_id=user.id)
+        await sql.sessions.lock_user(connection, user_id=user.id)
         row = await sql.users.update(
             connection,
             id=user.id,
@@ -229,21 +231,21 @@ async def update(request: web.Request) -> web.StreamResponse:
             image=given.get("image"),
             **keys,
         )
-        await _follow_update(request, connection, row, password_changed="password" in given)
+        await _apply_side_effects(request, connection, row, password_changed="password" in given)
         return row
 
     try:
         row = await request.app[DATABASE].transact(change)
     except asyncpg.UniqueViolationError as violation:
-        await _refuse_taken(request, keys, except_id=user.id)
+        await _check_availability(request, keys, except_id=user.id)
         raise Conflict(UNIQUE[violation.constraint_name]) from None
     await request.app[THROTTLE].release_conflict(counted)
     await touch(request)
     changed = User.of(row, user.session_id, user.session_expires_at, user.session_use)
-    return json_response({"user": shown(request, changed)})
+    return json_response({"user": user_json(request, changed)})
 
 
-async def _follow_update(
+async def _apply_side_effects(
     request: web.Request, connection: sql.Connection, row: Any, *, password_changed: bool
 ) -> None:
     """Log what was changed, and end the other sessions with a password. Raises ``Unauthorized``.
@@ -252,7 +254,7 @@ async def _follow_update(
     asked for by a session that the first has ended: it must not win.
     """
     user: User = request["user"]
-    await refuse_ended(connection, user)
+    await require_active_session(connection, user)
     here = {"user_id": user.id, "session_id": user.session_id}
     if row["email_changed"]:
         await write_event(request, connection, "email_changed", **here)
@@ -278,17 +280,17 @@ async def delete(request: web.Request) -> web.StreamResponse:
     """Delete the account, after its password: 204; 401 or 429 as at a login.
 
     Login, tokens, name and profile are gone at once; what the account wrote is removed within a
-    moment, or minutes where that is very much, and is shown without its author until then.
+    moment, or minutes where that is very much, and is user_json without its author until then.
     """
     given, user = (await read_body(request))["user"], request["user"]
     # A stolen token must not be a place to guess the password in: it counts as at a login.
-    row = await _verified(request, user.id, given["password"], user.session_id)
+    row = await _verify_credentials(request, user.id, given["password"], user.session_id)
 
     async def close_unless_changed(connection: sql.Connection) -> None:
         password_version = await sql.closed_accounts.lock(connection, user_id=user.id)
         if password_version != row["password_version"]:
             raise _wrong_credentials()
-        await refuse_ended(connection, user)
+        await require_active_session(connection, user)
         await close_account(connection, user.id)
         await write_event(
             request,
@@ -318,7 +320,7 @@ def _requester(request: web.Request, account_id: UUID) -> Requester:
     return Requester(site_key(ip) or address_key(ip), account_id)
 
 
-async def _refuse_taken(
+async def _check_availability(
     request: web.Request, keys: Mapping[str, str | None], except_id: Any = None
 ) -> None:
     """Raise ``Conflict`` naming each of the keys that is another user's."""

@@ -12,7 +12,7 @@ from slugify import slugify
 
 import sql
 from service.accounts.sessions.authentication import revoked_token
-from service.conduit.foreign_keys import unless_gone
+from service.conduit.foreign_keys import map_foreign_key_errors
 from service.conduit.profiles import PROFILE, profile, viewer_id
 from service.database.pool import DATABASE, Database
 from service.http.bodies import read_body
@@ -22,8 +22,8 @@ from service.http.openapi.schemas import (
     Named,
     array_of,
     boolean,
-    documented_as,
     integer,
+    json_schema,
     object_of,
     string,
 )
@@ -69,7 +69,7 @@ ARTICLE = object_of(
 SLUG = {"slug": IN_LIST["slug"]}
 
 
-@documented_as({**TAGS, "maxItems": MOST_TAGS})
+@json_schema({**TAGS, "maxItems": MOST_TAGS})
 def tag_list(value: Any) -> list[str]:
     """The tags in their order, each once. Blank ones, as text boxes send them, are left out."""
     if value is None:
@@ -197,7 +197,7 @@ async def _set_favorite(request: web.Request, query: sql.Query) -> web.StreamRes
     slug = path_text(request, "slug")
     user_id = request["user"].id
     setting = query(request.app[DATABASE], slug=slug, user_id=user_id)
-    if await unless_gone(setting) is None:
+    if await map_foreign_key_errors(setting) is None:
         raise NotFound("article")
     return await _show(request, slug)
 
@@ -231,10 +231,10 @@ async def _until_the_slug_is_free(
     """Run ``query``, which takes a slug, again when the numbered one was somebody's title."""
     for _ in range(TRIES - 1):
         try:
-            return await unless_gone(query(database, **arguments))
+            return await map_foreign_key_errors(query(database, **arguments))
         except asyncpg.UniqueViolationError:
             arguments["slug"] = f"{arguments['slug']}-{secrets.token_hex(4)}"
-    return await unless_gone(query(database, **arguments))
+    return await map_foreign_key_errors(query(database, **arguments))
 
 
 def slug_of(text: str) -> str:

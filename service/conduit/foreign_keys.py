@@ -21,7 +21,7 @@ _ANSWERS: dict[str, Callable[[], ApiError]] = {
 }
 
 
-async def unless_gone(writing: Awaitable[_Result]) -> _Result:
+async def map_foreign_key_errors(writing: Awaitable[_Result]) -> _Result:
     """The result of ``writing``. Raises ``Unauthorized`` or ``NotFound`` where what it needs went.
 
     A look beforehand cannot tell: the deletion may be committed right after it.

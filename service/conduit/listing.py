@@ -51,8 +51,8 @@ async def everything(request: web.Request) -> web.StreamResponse:
     given = FILTERS.read(request)
     wanted = {
         "tag": given["tag"],
-        "username_key": fields.key_of(given["author"]) if given["author"] else None,
-        "favorited_key": fields.key_of(given["favorited"]) if given["favorited"] else None,
+        "username_key": fields.uniqueness_key(given["author"]) if given["author"] else None,
+        "favorited_key": fields.uniqueness_key(given["favorited"]) if given["favorited"] else None,
     }
     filters = {name: value for name, value in wanted.items() if value is not None}
     return await _page(request, STATEMENTS[tuple(filters)], given, **filters)

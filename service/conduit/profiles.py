@@ -7,7 +7,7 @@ from aiohttp import web
 import sql
 from service.accounts import fields
 from service.accounts.responses import BIO, IMAGE
-from service.conduit.foreign_keys import unless_gone
+from service.conduit.foreign_keys import map_foreign_key_errors
 from service.database.pool import DATABASE
 from service.http.errors import SETTINGS, InvalidInput, NotFound
 from service.http.openapi.schemas import ByDialect, Named, boolean, nullable, object_of, string
@@ -51,7 +51,9 @@ async def show(request: web.Request) -> web.StreamResponse:
 @routes.post("/api/profiles/{username}/follow", parameters=USERNAME, answers=ANSWERS, errors=(404,))
 async def follow(request: web.Request) -> web.StreamResponse:
     """Follow ``username``; following twice is following."""
-    if fields.key_of(path_text(request, "username")) == fields.key_of(request["user"].username):
+    if fields.uniqueness_key(path_text(request, "username")) == fields.uniqueness_key(
+        request["user"].username
+    ):
         raise InvalidInput({"profile": ["can't be your own"]})
     return await _profile(request, sql.profiles.follow)
 
@@ -66,10 +68,10 @@ async def unfollow(request: web.Request) -> web.StreamResponse:
 
 async def _profile(request: web.Request, query: sql.Query) -> web.StreamResponse:
     """The row of one statement of ``sql/conduit/profiles.sql`` as the answer."""
-    row = await unless_gone(
+    row = await map_foreign_key_errors(
         query(
             request.app[DATABASE],
-            username_key=fields.key_of(path_text(request, "username")),
+            username_key=fields.uniqueness_key(path_text(request, "username")),
             viewer_id=viewer_id(request),
         )
     )

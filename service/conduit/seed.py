@@ -95,7 +95,7 @@ async def _fill(password_hash: str, connection: asyncpg.Connection) -> None:
         for name in chance.sample(list(PEOPLE), 3):
             if name != person["username"]:
                 await sql.profiles.follow(
-                    connection, viewer_id=person["id"], username_key=fields.key_of(name)
+                    connection, viewer_id=person["id"], username_key=fields.uniqueness_key(name)
                 )
         for slug in chance.sample(slugs, 5):
             await sql.favorites.add(connection, slug=slug, user_id=person["id"])
@@ -110,7 +110,7 @@ async def _person(connection: asyncpg.Connection, name: str, password_hash: str)
     row = await sql.users.insert(
         connection,
         username=name,
-        username_key=fields.key_of(name),
+        username_key=fields.uniqueness_key(name),
         email=email,
         email_key=fields.email_key(email),
         password_hash=password_hash,

@@ -1,12 +1,12 @@
-"""Hears what other processes changed (LISTEN), and knows for how long its hearing can be trusted.
+"""Listen for changes that other processes commit (LISTEN), and know how long that is complete.
 
-A connection that fell silent looks like one on which nothing happens. So heartbeats are sent to it:
-PostgreSQL delivers notifications in the order of their commits, so whoever hears its own heartbeat
-has heard everything that was committed before.
+A connection that fell silent looks like one without notifications. So the listener sends heartbeats
+to itself. PostgreSQL delivers notifications in the order of their commits: when a heartbeat comes
+back, every notification that was committed before it has been received.
 
-They are sent through the pool, by which changes are made, and not on the listening connection
-itself: that one would also hear itself behind a pooler that drops what others tell, or on a server
-that is no longer the one that takes the changes.
+Heartbeats are sent through the pool, which also makes the changes, and not on the listening
+connection. That connection would receive its own heartbeats also behind a pooler that drops the
+notifications of others, and on a server that no longer takes the changes.
 """
 
 import asyncio
@@ -22,32 +22,32 @@ from aiohttp import web
 
 import sql
 from service.database.dsn import url_for_asyncpg
-from service.database.pool import CONNECT_TIMEOUT, UNREACHABLE, Database, DatabaseUnavailable
+from service.database.pool import CONNECT_ERRORS, CONNECT_TIMEOUT, Database, DatabaseUnavailable
 
 logger = logging.getLogger(__name__)
 
-BEATS = 4  # Heartbeats within the time that hearing is trusted for.
-PAUSE = 0.2  # Seconds before a lost connection is made again.
+HEARTBEATS_PER_WINDOW = 4  # Heartbeats in the time that one of them is trusted for.
+RETRY_DELAY = 0.2  # Seconds before a lost connection is opened again.
 
-# A machine that was suspended must not believe what it remembers: where the system has it, this
-# clock goes on while the machine sleeps.
+# After a suspension the cache is out of date. Where the system has it, this clock goes on while the
+# machine sleeps.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def clock() -> float:
-    """The clock of ``trusted_until``, in seconds."""
+    """Return the time on the clock of ``trusted_until``, in seconds."""
     return time.clock_gettime(_CLOCK)
 
 
-class NotHeard(Exception):
-    """A heartbeat was not sent to the server that listens, or did not come back."""
+class HeartbeatLost(Exception):
+    """A heartbeat could not be sent, or did not come back."""
 
 
-class Notifications:
-    """Listens on one channel; ``trusted_until`` says how far what it heard is complete.
+class ChangeListener:
+    """Listen on one channel, and call back with each change.
 
-    ``hear`` is called with each payload, ``forget`` whenever something may have been missed: both
-    on the event loop, and both must be quick.
+    ``invalidate`` is called with the payload of each notification, ``clear`` when one may have been
+    lost. Both run on the event loop and must be quick.
     """
 
     def __init__(
@@ -56,48 +56,48 @@ class Notifications:
         url: str,
         channel: str,
         staleness: float,
-        hear: Callable[[str], None],
-        forget: Callable[[], None],
+        invalidate: Callable[[str], None],
+        clear: Callable[[], None],
     ) -> None:
-        """``staleness`` is for how many seconds after a heartbeat was sent it counts.
+        """Trust a heartbeat for ``staleness`` seconds after it was sent.
 
-        ``database`` is where changes are made, ``url`` where it is listened.
+        Changes are made through ``database``. The listening connection is opened to ``url``.
         """
         self._database = database
         self._url = url
         self._channel = channel
         self._staleness = staleness
-        self._hear = hear
-        self._forget = forget
+        self._invalidate = invalidate
+        self._clear = clear
         identity = secrets.token_hex(8)
         self.own_channel = f"heartbeat_{identity}"
         self.application_name = f"listener_{identity}"
-        self._beat: asyncio.Future[None] | None = None
+        self._heartbeat: asyncio.Future[None] | None = None
         self._waiting: list[asyncio.Future[None]] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._is_lost = False  # And somebody was told.
+        self._is_lost = False  # And the log says so.
         self.trusted_until = 0.0
-        """On ``clock``: until then, all that was committed before the last heartbeat has been
-        heard."""
+        """On ``clock``: until then every change that was committed before the last heartbeat is
+        known."""
 
     def is_trusted(self) -> bool:
-        """Whether what was heard is complete, up to the moment of a recent heartbeat."""
+        """Return whether every change up to a recent heartbeat is known."""
         return clock() < self.trusted_until
 
     def start(self) -> None:
-        """Begin to listen, and listen again whenever the connection is lost."""
+        """Start listening, and reconnect whenever the connection is lost."""
         self._task = asyncio.create_task(self._keep_listening())
 
     async def stop(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
-    async def catch_up(self) -> None:
-        """Return once everything committed so far was heard, or hearing is not trusted anyway."""
+    async def wait_until_applied(self) -> None:
+        """Return once every change committed so far is applied, or the cache is disabled."""
         if self.is_trusted():
             waiter = asyncio.get_running_loop().create_future()
             self._waiting.append(waiter)
@@ -109,22 +109,22 @@ class Notifications:
             try:
                 await self._listen()
             except (
-                *UNREACHABLE,
+                *CONNECT_ERRORS,
                 asyncio.IncompleteReadError,
                 DatabaseUnavailable,
-                NotHeard,
+                HeartbeatLost,
             ) as error:
                 if not self._is_lost:
-                    logger.warning("listening was lost, every request asks: %s", error)
+                    logger.warning("cache disabled: lost the LISTEN connection: error=%s", error)
                 self._is_lost = True
             except Exception:
-                logger.exception("listening failed, every request asks")
+                logger.exception("cache disabled: listening failed")
                 self._is_lost = True
             finally:
                 self.trusted_until = 0.0
-                self._forget()
+                self._clear()
                 self._release(self._waiting)
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(RETRY_DELAY)
 
     async def _listen(self) -> None:
         connection = await asyncpg.connect(
@@ -136,52 +136,54 @@ class Notifications:
             connection.add_termination_listener(lambda _: self._lose())
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await connection.add_listener(self._channel, self._on_notification)
-                await connection.add_listener(self.own_channel, self._on_beat)
+                await connection.add_listener(self.own_channel, self._on_heartbeat)
             while True:
-                await self._send_beat()
+                await self._send_heartbeat()
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._staleness / BEATS):
+                    async with asyncio.timeout(self._staleness / HEARTBEATS_PER_WINDOW):
                         await self._wake.wait()
                 self._wake.clear()
         finally:
             connection.terminate()
 
-    async def _send_beat(self) -> None:
+    async def _send_heartbeat(self) -> None:
         waiting, self._waiting = self._waiting, []
         sent = clock()
-        self._beat = asyncio.get_running_loop().create_future()
+        self._heartbeat = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(self._staleness):
-                # It does not stand in line: the longer that is, the more requests would ask.
+                # On the reserved connection: under load a heartbeat would wait in the queue of the
+                # pool, and while it is late every request queries the database.
                 database = self._database.spare
-                if not await sql.notifications.send_beat(database, channel=self.own_channel):
-                    raise NotHeard("the database only reads")
-                await self._beat
+                if not await sql.notifications.send_heartbeat(database, channel=self.own_channel):
+                    raise HeartbeatLost("the database only reads")
+                await self._heartbeat
             if not self.is_trusted():
-                # What was asked before this moment may be old, and nobody would tell; and who
-                # changed something while nothing was believed did not wait for the news of it.
-                self._forget()
+                # Rows read before this moment may be out of date without a notification to come,
+                # and changes made while the cache was disabled waited for no heartbeat.
+                self._clear()
             self.trusted_until = sent + self._staleness
             if self._is_lost:
-                logger.info("listening again")
+                logger.info("cache enabled: listening again")
                 self._is_lost = False
         finally:
             self._release(waiting)
 
     def _on_notification(self, _: Any, __: int, ___: str, payload: str) -> None:
-        self._hear(payload)
+        self._invalidate(payload)
 
-    def _on_beat(self, _: Any, __: int, ___: str, ____: str) -> None:
-        if self._beat is not None and not self._beat.done():
-            self._beat.set_result(None)
+    def _on_heartbeat(self, _: Any, __: int, ___: str, ____: str) -> None:
+        if self._heartbeat is not None and not self._heartbeat.done():
+            self._heartbeat.set_result(None)
 
     def _lose(self) -> None:
-        """The server ended the connection: what is remembered is worth nothing from now on."""
+        """Clear the cache: the server closed the connection."""
         self.trusted_until = 0.0
-        self._forget()
-        if self._beat is not None and not self._beat.done():
-            self._beat.set_exception(NotHeard("the listening connection ended"))
-            self._beat.exception()  # Seen: where the statement failed too, nobody awaits it.
+        self._clear()
+        if self._heartbeat is not None and not self._heartbeat.done():
+            self._heartbeat.set_exception(HeartbeatLost("the listening connection ended"))
+            # Retrieved here: when the statement failed too, no task awaits the future.
+            self._heartbeat.exception()
         self._wake.set()
 
     @staticmethod
@@ -192,4 +194,4 @@ class Notifications:
                 waiter.set_result(None)
 
 
-NOTIFICATIONS = web.AppKey("notifications", Notifications)
+CHANGE_LISTENER = web.AppKey("change_listener", ChangeListener)

@@ -23,13 +23,13 @@ _Result = TypeVar("_Result")
 
 CONNECT_TIMEOUT = 5.0  # Seconds to open a connection, and to wait for a free one.
 COMMAND_TIMEOUT = 15.0  # Seconds a statement may take.
-GAP = 3.0  # Seconds that a lost database is waited for before requests are refused at once.
-PAUSE = 0.05  # Seconds between two tries.
-LOOK = 1.0  # Seconds between two looks, in a long outage, whether it is over.
+RETRY_WINDOW = 3.0  # Seconds to retry after the database was lost; then requests fail at once.
+RETRY_DELAY = 0.05  # Seconds between two tries.
+PROBE_INTERVAL = 1.0  # Seconds between two looks, in a long outage, whether it is over.
 PING_TIMEOUT = 2.0
 CLOSE_TIMEOUT = 2.0  # Seconds for the statements that still run when the service ends.
 
-LOST = (
+CONNECTION_ERRORS = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
@@ -41,10 +41,10 @@ LOST = (
 )
 """What a request sees when PostgreSQL stops, restarts or fails over (seen in tests of asyncpg)."""
 
-NOT_LOST = asyncpg.QueryCanceledError
+QUERY_CANCELED = asyncpg.QueryCanceledError
 """A subclass of one of the above that speaks of the statement, not of the connection."""
 
-UNREACHABLE = (*LOST, asyncpg.PostgresError)
+CONNECT_ERRORS = (*CONNECTION_ERRORS, asyncpg.PostgresError)
 """What opening a connection may raise: a refusal, as of a changed password, is an outage too."""
 
 CONFLICTS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
@@ -96,7 +96,7 @@ class Database:
         self._turns = asyncio.Semaphore(size)
         self._spare = asyncio.Semaphore(1)
         self._lost_since: float | None = None
-        self._next_look = 0.0
+        self._next_probe = 0.0
         self._ping: asyncio.Task[bool] | None = None
 
     async def open(self) -> None:
@@ -117,7 +117,7 @@ class Database:
         if self._pool is not None:
             try:
                 await asyncio.wait_for(self._pool.close(), CLOSE_TIMEOUT)
-            except LOST:
+            except CONNECTION_ERRORS:
                 self._pool.terminate()
 
     async def run(self, query: Query, arguments: list[Any]) -> Any:
@@ -133,22 +133,22 @@ class Database:
         return _Spare(self)
 
     async def _run(self, query: Query, arguments: list[Any], turns: asyncio.Semaphore) -> Any:
-        give_up = _now() + GAP
+        give_up = _now() + RETRY_WINDOW
         while True:
             connection = await self._acquire(give_up, turns)
             try:
                 result = await getattr(connection, query.method)(query.text, *arguments)
                 self._note_success()
                 return result
-            except NOT_LOST:
+            except QUERY_CANCELED:
                 raise
-            except LOST as error:
+            except CONNECTION_ERRORS as error:
                 _discard(connection)
-                if self._is_over(give_up, error) or not query.reads:
+                if self._should_give_up(give_up, error) or not query.is_read_only:
                     raise DatabaseUnavailable from error
             finally:
                 await self._release(connection, turns)
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(RETRY_DELAY)
 
     async def transact(self, work: Callable[[asyncpg.Connection], Awaitable[_Result]]) -> _Result:
         """Run ``work`` in a transaction and return its result.
@@ -160,15 +160,15 @@ class Database:
         return await _retry_after_conflict(lambda: self._transact(work))
 
     async def _transact(self, work: Callable[[asyncpg.Connection], Awaitable[_Result]]) -> _Result:
-        connection = await self._acquire(_now() + GAP, self._turns)
+        connection = await self._acquire(_now() + RETRY_WINDOW, self._turns)
         try:
             async with connection.transaction():
                 result = await work(connection)
             self._note_success()
             return result
-        except NOT_LOST:
+        except QUERY_CANCELED:
             raise
-        except LOST as error:
+        except CONNECTION_ERRORS as error:
             _discard(connection)
             self._note_loss(error)
             raise DatabaseUnavailable from error
@@ -196,7 +196,7 @@ class Database:
                     raise
                 finally:
                     await self._release(connection, self._spare)
-        except UNREACHABLE as error:
+        except CONNECT_ERRORS as error:
             self._note_loss(error)
             return False
         self._note_success()
@@ -209,18 +209,18 @@ class Database:
             if looks:
                 # A server that is silent keeps whoever asks waiting: in a long outage that is one
                 # request at a time, and the others are refused at once.
-                if _now() < self._next_look:
+                if _now() < self._next_probe:
                     raise DatabaseUnavailable
-                self._next_look = math.inf
+                self._next_probe = math.inf
             try:
                 return await self._borrow(turns)
-            except UNREACHABLE as error:
-                if self._is_over(give_up, error):
+            except CONNECT_ERRORS as error:
+                if self._should_give_up(give_up, error):
                     raise DatabaseUnavailable from error
             finally:
                 if looks:
-                    self._next_look = _now() + LOOK
-            await asyncio.sleep(PAUSE)
+                    self._next_probe = _now() + PROBE_INTERVAL
+            await asyncio.sleep(RETRY_DELAY)
 
     async def _borrow(self, turns: asyncio.Semaphore) -> asyncpg.Connection:
         """A connection, in one's turn. Raises ``TimeoutError`` when that does not come."""
@@ -244,7 +244,7 @@ class Database:
     async def _release(self, connection: asyncpg.Connection, turns: asyncio.Semaphore) -> None:
         try:
             await self._open_pool().release(connection, timeout=CONNECT_TIMEOUT)
-        except LOST:
+        except CONNECTION_ERRORS:
             _discard(connection)
         finally:
             turns.release()
@@ -259,14 +259,14 @@ class Database:
             self._lost_since = None
             logger.info("The database is back")
 
-    def _is_over(self, give_up: float, error: BaseException) -> bool:
+    def _should_give_up(self, give_up: float, error: BaseException) -> bool:
         """Note that the database is away; tell whether this request has waited enough for it."""
         self._note_loss(error)
         return _now() >= give_up or self._is_long_lost()
 
     def _is_long_lost(self) -> bool:
         """Whether the gap is over, counted from the first loss that was seen."""
-        return self._lost_since is not None and _now() - self._lost_since >= GAP
+        return self._lost_since is not None and _now() - self._lost_since >= RETRY_WINDOW
 
     def _open_pool(self) -> asyncpg.Pool:
         assert self._pool is not None, "the database is used before it was opened"
@@ -290,7 +290,7 @@ async def _retry_after_conflict(attempt: Callable[[], Awaitable[_Result]]) -> _R
         return await attempt()
     except CONFLICTS:
         # The transaction that survived must first wake up and acquire what the rollback released.
-        await asyncio.sleep(PAUSE)
+        await asyncio.sleep(RETRY_DELAY)
         return await attempt()
 
 

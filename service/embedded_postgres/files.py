@@ -46,7 +46,7 @@ _STAGING_PREFIX = "postgres.new-"
 
 
 @dataclass(frozen=True)
-class RunFolder:
+class RuntimeDirectory:
     """One run's short-lived folder: the socket and, where needed, a copy of the binaries."""
 
     path: Path
@@ -66,7 +66,7 @@ def owner_of(data_dir: Path) -> Owner:
     return Owner(uid, uid)
 
 
-def make_run_folder(owner: Owner, report: Callable[[str], None]) -> RunFolder:
+def make_run_folder(owner: Owner, report: Callable[[str], None]) -> RuntimeDirectory:
     """Make the folder of one run, in which `owner` has a private socket folder.
 
     Raises EmbeddedError when the binaries are missing or cannot be run as `owner`.
@@ -91,7 +91,7 @@ def make_run_folder(owner: Owner, report: Callable[[str], None]) -> RunFolder:
                 socket = path / "s"
                 socket.mkdir(mode=0o700)
                 os.chown(socket, owner.uid, owner.gid)
-                return RunFolder(path, socket, binaries, reached)
+                return RuntimeDirectory(path, socket, binaries, reached)
         except BaseException:
             shutil.rmtree(path, ignore_errors=True)
             raise

@@ -77,7 +77,7 @@ def cluster_name(folder: Path) -> str:
     return f"conduit-{status.st_dev:x}-{status.st_ino:x}"
 
 
-def await_previous(folder: Path, owner: Owner, report: Callable[[str], None]) -> None:
+def wait_for_previous_server(folder: Path, owner: Owner, report: Callable[[str], None]) -> None:
     """Wait until no process of an earlier server over the data `folder` is left.
 
     Raises EmbeddedError when the earlier server is still there after a minute. Where there is no

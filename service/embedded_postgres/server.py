@@ -6,7 +6,7 @@ How the pieces live and die together:
 - A lock beside the data folder is held from `start` to `stop`; the kernel frees it with its holder.
 - On Linux a parent that dies, even by SIGKILL, takes PostgreSQL with it in a clean shutdown. The
   kernel ties this to the *thread* that called `start`, which must be the main one.
-- A forked worker inherits the lock, so it calls `disown`; otherwise the lock would live as long as
+- A forked worker inherits the lock, so it calls `detach`; otherwise the lock would live as long as
   the last worker. Programs that are exec'ed inherit nothing.
 - The parent may reap with `os.waitpid(-1, ...)`. When that returns `pid`, PostgreSQL has exited:
   call `restart` or `stop`. Both cope with a child that was reaped already. Only `start` runs other
@@ -30,7 +30,7 @@ from pathlib import Path
 from service.embedded_postgres.files import (
     DATABASE,
     ROLE,
-    RunFolder,
+    RuntimeDirectory,
     create_data_folder,
     give,
     hold,
@@ -41,13 +41,13 @@ from service.embedded_postgres.files import (
 from service.embedded_postgres.processes import (
     EmbeddedError,
     Owner,
-    await_previous,
     cluster_name,
     data_argument,
     end,
     is_alive,
     is_ready,
     spawn_options,
+    wait_for_previous_server,
 )
 
 __all__ = ["EmbeddedError", "EmbeddedServer"]
@@ -87,7 +87,7 @@ class EmbeddedServer:
         self._lock: int | None = None
         self._held: int | None = None
         self._owner: Owner | None = None
-        self._run: RunFolder | None = None
+        self._run: RuntimeDirectory | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -100,12 +100,12 @@ class EmbeddedServer:
 
         Raises EmbeddedError, leaving nothing running, when that is impossible.
         """
-        with self._one_sentence():
+        with self._wrap_errors():
             leftover = self._take_lock()
         try:
-            with self._one_sentence():
+            with self._wrap_errors():
                 self._owner = owner_of(self._data_dir)
-                await_previous(self._folder, self._owner, self._report)
+                wait_for_previous_server(self._folder, self._owner, self._report)
                 remove_leftovers(self._data_dir, leftover)
                 self._run = make_run_folder(self._owner, self._report)
                 self._held = hold(self._run.path)
@@ -124,8 +124,8 @@ class EmbeddedServer:
         """
         assert self._owner is not None and self._process is not None, "start comes first"
         end(self._process)
-        with self._one_sentence():
-            await_previous(self._folder, self._owner, self._report)
+        with self._wrap_errors():
+            wait_for_previous_server(self._folder, self._owner, self._report)
             self._launch()
 
     def stop(self) -> None:
@@ -142,7 +142,7 @@ class EmbeddedServer:
             os.ftruncate(self._lock, 0)
         self._forget()
 
-    def disown(self) -> None:
+    def detach(self) -> None:
         """In a forked worker: let go of the lock and leave the server to the parent."""
         if self._process is not None:
             # It is no child of this process, so there is nothing to warn of when it is forgotten.
@@ -156,7 +156,7 @@ class EmbeddedServer:
         self._lock = self._held = self._owner = self._run = self._process = None
 
     @contextlib.contextmanager
-    def _one_sentence(self) -> Iterator[None]:
+    def _wrap_errors(self) -> Iterator[None]:
         try:
             yield
         except (OSError, subprocess.SubprocessError) as error:
@@ -206,7 +206,7 @@ class EmbeddedServer:
         os.pwrite(self._lock, text.encode(), 0)
         os.ftruncate(self._lock, len(text.encode()))
 
-    def _prepare_data(self, owner: Owner, run: RunFolder) -> None:
+    def _prepare_data(self, owner: Owner, run: RuntimeDirectory) -> None:
         shown = self._shown / "postgres"
         holder = self._folder.stat().st_uid if self._folder.exists() else owner.uid
         if holder == 0:

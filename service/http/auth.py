@@ -1,6 +1,7 @@
-"""Who is asking: the flag on a route, the ``Token`` header, and the middleware that joins them.
+"""The ``Token`` header, and the middleware that authenticates a request as its route demands.
 
-The token identifies, the flag refuses. ``request["user"]`` is the user, or ``None`` for nobody.
+The token names the user. The flag ``auth`` on the route decides whether a request without a valid
+token is rejected. ``request["user"]`` is the user, or ``None``.
 """
 
 from collections.abc import Awaitable, Callable
@@ -18,17 +19,17 @@ EXPECTED_FORM = "is invalid: expected the header 'Authorization: Token <jwt>'"
 
 SAFE = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
 
-Identify = Callable[[str], Awaitable[Any]]
-"""Finds the user of a token, or raises ``Unauthorized``."""
+Authenticate = Callable[[str], Awaitable[Any]]
+"""Return the user of a token, or raise ``Unauthorized``."""
 
-IDENTIFY: web.AppKey[Identify] = web.AppKey("identify")
+AUTHENTICATE: web.AppKey[Authenticate] = web.AppKey("authenticate")
 
-Settled = Callable[[], AbstractAsyncContextManager[None]]
-"""Around a handler: ends once this process knows of every change of an account it committed."""
+WaitForInvalidations = Callable[[], AbstractAsyncContextManager[None]]
+"""Run a handler inside; leave it once this process has applied the account changes it committed."""
 
 
 def read_token(request: web.Request) -> str | None:
-    """The token of the ``Authorization`` header, or ``None`` where there is no such header.
+    """Return the token of the ``Authorization`` header, or ``None`` without that header.
 
     Accepts the word ``Token``, one space, the token, in one header; raises ``Unauthorized`` for
     anything else.
@@ -44,24 +45,26 @@ def read_token(request: web.Request) -> str | None:
 
 
 def invalid_token(message: str = "is invalid") -> Unauthorized:
-    """The refusal of a token that is not one of ours; ``message`` begins with "is invalid"."""
+    """Return the error for a token that is not ours; ``message`` begins with "is invalid"."""
     return Unauthorized("token", message, code="token_invalid")
 
 
-async def identify_again(request: web.Request) -> None:
-    """Look at the token of a request anew. Raises ``Unauthorized`` when it counts no more.
+async def reauthenticate(request: web.Request) -> None:
+    """Authenticate a request again. Raises ``Unauthorized``.
 
-    For one that was kept waiting by its own client: a session may have ended since.
+    A client may send its body slowly, and its session may have ended since the head arrived.
     """
     token = read_token(request)
-    assert token is not None, "only what was identified is identified again"
-    request["user"] = await request.app[IDENTIFY](token)
+    assert token is not None, "only an authenticated request is authenticated again"
+    request["user"] = await request.app[AUTHENTICATE](token)
 
 
-def auth_middleware(identify: Identify, settled: Settled) -> Middleware:
-    """Sets ``request["user"]`` as the route's flag says, or refuses.
+def auth_middleware(
+    authenticate: Authenticate, wait_for_invalidations: WaitForInvalidations
+) -> Middleware:
+    """Set ``request["user"]``, or reject the request, as the flag of its route says.
 
-    ``settled`` is around every handler that may change something.
+    Handlers of methods other than GET and HEAD run inside ``wait_for_invalidations``.
     """
 
     @web.middleware
@@ -70,14 +73,14 @@ def auth_middleware(identify: Identify, settled: Settled) -> Middleware:
         if operation is not None:
             auth = operation.auth
         else:
-            # aiohttp's own answers to unknown paths and methods pass; any other handler without a
-            # flag, such as one of aiohttp's own route table, is closed.
+            # aiohttp's own responses to unknown paths and methods pass. Any other handler without a
+            # flag, such as one of aiohttp's own route table, requires a user.
             unknown = request.match_info.http_exception is not None
             auth = Auth.NONE if unknown else Auth.REQUIRED
         if auth is not Auth.NONE:
             try:
                 token = read_token(request)
-                user = await identify(token) if token is not None else None
+                user = await authenticate(token) if token is not None else None
             except Unauthorized:
                 if auth is Auth.REQUIRED:
                     raise
@@ -87,7 +90,7 @@ def auth_middleware(identify: Identify, settled: Settled) -> Middleware:
             request["user"] = user
         if request.method in SAFE:
             return await handler(request)
-        async with settled():
+        async with wait_for_invalidations():
             return await handler(request)
 
     return middleware

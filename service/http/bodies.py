@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from service.http.auth import identify_again
+from service.http.auth import reauthenticate
 from service.http.errors import SETTINGS, InvalidInput
 from service.http.openapi.schemas import ByDialect
 from service.http.routes import Auth, operation_of
@@ -44,7 +44,7 @@ async def read_body(request: web.Request) -> Any:
         raise InvalidInput({"body": ["cannot be read"]}) from None
     # Whoever holds back a body must not write with a session that was ended meanwhile.
     if waits and operation.auth is Auth.REQUIRED:
-        await identify_again(request)
+        await reauthenticate(request)
     data = _parse(raw)
     schema = operation.body
     if isinstance(schema, ByDialect):

@@ -124,7 +124,9 @@ _REFUSED = {
 }
 
 
-def refusal(status: int, headers: Mapping[str, str] | None = None) -> web.StreamResponse:
+def framework_error_response(
+    status: int, headers: Mapping[str, str] | None = None
+) -> web.StreamResponse:
     """The answer to a request that never reached a handler; ``status`` is the HTTP status."""
     unnamed = ("request", HTTPStatus(status).phrase.lower(), "bad_request")
     subject, message, code = _REFUSED.get(status, unnamed)
@@ -140,7 +142,7 @@ def render(error: ApiError, *, strict: bool) -> web.StreamResponse:
     return json_response(body, status=status, headers=error.headers)
 
 
-def fault() -> web.StreamResponse:
+def internal_error_response() -> web.StreamResponse:
     """The answer to a fault of ours: it tells nothing about it; the log does."""
     body = {"errors": {"server": ["internal error"]}, "code": "internal_error"}
     return json_response(body, status=500)
@@ -159,13 +161,13 @@ def error_middleware(expected: Mapping[type[Exception], ApiError], *, strict: bo
         except ApiError as error:
             return render(error, strict=strict)
         except web.HTTPException as refused:
-            return refusal(refused.status, refused.headers)
+            return framework_error_response(refused.status, refused.headers)
         except Exception as error:
             if told := expected.get(type(error)):
                 return render(told, strict=strict)
             if isinstance(error, ConnectionError) and request.transport is None:
                 raise  # The client disconnected: no response can reach it.
             logger.exception("unhandled error")
-            return fault()
+            return internal_error_response()
 
     return middleware

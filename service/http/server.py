@@ -10,7 +10,7 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from service.http.connections import BoundedConnection, Connections, max_connections
-from service.http.errors import SETTINGS, fault, refusal
+from service.http.errors import SETTINGS, framework_error_response, internal_error_response
 from service.http.request_log import HEADER, REQUEST_LOG, Line, RequestLog, request_id_of
 from service.http.responses import JsonResponse, json_response
 from service.http.unread_responses import limit_kernel_buffers
@@ -77,7 +77,7 @@ class RequestProtocol(BoundedConnection):
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun: it can only break off")
         if status >= 500:
-            response = fault()
+            response = internal_error_response()
         elif isinstance(exc, LineTooLong):
             errors = {"request": ["has a line or a header that is too long"]}
             response = json_response({"errors": errors, "code": "bad_request"}, status=status)
@@ -93,7 +93,7 @@ class RequestProtocol(BoundedConnection):
     ) -> Any:
         """Send ``resp``; a refusal from before the middlewares (``Expect``) is rendered here."""
         if type(resp) is not JsonResponse and isinstance(resp, web.HTTPException):
-            resp = refusal(resp.status, resp.headers)
+            resp = framework_error_response(resp.status, resp.headers)
             self._note(request, resp)
         if request.content.exception() is not None:
             resp.force_close()  # The body broke: where the next request begins nobody knows.

@@ -4,7 +4,7 @@ from collections.abc import Awaitable
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
-from service.http.errors import Handler, refusal
+from service.http.errors import Handler, framework_error_response
 
 SUPPORTED_VERSIONS = (HttpVersion10, HttpVersion11)
 
@@ -24,9 +24,9 @@ def refuse_unsupported(request: web.Request, handler: Handler) -> Awaitable[web.
 
 async def _examine(request: web.Request, handler: Handler) -> web.StreamResponse:
     if request.version not in SUPPORTED_VERSIONS:
-        response = refusal(505)
+        response = framework_error_response(505)
     elif _is_encoded(request):
-        response = refusal(415)
+        response = framework_error_response(415)
         # RFC 9110, section 15.5.16: it names what would be accepted.
         response.headers[hdrs.ACCEPT_ENCODING] = "identity"
     else:

@@ -13,7 +13,7 @@ from aiohttp import web
 
 import sql
 from service.database.pool import Database, DatabaseUnavailable
-from service.mail.smtp import Mail, MailDelayed, Mailer, MailRefused
+from service.mail.smtp import Mail, Mailer, PermanentMailError, TemporaryMailError
 
 logger = logging.getLogger(__name__)
 
@@ -21,9 +21,9 @@ POLL = 1.0  # Seconds between two looks for mails that are due.
 PAUSE = 60  # Seconds after the first try; more than one try can take.
 LONGEST_PAUSE = 3600
 LIFETIME = 4 * 86_400  # RFC 5321, section 4.5.4.1: give up after four or five days.
-LAST_MAIL = 2.0  # Seconds that the mail in hand gets when the service ends.
+DRAIN_TIMEOUT = 2.0  # Seconds that the mail in hand gets when the service ends.
 
-NOBODY = ""
+NO_RECIPIENT = ""
 """The recipient of a mail that is not sent: writing it takes as long as one to somebody."""
 
 
@@ -52,7 +52,7 @@ class Outbox:
         """Let the mail in hand be sent, for a moment, and send no more."""
         self._ends.set()
         if self._task is not None:
-            await asyncio.wait({self._task}, timeout=LAST_MAIL)
+            await asyncio.wait({self._task}, timeout=DRAIN_TIMEOUT)
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
@@ -70,10 +70,10 @@ class Outbox:
         mail = Mail(row["recipient"], row["subject"], row["body"])
         try:
             await self._mailer.send(mail, mail_id=row["id"], written_at=row["created_at"])
-        except MailRefused as refused:
+        except PermanentMailError as refused:
             # Whose mail it was, the mail server's log tells; ours keeps no addresses.
             logger.warning("The mail %s was refused for good: %s", row["id"], refused)
-        except MailDelayed as delayed:
+        except TemporaryMailError as delayed:
             self._note_delay(delayed)
             if not row["is_last_try"]:
                 return False
@@ -97,7 +97,7 @@ class Outbox:
                     async with asyncio.timeout(POLL):
                         await self._ends.wait()
 
-    def _note_delay(self, delayed: MailDelayed) -> None:
+    def _note_delay(self, delayed: TemporaryMailError) -> None:
         if not self._waits:
             self._waits = True
             logger.warning("Mails cannot be sent now and wait: %s", delayed)

@@ -34,11 +34,11 @@ class Mail:
     text: str
 
 
-class MailRefused(Exception):
+class PermanentMailError(Exception):
     """The server takes this mail neither now nor later; the message says why."""
 
 
-class MailDelayed(Exception):
+class TemporaryMailError(Exception):
     """The mail could not be handed over now; a later try may succeed."""
 
 
@@ -46,10 +46,10 @@ class Mailer(Protocol):
     """What sends mails."""
 
     async def send(self, mail: Mail, *, mail_id: UUID, written_at: datetime) -> None:
-        """Hand ``mail`` over. Raises ``MailRefused`` and ``MailDelayed``."""
+        """Hand ``mail`` over. Raises ``PermanentMailError`` and ``TemporaryMailError``."""
 
 
-def mailer_of(settings: Settings) -> Mailer:
+def create_mailer(settings: Settings) -> Mailer:
     """The way that ``SMTP_URL`` names."""
     return SmtpServer(settings.smtp_url, settings.mail_from) if settings.smtp_url else MailLog()
 
@@ -81,11 +81,11 @@ class SmtpServer:
         self._tls = ssl.create_default_context()
         # Without a password TLS is used where the server offers it; a password must not travel in
         # the clear because somebody cut the offer out (RFC 8314, section 3).
-        is_here = self._host in ("localhost", "127.0.0.1", "::1")
-        self._starts_tls = True if self._password and not is_here else None
+        is_localhost = self._host in ("localhost", "127.0.0.1", "::1")
+        self._starts_tls = True if self._password and not is_localhost else None
 
     async def send(self, mail: Mail, *, mail_id: UUID, written_at: datetime) -> None:
-        """Hand ``mail`` over. Raises ``MailRefused`` and ``MailDelayed``."""
+        """Hand ``mail`` over. Raises ``PermanentMailError`` and ``TemporaryMailError``."""
         recipient = _in_ascii(mail.recipient)
         message = self._message(mail, recipient, mail_id, written_at)
         client = aiosmtplib.SMTP(
@@ -108,8 +108,8 @@ class SmtpServer:
             raise _outcome(refused.code) from refused
         except (aiosmtplib.SMTPException, OSError) as error:
             if isinstance(error, aiosmtplib.SMTPNotSupported) and not recipient.isascii():
-                raise MailRefused("no SMTPUTF8") from error
-            raise MailDelayed(f"{type(error).__name__}: {error}") from error
+                raise PermanentMailError("no SMTPUTF8") from error
+            raise TemporaryMailError(f"{type(error).__name__}: {error}") from error
         else:
             # The mail is theirs: a farewell that fails must not send it again.
             with contextlib.suppress(aiosmtplib.SMTPException, OSError):
@@ -139,4 +139,6 @@ def _in_ascii(address: str) -> str:
 
 def _outcome(code: int) -> Exception:
     # RFC 5321, section 4.2.1: 5yz will not succeed later, 4yz may.
-    return MailRefused(f"reply {code}") if code >= 500 else MailDelayed(f"reply {code}")
+    return (
+        PermanentMailError(f"reply {code}") if code >= 500 else TemporaryMailError(f"reply {code}")
+    )

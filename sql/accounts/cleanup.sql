@@ -1,4 +1,4 @@
--- name: take_turn(lock) -> value
+-- name: try_lock(lock) -> value
 -- Held until the transaction ends; whoever does not get it leaves the work to the one who has it.
 select pg_try_advisory_xact_lock($1)
 

@@ -9,7 +9,7 @@ from sessions
 join users on users.id = sessions.user_id
 where sessions.id = $1 and sessions.user_id = $2 and users.closed_at is null
 
--- name: lock_owner(user_id) -> value
+-- name: lock_user(user_id) -> value
 -- The version of the user's password. Whoever ends several sessions of a user, or counts them, holds
 -- the user's row: one at a time, and no deadlock between two that would lock the same sessions in a
 -- different order.

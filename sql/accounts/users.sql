@@ -21,7 +21,7 @@ returning id, email, username, bio, image, password_version
 
 -- name: update(id, username, username_key, email, email_key, password_hash, set_bio, bio, set_image, image) -> row
 -- Null stands for "not given" where a column can't be null; the others say so beside their value.
--- Of a user locked by sessions.lock_owner, in a statement before: this one then sees the row as it
+-- Of a user locked by sessions.lock_user, in a statement before: this one then sees the row as it
 -- is. If it waited for another update itself, it would lock the row twice, the second time with the
 -- lock that a new key needs, which waits behind other updates that wait for the first: a deadlock.
 with before as (

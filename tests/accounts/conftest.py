@@ -9,7 +9,7 @@ import pytest
 
 from service.accounts.passwords.hash_queue import Requester
 from service.accounts.passwords.hasher import PASSWORDS, PasswordHasher
-from service.accounts.sessions.authentication import MEMORY
+from service.accounts.sessions.authentication import SESSION_CACHE
 from tests.accounts.pair import Pair, trusted
 from tests.conftest import Client, MakeClient
 from tests.network import Network
@@ -66,7 +66,7 @@ async def pair(make_client: MakeClient) -> Pair:
     there = await trusted(await make_client(user_cache_size=100))
     token = await here.register("alice")
     assert (await there.get("/api/user", token=token)).status == 200
-    assert len(there.http.app[MEMORY].users) == 1
+    assert len(there.http.app[SESSION_CACHE].users) == 1
     return Pair(here, there, token)
 
 

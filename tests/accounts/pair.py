@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import sql
-from service.database.change_listener import NOTIFICATIONS
+from service.database.change_listener import CHANGE_LISTENER
 from service.database.pool import DATABASE
 from service.logs import REQUEST_ID
 from tests.conftest import Answer, Client
@@ -24,13 +24,13 @@ class Pair:
 
     async def heard(self) -> Answer:
         """What the other instance answers to the token, once it has heard what was committed."""
-        await self.there.http.app[NOTIFICATIONS].catch_up()
+        await self.there.http.app[CHANGE_LISTENER].wait_until_applied()
         return await self.there.get("/api/user", token=self.token)
 
 
 async def trusted(client: Client) -> Client:
     """The client, once its instance listens: until then it asks for everything."""
-    while not client.http.app[NOTIFICATIONS].is_trusted():
+    while not client.http.app[CHANGE_LISTENER].is_trusted():
         await asyncio.sleep(0)
     return client
 

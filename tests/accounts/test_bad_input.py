@@ -52,9 +52,9 @@ FIELDS = [
 
 
 @pytest.fixture
-async def speaker_token(speaker: Client) -> str:
+async def speaker_token(dialect_client: Client) -> str:
     """Alice's token, in the dialect of the test."""
-    return await speaker.register("alice")
+    return await dialect_client.register("alice")
 
 
 async def send(client: Client, token: str, route: Route, raw: bytes | None) -> Answer:
@@ -98,10 +98,10 @@ BROKEN = {
 
 @pytest.mark.parametrize("body", BROKEN.values(), ids=BROKEN)
 async def test_what_is_not_json_is_refused(
-    speaker: Client, dialect: Dialect, speaker_token: str, body: bytes | None
+    dialect_client: Client, dialect: Dialect, speaker_token: str, body: bytes | None
 ) -> None:
     for route in ROUTES.values():
-        answer = await send(speaker, speaker_token, route, body)
+        answer = await send(dialect_client, speaker_token, route, body)
         assert_invalid(answer, dialect.invalid, body="is not valid JSON")
 
 
@@ -109,10 +109,10 @@ async def test_what_is_not_json_is_refused(
     "body", [b"[]", b'[{"user": {}}]', b'"user"', b"5", b"1.5e3", b"null", b"true"]
 )
 async def test_json_that_is_no_object_is_refused(
-    speaker: Client, dialect: Dialect, speaker_token: str, body: bytes
+    dialect_client: Client, dialect: Dialect, speaker_token: str, body: bytes
 ) -> None:
     for route in ROUTES.values():
-        answer = await send(speaker, speaker_token, route, body)
+        answer = await send(dialect_client, speaker_token, route, body)
         assert_invalid(answer, dialect.invalid, body="must be a JSON object")
 
 
@@ -132,14 +132,14 @@ WRAPPERS = {
 
 @pytest.mark.parametrize(("body", "message"), WRAPPERS.values(), ids=WRAPPERS)
 async def test_a_body_without_its_wrapper_is_refused(
-    speaker: Client,
+    dialect_client: Client,
     dialect: Dialect,
     speaker_token: str,
     body: dict[str, Any],
     message: str,
 ) -> None:
     for route in ROUTES.values():
-        answer = await send(speaker, speaker_token, route, json.dumps(body).encode())
+        answer = await send(dialect_client, speaker_token, route, json.dumps(body).encode())
         assert_invalid(answer, dialect.invalid, user=message)
 
 
@@ -152,18 +152,18 @@ async def test_fields_beside_the_wrapper_do_not_count(client: Client) -> None:
     "value", [0, 1, -1.5, True, False, [], ["jake"], {}, {"a": "b"}], ids=json.dumps
 )
 async def test_what_is_no_string_is_refused(
-    speaker: Client, dialect: Dialect, speaker_token: str, value: Any
+    dialect_client: Client, dialect: Dialect, speaker_token: str, value: Any
 ) -> None:
     for name, field in FIELDS:
         route = ROUTES[name]
         body = {"user": {**route.fields, field: value}}
-        answer = await send(speaker, speaker_token, route, json.dumps(body).encode())
+        answer = await send(dialect_client, speaker_token, route, json.dumps(body).encode())
         assert_invalid(answer, dialect.invalid, **{field: "must be a string"})
 
 
 @pytest.mark.parametrize("value", ["absent", None, "", " ", "\t\n", "\u2003\u00a0"], ids=repr)
 async def test_a_required_field_that_is_missing_or_blank_is_refused(
-    speaker: Client,
+    dialect_client: Client,
     dialect: Dialect,
     speaker_token: str,
     value: str | None,
@@ -175,17 +175,19 @@ async def test_a_required_field_that_is_missing_or_blank_is_refused(
         fields = {**route.fields, field: value}
         if value == "absent":
             del fields[field]
-        answer = await send(speaker, speaker_token, route, json.dumps({"user": fields}).encode())
+        answer = await send(
+            dialect_client, speaker_token, route, json.dumps({"user": fields}).encode()
+        )
         assert_invalid(answer, dialect.invalid, **{field: BLANK})
 
 
 async def test_an_escaped_nul_in_a_field_is_refused(
-    speaker: Client, dialect: Dialect, speaker_token: str
+    dialect_client: Client, dialect: Dialect, speaker_token: str
 ) -> None:
     for name, field in FIELDS:
         route = ROUTES[name]
         body = {"user": {**route.fields, field: "long\0enough"}}
-        answer = await send(speaker, speaker_token, route, json.dumps(body).encode())
+        answer = await send(dialect_client, speaker_token, route, json.dumps(body).encode())
         assert_invalid(answer, dialect.invalid, **{field: NOT_ALLOWED})
 
 
@@ -201,7 +203,7 @@ NULS = {
 
 @pytest.mark.parametrize(("extra", "place"), NULS.values(), ids=NULS)
 async def test_a_nul_anywhere_is_refused(
-    speaker: Client,
+    dialect_client: Client,
     dialect: Dialect,
     speaker_token: str,
     extra: dict[str, Any],
@@ -209,7 +211,7 @@ async def test_a_nul_anywhere_is_refused(
 ) -> None:
     for route in ROUTES.values():
         body = {**extra, "user": {**route.fields, **extra["user"]}}
-        answer = await send(speaker, speaker_token, route, json.dumps(body).encode())
+        answer = await send(dialect_client, speaker_token, route, json.dumps(body).encode())
         assert_invalid(answer, dialect.invalid, **{place: NOT_ALLOWED})
 
 

@@ -49,55 +49,57 @@ async def resume(client: Client, db: asyncpg.Connection) -> None:
 
 @pytest.mark.usefixtures("paused")
 async def test_content_is_shown_without_its_author_until_it_is_removed(
-    speaker: Client, dialect: Dialect, db: asyncpg.Connection
+    dialect_client: Client, dialect: Dialect, db: asyncpg.Connection
 ) -> None:
-    alice, bob = await speaker.register("alice"), await speaker.register("bob")
+    alice, bob = await dialect_client.register("alice"), await dialect_client.register("bob")
     shown = {"bio": "I am Alice", "image": "https://example.test/alice.png"}
-    await speaker.put("/api/user", {"user": shown}, token=alice)
-    await publish(speaker, alice, "Dragons")
-    await publish(speaker, bob, "Knights")
-    await say(speaker, alice, "knights")
-    await like(speaker, alice, "knights")
-    await follow(speaker, bob, "alice")
+    await dialect_client.put("/api/user", {"user": shown}, token=alice)
+    await publish(dialect_client, alice, "Dragons")
+    await publish(dialect_client, bob, "Knights")
+    await say(dialect_client, alice, "knights")
+    await like(dialect_client, alice, "knights")
+    await follow(dialect_client, bob, "alice")
 
-    await close_account(speaker, alice, "alice")
+    await close_account(dialect_client, alice, "alice")
 
     nobody = profile("-", dialect.no_bio)
-    article = (await speaker.get("/api/articles/dragons", token=bob)).body["article"]
+    article = (await dialect_client.get("/api/articles/dragons", token=bob)).body["article"]
     assert article["author"] == nobody
-    listed = (await speaker.get("/api/articles", token=bob)).body
+    listed = (await dialect_client.get("/api/articles", token=bob)).body
     assert listed["articlesCount"] == 2
     authors = {entry["slug"]: entry["author"] for entry in listed["articles"]}
     assert authors == {"dragons": nobody, "knights": profile("bob", dialect.no_bio)}
-    comments = (await speaker.get("/api/articles/knights/comments", token=bob)).body["comments"]
+    comments = (await dialect_client.get("/api/articles/knights/comments", token=bob)).body[
+        "comments"
+    ]
     assert [comment["author"] for comment in comments] == [nobody]
-    favorited = (await speaker.get("/api/articles/knights")).body["article"]
+    favorited = (await dialect_client.get("/api/articles/knights")).body["article"]
     assert favorited["favoritesCount"] == 1
     for name in ("alice", "-"):
-        answer = await speaker.get(f"/api/profiles/{name}", token=bob)
+        answer = await dialect_client.get(f"/api/profiles/{name}", token=bob)
         assert_error(answer, 404, "not_found", {"profile": ["not found"]})
         for filtered in (f"author={name}", f"favorited={name}", f"author=bob&favorited={name}"):
-            answer = await speaker.get(f"/api/articles?{filtered}")
+            answer = await dialect_client.get(f"/api/articles?{filtered}")
             assert answer.body == {"articles": [], "articlesCount": 0}
     stored = await db.fetchval("select users::text from users where closed_at is not null")
     assert "lice" not in stored
     assert await sql.counts.find_wrong(db) == []
 
-    await resume(speaker, db)
+    await resume(dialect_client, db)
 
-    assert slugs_of(await speaker.get("/api/articles")) == ["knights"]
-    assert (await speaker.get("/api/articles/knights/comments")).body == {"comments": []}
-    favorited = (await speaker.get("/api/articles/knights")).body["article"]
+    assert slugs_of(await dialect_client.get("/api/articles")) == ["knights"]
+    assert (await dialect_client.get("/api/articles/knights/comments")).body == {"comments": []}
+    favorited = (await dialect_client.get("/api/articles/knights")).body["article"]
     assert favorited["favoritesCount"] == 0
     assert await db.fetchval("select count(*) from users") == 1
     assert await sql.counts.find_wrong(db) == []
 
 
 async def test_username_shown_for_closed_accounts_cannot_be_registered(
-    speaker: Client, dialect: Dialect
+    dialect_client: Client, dialect: Dialect
 ) -> None:
     user = {"username": "-", "email": "x@example.test", "password": "password"}
-    answer = await speaker.post("/api/users", {"user": user})
+    answer = await dialect_client.post("/api/users", {"user": user})
     assert (answer.status, list(answer.body["errors"])) == (dialect.invalid, ["username"])
 
 
@@ -216,7 +218,7 @@ async def test_no_token_of_a_closed_account_lives_however_many_sessions_are_left
     assert await sql.sessions.find_state(db, id=session_id) is None
     assert await sql.users.find_credentials(db, id=user_id) is None
     for device in devices:
-        assert not await client.lives(device.access)
+        assert not await client.is_authenticated(device.access)
         assert (await client.refresh(device.refresh)).body["code"] == "refresh_token_invalid"
     user = {"email": "alice@example.test", "password": "alice-secret"}
     assert (await client.post("/api/users/login", {"user": user})).status == 401

@@ -188,10 +188,10 @@ async def test_the_log_is_paged_newest_first(
     ],
 )
 async def test_a_page_that_cannot_be_is_refused(
-    speaker: Client, dialect: Dialect, query: str, field: str, message: str
+    dialect_client: Client, dialect: Dialect, query: str, field: str, message: str
 ) -> None:
-    token = await speaker.register("alice")
-    answer = await speaker.get(f"/api/user/events?{query}", token=token)
+    token = await dialect_client.register("alice")
+    answer = await dialect_client.get(f"/api/user/events?{query}", token=token)
     assert_invalid(answer, dialect.invalid, **{field: message})
 
 

@@ -61,11 +61,13 @@ BAD_PASSWORDS = {
 
 @pytest.mark.parametrize(("password", "message"), BAD_PASSWORDS.values(), ids=BAD_PASSWORDS)
 async def test_a_password_too_short_or_too_long_is_refused(
-    speaker: Client, dialect: Dialect, password: str, message: str
+    dialect_client: Client, dialect: Dialect, password: str, message: str
 ) -> None:
-    assert_invalid(await register(speaker, password=password), dialect.invalid, password=message)
-    token = await speaker.register("alice")
-    change = await speaker.put("/api/user", {"user": {"password": password}}, token=token)
+    assert_invalid(
+        await register(dialect_client, password=password), dialect.invalid, password=message
+    )
+    token = await dialect_client.register("alice")
+    change = await dialect_client.put("/api/user", {"user": {"password": password}}, token=token)
     assert_invalid(change, dialect.invalid, password=message)
 
 
@@ -141,14 +143,18 @@ BAD_ADDRESSES = {
 
 
 @pytest.mark.parametrize("email", BAD_ADDRESSES.values(), ids=BAD_ADDRESSES)
-async def test_what_is_no_address_is_refused(speaker: Client, dialect: Dialect, email: str) -> None:
-    assert_invalid(await register(speaker, email=email), dialect.invalid, email=NO_ADDRESS)
+async def test_what_is_no_address_is_refused(
+    dialect_client: Client, dialect: Dialect, email: str
+) -> None:
+    assert_invalid(await register(dialect_client, email=email), dialect.invalid, email=NO_ADDRESS)
 
 
-async def test_an_address_of_255_characters_is_refused(speaker: Client, dialect: Dialect) -> None:
+async def test_an_address_of_255_characters_is_refused(
+    dialect_client: Client, dialect: Dialect
+) -> None:
     email = "a" * 64 + "@" + ".".join(["b" * 62] * 2 + ["c" * 64])
     assert len(email) == 255
-    answer = await register(speaker, email=email)
+    answer = await register(dialect_client, email=email)
     assert_invalid(answer, dialect.invalid, email="is too long (maximum is 254 characters)")
 
 
@@ -212,12 +218,12 @@ BAD_USERNAMES = {
 
 @pytest.mark.parametrize(("username", "message"), BAD_USERNAMES.values(), ids=BAD_USERNAMES)
 async def test_a_bad_username_is_refused(
-    speaker: Client, dialect: Dialect, username: str, message: str
+    dialect_client: Client, dialect: Dialect, username: str, message: str
 ) -> None:
-    answer = await register(speaker, username=username)
+    answer = await register(dialect_client, username=username)
     assert_invalid(answer, dialect.invalid, username=message)
-    token = await speaker.register("alice")
-    change = await speaker.put("/api/user", {"user": {"username": username}}, token=token)
+    token = await dialect_client.register("alice")
+    change = await dialect_client.put("/api/user", {"user": {"username": username}}, token=token)
     assert_invalid(change, dialect.invalid, username=message)
 
 
@@ -229,9 +235,9 @@ async def test_a_bio_is_any_text_of_up_to_500_characters(
     assert (answer.status, answer.body["user"]["bio"]) == (200, bio)
 
 
-async def test_a_bio_of_501_characters_is_refused(speaker: Client, dialect: Dialect) -> None:
-    token = await speaker.register("alice")
-    answer = await speaker.put("/api/user", {"user": {"bio": "a" * 501}}, token=token)
+async def test_a_bio_of_501_characters_is_refused(dialect_client: Client, dialect: Dialect) -> None:
+    token = await dialect_client.register("alice")
+    answer = await dialect_client.put("/api/user", {"user": {"bio": "a" * 501}}, token=token)
     assert_invalid(answer, dialect.invalid, bio="is too long (maximum is 500 characters)")
 
 

@@ -8,9 +8,9 @@ import asyncpg
 import pytest
 
 import sql
-from service.accounts.sessions.authentication import MEMORY
+from service.accounts.sessions.authentication import SESSION_CACHE
 from service.database import change_listener as notifications_module
-from service.database.change_listener import NOTIFICATIONS, Notifications, clock
+from service.database.change_listener import CHANGE_LISTENER, ChangeListener, clock
 from service.database.pool import Database
 from tests.conftest import Client, Device, MakeClient
 from tests.network import Network
@@ -18,7 +18,7 @@ from tests.network import Network
 LISTENER = b"listener_"
 
 
-async def trusted(notifications: Notifications) -> None:
+async def trusted(notifications: ChangeListener) -> None:
     """Return once it listens and may be believed."""
     async with asyncio.timeout(20):
         while not notifications.is_trusted():
@@ -29,7 +29,7 @@ async def trusted(notifications: Notifications) -> None:
 async def client(make_client: MakeClient, network: Network) -> Client:
     """A client of the service, whose notifications travel through the network."""
     client = await make_client(network.url, user_cache_size=100, user_cache_staleness=1)
-    await trusted(client.http.app[NOTIFICATIONS])
+    await trusted(client.http.app[CHANGE_LISTENER])
     return client
 
 
@@ -49,18 +49,18 @@ async def test_a_change_is_answered_once_it_was_heard_or_nothing_is_believed(
     status: int,
 ) -> None:
     """Also one that comes with an error. Afterwards the process listens again."""
-    notifications = client.http.app[NOTIFICATIONS]
+    notifications = client.http.app[CHANGE_LISTENER]
     first = await client.open_account("alice")
     second = Device.of(await client.refresh(first.refresh))
     newest = Device.of(await client.refresh(second.refresh))
-    assert await client.lives(newest.access)
+    assert await client.is_authenticated(newest.access)
     network.hold(LISTENER)
     ending = asyncio.create_task(end(client, first))
     while notifications.is_trusted():
         assert not ending.done()
         await asyncio.sleep(0)
     assert await asyncio.wait_for(ending, 20) == status
-    assert not await client.lives(newest.access)
+    assert not await client.is_authenticated(newest.access)
     network.free()
     await trusted(notifications)
 
@@ -69,7 +69,7 @@ async def test_belief_counts_from_the_sending_of_a_heartbeat(
     client: Client, network: Network
 ) -> None:
     """What was committed while the heartbeat was under way need not have come before it."""
-    notifications = client.http.app[NOTIFICATIONS]
+    notifications = client.http.app[CHANGE_LISTENER]
     network.hold(LISTENER)
     await network.held.wait()
     before, freed = notifications.trusted_until, clock()
@@ -83,7 +83,7 @@ async def test_who_changes_nothing_causes_no_heartbeat(
     make_client: MakeClient, db: asyncpg.Connection
 ) -> None:
     client = await make_client(user_cache_size=100, user_cache_staleness=60)
-    notifications = client.http.app[NOTIFICATIONS]
+    notifications = client.http.app[CHANGE_LISTENER]
     token = await client.register("alice")
     await trusted(notifications)
     beats: list[object] = []
@@ -103,7 +103,7 @@ async def test_articles_comments_favorites_and_follows_send_no_heartbeat(
     make_client: MakeClient, db: asyncpg.Connection
 ) -> None:
     client = await make_client(user_cache_size=100, user_cache_staleness=60)
-    notifications = client.http.app[NOTIFICATIONS]
+    notifications = client.http.app[CHANGE_LISTENER]
     await trusted(notifications)
     beats: list[object] = []
     await db.add_listener(notifications.own_channel, lambda *beat: beats.append(beat))
@@ -135,7 +135,7 @@ async def test_the_commit_of_a_heartbeat_does_not_wait_for_the_disk(
     setting = "select current_setting('synchronous_commit')"
     await db.execute("set synchronous_commit = on")
     async with db.transaction():
-        assert await sql.notifications.send_beat(db, channel="x")
+        assert await sql.notifications.send_heartbeat(db, channel="x")
         assert await db.fetchval(setting) == "off"
     assert await db.fetchval(setting) == "on"
 
@@ -145,7 +145,7 @@ async def test_each_loss_and_each_recovery_is_logged_once(
 ) -> None:
     caplog.set_level(logging.INFO)
     client = await make_client(user_cache_size=100)
-    notifications = client.http.app[NOTIFICATIONS]
+    notifications = client.http.app[CHANGE_LISTENER]
     await trusted(notifications)
     for _ in range(2):
         await db.execute(
@@ -155,20 +155,23 @@ async def test_each_loss_and_each_recovery_is_logged_once(
         while notifications.is_trusted():
             await asyncio.sleep(0)
         await trusted(notifications)
-    told = [r.getMessage() for r in caplog.records if "listening" in r.getMessage()]
-    lost = "listening was lost, every request asks"
-    assert [line.partition(":")[0] for line in told] == [lost, "listening again"] * 2
+    told = [r.getMessage() for r in caplog.records if r.getMessage().startswith("cache ")]
+    lost = "cache disabled: lost the LISTEN connection"
+    assert [line.partition(": error=")[0] for line in told] == [
+        lost,
+        "cache enabled: listening again",
+    ] * 2
 
 
 async def test_who_waits_is_not_content_with_a_heartbeat_already_under_way(
     client: Client, network: Network
 ) -> None:
     """It was sent before the change that is waited for."""
-    notifications = client.http.app[NOTIFICATIONS]
+    notifications = client.http.app[CHANGE_LISTENER]
     network.hold(LISTENER)
     await network.held.wait()
     asked = clock()
-    waiting = asyncio.create_task(notifications.catch_up())
+    waiting = asyncio.create_task(notifications.wait_until_applied())
     await asyncio.sleep(0)
     network.free()
     await waiting
@@ -177,9 +180,9 @@ async def test_who_waits_is_not_content_with_a_heartbeat_already_under_way(
 
 async def test_a_late_heartbeat_brings_no_old_memory_back(client: Client, network: Network) -> None:
     """Who changes something while nothing is believed does not wait for the news of it."""
-    notifications, memory = client.http.app[NOTIFICATIONS], client.http.app[MEMORY]
+    notifications, memory = client.http.app[CHANGE_LISTENER], client.http.app[SESSION_CACHE]
     device = await client.open_account("alice")
-    assert await client.lives(device.access)
+    assert await client.is_authenticated(device.access)
     network.hold(LISTENER)
     await network.held.wait()
     notifications.trusted_until = 0.0
@@ -200,10 +203,10 @@ async def elsewhere(new_database: Callable[[], str]) -> AsyncIterator[Database]:
 
 async def not_heard(database: Database, url: str, caplog: pytest.LogCaptureFixture) -> bool:
     """Listen at ``url`` for what ``database`` tells; whether that was given up, never believed."""
-    notifications = Notifications(database, url, "accounts", 0.3, lambda _: None, lambda: None)
+    notifications = ChangeListener(database, url, "accounts", 0.3, lambda _: None, lambda: None)
     notifications.start()
     async with asyncio.timeout(20):
-        while "listening was lost, every request asks" not in caplog.text:
+        while "cache disabled: lost the LISTEN connection" not in caplog.text:
             assert not notifications.is_trusted()
             await asyncio.sleep(0)
     await notifications.stop()
@@ -255,20 +258,20 @@ async def test_a_silence_at_the_first_word_is_given_up(
         while network.connections == opened:
             await asyncio.sleep(0)
     network.free()
-    await trusted(client.http.app[NOTIFICATIONS])
+    await trusted(client.http.app[CHANGE_LISTENER])
 
 
 async def test_a_fault_while_listening_is_logged_and_listening_goes_on(
     client: Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    notifications = client.http.app[NOTIFICATIONS]
-    send_beat = notifications._send_beat
+    notifications = client.http.app[CHANGE_LISTENER]
+    send_heartbeat = notifications._send_heartbeat
 
     async def fail() -> None:
-        monkeypatch.setattr(notifications, "_send_beat", send_beat)
+        monkeypatch.setattr(notifications, "_send_heartbeat", send_heartbeat)
         raise ZeroDivisionError
 
-    monkeypatch.setattr(notifications, "_send_beat", fail)
-    while "listening failed, every request asks" not in caplog.text:
+    monkeypatch.setattr(notifications, "_send_heartbeat", fail)
+    while "cache disabled: listening failed" not in caplog.text:
         await asyncio.sleep(0)
     await trusted(notifications)

@@ -9,9 +9,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service.accounts.sessions.authentication import MEMORY
+from service.accounts.sessions.authentication import SESSION_CACHE
 from service.database import pool
-from service.database.change_listener import NOTIFICATIONS, clock
+from service.database.change_listener import CHANGE_LISTENER, clock
 from tests.accounts.pair import REVOKED, Pair, log_out, queries_of, trusted
 from tests.answers import assert_error
 from tests.conftest import Client, MakeClient
@@ -24,7 +24,7 @@ async def listener_pid(db: asyncpg.Connection) -> AsyncIterator[Callable[[Client
     stopped: list[int] = []
 
     async def find(client: Client) -> int:
-        name = client.http.app[NOTIFICATIONS].application_name
+        name = client.http.app[CHANGE_LISTENER].application_name
         pid = await db.fetchval(
             "select pid from pg_stat_activity where application_name = $1", name
         )
@@ -42,11 +42,11 @@ async def listener_pid(db: asyncpg.Connection) -> AsyncIterator[Callable[[Client
 async def test_a_cut_listening_connection_is_noticed_and_made_again(
     pair: Pair, db: asyncpg.Connection, listener_pid: Callable[[Client], Any]
 ) -> None:
-    notifications = pair.there.http.app[NOTIFICATIONS]
+    notifications = pair.there.http.app[CHANGE_LISTENER]
     await db.execute("select pg_terminate_backend($1)", await listener_pid(pair.there))
     while notifications.is_trusted():
         await asyncio.sleep(0.01)
-    assert not pair.there.http.app[MEMORY].users
+    assert not pair.there.http.app[SESSION_CACHE].users
     await log_out(pair)
     assert (await pair.there.get("/api/user", token=pair.token)).status == 401
     await trusted(pair.there)
@@ -58,7 +58,7 @@ async def test_until_it_listens_again_every_request_asks(
     listener_pid: Callable[[Client], Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    notifications = pair.there.http.app[NOTIFICATIONS]
+    notifications = pair.there.http.app[CHANGE_LISTENER]
     monkeypatch.setattr(notifications, "_url", "postgresql://127.0.0.1:1/nowhere")
     await db.execute("select pg_terminate_backend($1)", await listener_pid(pair.there))
     while notifications.is_trusted():
@@ -79,7 +79,7 @@ async def test_a_silent_listening_connection_is_not_trusted_for_long(
     # Stopped, the backend neither answers nor closes: what dropped packets look like.
     os.kill(await listener_pid(there), signal.SIGSTOP)
     await here.post("/api/auth/logout", token=token)
-    while there.http.app[NOTIFICATIONS].is_trusted():
+    while there.http.app[CHANGE_LISTENER].is_trusted():
         await asyncio.sleep(0.01)
     assert (await there.get("/api/user", token=token)).status == 401
 
@@ -93,14 +93,14 @@ async def test_dropped_packets_are_found_out_within_the_bound(
     """No connection ends: nobody says that nothing will arrive any more."""
     monkeypatch.setattr(pool, "COMMAND_TIMEOUT", 0.5)
     monkeypatch.setattr(pool, "CONNECT_TIMEOUT", 0.5)
-    monkeypatch.setattr(pool, "GAP", 0.2)
+    monkeypatch.setattr(pool, "RETRY_WINDOW", 0.2)
     here = await make_client(user_cache_size=0)
     there = await trusted(
         await make_client(network.url, user_cache_size=100, user_cache_staleness=1)
     )
     token = await here.register("alice")
     assert (await there.get("/api/user", token=token)).status == 200
-    notifications = there.http.app[NOTIFICATIONS]
+    notifications = there.http.app[CHANGE_LISTENER]
     network.hold(what)
     dropped = clock()
     await here.post("/api/auth/logout", token=token)

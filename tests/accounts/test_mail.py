@@ -12,7 +12,13 @@ import pytest
 import trustme
 
 from service.mail import smtp as mail_module
-from service.mail.smtp import Mail, MailDelayed, MailRefused, SmtpServer, mailer_of
+from service.mail.smtp import (
+    Mail,
+    PermanentMailError,
+    SmtpServer,
+    TemporaryMailError,
+    create_mailer,
+)
 from service.settings.settings import Settings
 from tests.accounts.mail_server import MailServer, serve_mail
 
@@ -31,7 +37,7 @@ async def server() -> AsyncIterator[MailServer]:
 async def send(server: MailServer, mail: Mail = MAIL, url: str = "smtp://127.0.0.1:{port}") -> None:
     """Send through what the settings make of ``url``."""
     settings = Settings(smtp_url=url.format(port=server.port), mail_from=FROM)
-    await mailer_of(settings).send(mail, mail_id=ID, written_at=WRITTEN)
+    await create_mailer(settings).send(mail, mail_id=ID, written_at=WRITTEN)
 
 
 async def test_a_mail_arrives_as_it_was_written(server: MailServer) -> None:
@@ -67,14 +73,18 @@ async def test_an_unusual_address_is_written_as_smtp_has_it(recipient: str, sent
 
 
 async def test_letters_beyond_ascii_need_a_server_that_takes_them(server: MailServer) -> None:
-    with pytest.raises(MailRefused):
+    with pytest.raises(PermanentMailError):
         await send(server, Mail("älice@example.test", "x", "y"))
 
 
 @pytest.mark.parametrize("stage", ["recipient_reply", "data_reply"])
 @pytest.mark.parametrize(
     ("reply", "outcome"),
-    [("450 later", MailDelayed), ("550 nobody", MailRefused), ("554 spam", MailRefused)],
+    [
+        ("450 later", TemporaryMailError),
+        ("550 nobody", PermanentMailError),
+        ("554 spam", PermanentMailError),
+    ],
 )
 async def test_a_refusal_is_for_good_or_for_now(
     server: MailServer, stage: str, reply: str, outcome: type[Exception]
@@ -88,7 +98,7 @@ async def test_a_refusal_is_for_good_or_for_now(
 async def test_a_server_that_is_away_delays_a_mail() -> None:
     async with serve_mail(MailServer()) as server:
         pass
-    with pytest.raises(MailDelayed):
+    with pytest.raises(TemporaryMailError):
         await send(server)
 
 
@@ -97,7 +107,7 @@ async def test_a_server_that_is_silent_delays_a_mail(
 ) -> None:
     server.gate.clear()
     monkeypatch.setattr(mail_module, "SEND_TIMEOUT", 0.2)
-    with pytest.raises(MailDelayed):
+    with pytest.raises(TemporaryMailError):
         await send(server)
 
 
@@ -130,7 +140,7 @@ async def test_a_certificate_that_nobody_vouches_for_delays_a_mail(
 ) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")
     async with serve_mail(MailServer(), tls) as server:
-        with pytest.raises(MailDelayed):
+        with pytest.raises(TemporaryMailError):
             await send(server, url="smtps://localhost:{port}")
 
 
@@ -139,14 +149,14 @@ async def test_a_password_does_not_travel_in_the_clear(monkeypatch: pytest.Monke
     async with serve_mail(MailServer(), auth_require_tls=False) as server:
         mailer = SmtpServer(f"smtp://user:password@127.0.0.2:{server.port}", FROM)
         monkeypatch.setattr(mailer, "_host", "127.0.0.1")
-        with pytest.raises(MailDelayed):
+        with pytest.raises(TemporaryMailError):
             await mailer.send(MAIL, mail_id=ID, written_at=WRITTEN)
     assert (server.logins, server.envelopes) == ([], [])
 
 
 async def test_without_a_server_mails_are_printed(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    await mailer_of(Settings()).send(MAIL, mail_id=ID, written_at=WRITTEN)
+    await create_mailer(Settings()).send(MAIL, mail_id=ID, written_at=WRITTEN)
     (record,) = caplog.records
     assert record.getMessage() == (
         "A mail to alice@example.test (SMTP_URL is not set): Wörter\n\nEin Text: äöü.\n"

@@ -9,7 +9,7 @@ import pytest
 
 from service.database.pool import Database
 from service.mail.outbox import LIFETIME, PAUSE, Outbox, write_mail
-from service.mail.smtp import Mail, mailer_of
+from service.mail.smtp import Mail, create_mailer
 from service.settings.settings import Settings
 from tests.accounts.mail_server import MailServer, serve_mail
 
@@ -38,7 +38,7 @@ async def outbox(database: Database, server: MailServer) -> Outbox:
 
 def outbox_of(database: Database, server: MailServer) -> Outbox:
     settings = Settings(smtp_url=f"smtp://127.0.0.1:{server.port}", mail_from="us@example.org")
-    return Outbox(database, mailer_of(settings))
+    return Outbox(database, create_mailer(settings))
 
 
 async def waiting(db: asyncpg.Connection) -> list[tuple[int, int]]:

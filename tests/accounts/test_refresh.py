@@ -30,9 +30,9 @@ def assert_reused(answer: Answer) -> None:
     assert_error(answer, 401, "refresh_token_reused", REUSED)
 
 
-async def test_a_refresh_replaces_both_tokens(speaker: Client) -> None:
-    old = await speaker.open_account("alice")
-    answer = await speaker.refresh(old.refresh)
+async def test_a_refresh_replaces_both_tokens(dialect_client: Client) -> None:
+    old = await dialect_client.open_account("alice")
+    answer = await dialect_client.refresh(old.refresh)
     new = Device.of(answer)
     assert (answer.status, answer.body) == (
         200,
@@ -45,9 +45,9 @@ async def test_a_refresh_replaces_both_tokens(speaker: Client) -> None:
     )
     assert answer.headers["Cache-Control"] == "no-store"
     assert new.session == old.session and new.refresh != old.refresh
-    assert await speaker.lives(new.access)
-    again = await refreshed(speaker, new.refresh)
-    assert await speaker.lives(again.access)
+    assert await dialect_client.is_authenticated(new.access)
+    again = await refreshed(dialect_client, new.refresh)
+    assert await dialect_client.is_authenticated(again.access)
 
 
 async def test_a_refresh_says_where_the_session_was_last_used(
@@ -73,7 +73,7 @@ async def test_a_lost_answer_can_be_asked_for_again(client: Client) -> None:
     again = await refreshed(client, device.refresh)
     assert lost.refresh != again.refresh
     later = await refreshed(client, again.refresh)
-    assert await client.lives(later.access)
+    assert await client.is_authenticated(later.access)
 
 
 @pytest.mark.parametrize("grace", [30, 5])
@@ -138,7 +138,7 @@ async def test_a_grandparent_is_reuse_at_once(client: Client) -> None:
     third = await refreshed(client, second.refresh)
     assert_reused(await client.refresh(first.refresh))
     assert_error(await client.refresh(third.refresh), 401, "refresh_token_revoked", REVOKED)
-    assert not await client.lives(third.access)
+    assert not await client.is_authenticated(third.access)
 
 
 ADDRESSES = {"owner": "192.0.2.1", "thief": "203.0.113.9"}
@@ -171,7 +171,7 @@ async def test_a_stolen_token_ends_with_both_out(
     for access in (stolen.access, held.access):
         answer = await client.get("/api/user", token=access)
         assert_error(answer, 401, "token_revoked", {"token": ["has been revoked"]})
-    assert await client.lives(other_device.access)
+    assert await client.is_authenticated(other_device.access)
 
 
 async def test_a_thief_within_the_grace_is_found_at_the_next_refresh(
@@ -184,7 +184,9 @@ async def test_a_thief_within_the_grace_is_found_at_the_next_refresh(
     owner = await refreshed(client, owner.refresh)
     await db.execute(OVER)
     assert_reused(await client.refresh(thief.refresh))
-    assert not await client.lives(owner.access) and not await client.lives(thief.access)
+    assert not await client.is_authenticated(owner.access) and not await client.is_authenticated(
+        thief.access
+    )
 
 
 async def test_a_refresh_waits_for_nobody_who_looks_at_known_addresses(
@@ -219,7 +221,7 @@ async def test_of_simultaneous_refreshes_nobody_is_signed_out(
     assert await db.fetchval("select generation from sessions") == 1
     # Every token that was returned works, one after the other.
     last = [await refreshed(client, device.refresh) for device in devices][-1]
-    assert await client.lives(last.access)
+    assert await client.is_authenticated(last.access)
     assert await db.fetchval("select count(*) from sessions where ended_at is null") == 1
 
 
@@ -267,8 +269,8 @@ async def test_a_refresh_renews_the_token_but_never_the_session(
 
 
 @pytest.mark.parametrize("token", ["x", "a" * 43, "é" * 10, "😀", "a" * 100_000, "' or true --"])
-async def test_an_unknown_token_is_invalid(speaker: Client, token: str) -> None:
-    answer = await speaker.refresh(token)
+async def test_an_unknown_token_is_invalid(dialect_client: Client, token: str) -> None:
+    answer = await dialect_client.refresh(token)
     assert_error(answer, 401, "refresh_token_invalid", {"refresh_token": ["is invalid"]})
     assert answer.headers["WWW-Authenticate"] == "Token"
 
@@ -301,9 +303,9 @@ BAD_VALUES: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("value", "message"), BAD_VALUES, ids=repr)
 async def test_what_is_no_text_is_refused(
-    speaker: Client, dialect: Dialect, value: Any, message: str
+    dialect_client: Client, dialect: Dialect, value: Any, message: str
 ) -> None:
-    answer = await speaker.post("/api/auth/refresh", {"refresh_token": value})
+    answer = await dialect_client.post("/api/auth/refresh", {"refresh_token": value})
     assert_invalid(answer, dialect.invalid, refresh_token=message)
 
 
@@ -319,7 +321,7 @@ BAD_BODIES = {
 
 @pytest.mark.parametrize(("raw", "field", "message"), BAD_BODIES.values(), ids=BAD_BODIES)
 async def test_a_body_that_is_no_good_is_refused(
-    speaker: Client, dialect: Dialect, raw: bytes, field: str, message: str
+    dialect_client: Client, dialect: Dialect, raw: bytes, field: str, message: str
 ) -> None:
-    answer = await speaker.post("/api/auth/refresh", data=raw)
+    answer = await dialect_client.post("/api/auth/refresh", data=raw)
     assert_invalid(answer, dialect.invalid, **{field: message})

@@ -11,8 +11,8 @@ import jwt
 import pytest
 
 import sql
-from service.accounts.sessions.authentication import MEMORY
-from service.database.change_listener import NOTIFICATIONS
+from service.accounts.sessions.authentication import SESSION_CACHE
+from service.database.change_listener import CHANGE_LISTENER
 from service.database.pool import DATABASE
 from tests.accounts.pair import REVOKED, Pair, log_out, queries_of, trusted
 from tests.conftest import SECRET, MakeClient
@@ -99,7 +99,7 @@ async def test_reads_that_race_changes_never_leave_an_old_answer(pair: Pair) -> 
 
     async def read() -> None:
         for _ in range(60):
-            pair.there.http.app[MEMORY].forget()
+            pair.there.http.app[SESSION_CACHE].forget()
             await pair.there.get("/api/user", token=pair.token)
 
     async def write() -> None:
@@ -137,13 +137,13 @@ def slow_answer(
 async def test_an_answer_that_was_overtaken_by_news_is_not_remembered(
     pair: Pair, slow_answer: Callable[[], tuple[asyncio.Event, asyncio.Event]]
 ) -> None:
-    memory = pair.there.http.app[MEMORY]
-    memory.forget()
+    memory = pair.there.http.app[SESSION_CACHE]
+    memory.clear()
     there, go_on = slow_answer()
     request = asyncio.create_task(pair.there.get("/api/user", token=pair.token))
     await there.wait()
     await log_out(pair)
-    await pair.there.http.app[NOTIFICATIONS].catch_up()
+    await pair.there.http.app[CHANGE_LISTENER].wait_until_applied()
     go_on.set()
     assert (await request).status == 200, "it was asked before the end"
     assert not memory.users
@@ -154,8 +154,8 @@ async def test_an_answer_to_a_question_asked_unheard_is_not_remembered(
     pair: Pair, slow_answer: Callable[[], tuple[asyncio.Event, asyncio.Event]]
 ) -> None:
     """What changed in between was told to nobody, though somebody listens when the answer comes."""
-    memory, notifications = pair.there.http.app[MEMORY], pair.there.http.app[NOTIFICATIONS]
-    memory.forget()
+    memory, notifications = pair.there.http.app[SESSION_CACHE], pair.there.http.app[CHANGE_LISTENER]
+    memory.clear()
     notifications.trusted_until = 0.0
     there, go_on = slow_answer()
     request = asyncio.create_task(pair.there.get("/api/user", token=pair.token))
@@ -178,7 +178,7 @@ async def test_memory_is_bounded(make_client: MakeClient) -> None:
     ]
     for token in tokens:
         assert (await client.get("/api/user", token=token)).status == 200
-    memory = client.http.app[MEMORY]
+    memory = client.http.app[SESSION_CACHE]
     assert len(memory.users) == len(memory.claims) == 3
     assert list(memory.claims) == tokens[-3:]
     # What finds a user's sessions goes with the user.
@@ -191,7 +191,7 @@ async def test_a_remembered_session_that_was_cut_short_ends_then(
 ) -> None:
     await db.execute("update sessions set expires_at = now() + interval '2 seconds'")
     assert (await pair.heard()).status == 200
-    (user,) = pair.there.http.app[MEMORY].users.values()
+    (user,) = pair.there.http.app[SESSION_CACHE].users.values()
     async with asyncio.timeout(20):
         while time.time() < user.session_expires_at:
             await asyncio.sleep(0.01)

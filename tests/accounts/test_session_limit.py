@@ -27,7 +27,7 @@ async def test_without_a_limit_every_login_opens_a_session(
     for _ in range(30):
         await client.sign_in("alice")
     assert await db.fetchval(OPEN) == 31
-    assert await client.lives(alice)
+    assert await client.is_authenticated(alice)
 
 
 async def test_the_oldest_session_makes_room(make_client: MakeClient) -> None:
@@ -40,7 +40,9 @@ async def test_the_oldest_session_makes_room(make_client: MakeClient) -> None:
     assert_error(evicted, 401, "session_evicted", {"token": ["has been revoked"]})
     refused = await client.refresh(second.refresh)
     assert_error(refused, 401, "session_evicted", {"refresh_token": ["has been revoked"]})
-    assert await client.lives(refreshed.body["access_token"]) and await client.lives(third.access)
+    assert await client.is_authenticated(
+        refreshed.body["access_token"]
+    ) and await client.is_authenticated(third.access)
 
 
 async def test_a_lowered_limit_ends_as_many_as_are_over_it(
@@ -51,7 +53,7 @@ async def test_a_lowered_limit_ends_as_many_as_are_over_it(
     devices += [await before.sign_in("alice") for _ in range(5)]
     client = await make_client(session_limit=3)
     devices.append(await client.sign_in("alice"))
-    alive = [await client.lives(device.access) for device in devices]
+    alive = [await client.is_authenticated(device.access) for device in devices]
     assert alive == [False] * 4 + [True] * 3
 
 
@@ -67,7 +69,7 @@ async def test_sessions_that_are_over_and_strangers_take_no_place(
     await client.post("/api/auth/logout", token=gone.access)
     first, second = await client.sign_in("alice"), await client.sign_in("alice")
     for device in (bob, first, second):
-        assert await client.lives(device.access)
+        assert await client.is_authenticated(device.access)
 
 
 async def test_a_login_over_the_limit_can_be_denied(make_client: MakeClient) -> None:
@@ -75,7 +77,9 @@ async def test_a_login_over_the_limit_can_be_denied(make_client: MakeClient) -> 
     first, second = await client.open_account("alice"), await client.sign_in("alice")
     answer = await sign_in(client)
     assert_error(answer, 403, "session_limit_reached", {"session": ["limit reached"]})
-    assert await client.lives(first.access) and await client.lives(second.access)
+    assert await client.is_authenticated(first.access) and await client.is_authenticated(
+        second.access
+    )
     # Who does not know the password learns nothing of it.
     wrong = {"user": {"email": "alice@example.test", "password": "wrong"}}
     refused = await client.post("/api/users/login", wrong)
@@ -104,7 +108,7 @@ async def test_simultaneous_logins_leave_the_limit(
     await client.open_account("alice")
     answers = await at_once(client, db)
     assert Counter(answer.status for answer in answers) == {200: AT_ONCE}
-    alive = [await client.lives(answer.body["user"]["token"]) for answer in answers]
+    alive = [await client.is_authenticated(answer.body["user"]["token"]) for answer in answers]
     assert alive.count(True) == limit == await db.fetchval(OPEN)
     kinds = await db.fetch("select kind, count(*) from events group by kind")
     ended = AT_ONCE + 1 - limit
@@ -132,7 +136,7 @@ async def test_simultaneous_logins_are_denied_past_the_limit(
     answers = await at_once(client, db)
     assert Counter(answer.status for answer in answers) == {200: 4, 403: AT_ONCE - 4}
     assert await db.fetchval(OPEN) == 5
-    assert await client.lives(first.access)
+    assert await client.is_authenticated(first.access)
 
 
 async def test_an_eviction_that_races_the_end_of_all_others_is_no_fault(
@@ -154,7 +158,7 @@ async def test_an_eviction_that_races_the_end_of_all_others_is_no_fault(
         # Whichever comes first, the new device is in: evicted devices end nobody's session.
         assert (ended.status, opened.status) in ((204, 200), (401, 200))
         here = Device.of(opened)
-        assert await client.lives(here.access)
+        assert await client.is_authenticated(here.access)
         assert await db.fetchval(OPEN) == 1
 
 
@@ -175,6 +179,6 @@ async def test_an_old_password_neither_evicts_nor_is_told_of_the_limit(
         login = asyncio.create_task(sign_in(client))
         await until_blocked(db, 2)
     assert [(await changing).status, (await login).status] == [200, 401]
-    assert await client.lives(here.access)
+    assert await client.is_authenticated(here.access)
     kinds = await db.fetch("select kind from events order by id")
     assert [kind for (kind,) in kinds] == ["registered", "password_changed", "sign_in_failed"]

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 import sql
-from service.database.change_listener import NOTIFICATIONS
+from service.database.change_listener import CHANGE_LISTENER
 from service.settings.rate_limit import NO_LIMIT
 from tests.accounts.logins import count_hashes
 from tests.answers import assert_error
@@ -72,7 +72,7 @@ async def test_a_refresh_that_races_a_password_change_leaves_nothing_alive(
         for answer in answers:
             if answer.status == 200:
                 await assert_dead(client, Device.of(answer))
-        assert await client.lives(here.access)
+        assert await client.is_authenticated(here.access)
 
 
 async def test_a_login_that_races_a_password_change_does_not_outlive_the_old_password(
@@ -110,7 +110,7 @@ async def test_a_session_that_a_password_change_ended_changes_no_password(
             )
         )
         assert Counter(answer.status for answer in answers) == {200: 1, 401: 1}
-        alive = [await client.lives(device.access) for device in devices.values()]
+        alive = [await client.is_authenticated(device.access) for device in devices.values()]
         assert alive == [answer.status == 200 for answer in answers]
         password = list(devices)[alive.index(True)]
         owner, thief = (
@@ -127,7 +127,7 @@ async def test_of_devices_that_end_each_other_at_once_one_remains(client: Client
             *(client.delete("/api/user/sessions", token=device.access) for device in devices)
         )
         assert Counter(answer.status for answer in answers) == {204: 1, 401: 11}
-        alive = [await client.lives(device.access) for device in devices]
+        alive = [await client.is_authenticated(device.access) for device in devices]
         assert alive == [answer.status == 204 for answer in answers]
 
 
@@ -140,7 +140,7 @@ async def test_logins_that_renew_a_hash_at_once_all_succeed(make_client: MakeCli
     )
     assert [answer.status for answer in answers] == [200] * 10
     for answer in answers:
-        assert await client.lives(Device.of(answer).access)
+        assert await client.is_authenticated(Device.of(answer).access)
 
 
 async def test_processes_of_different_costs_refuse_no_right_password(
@@ -197,10 +197,10 @@ async def test_an_address_that_changed_hands_deletes_no_account(
 ) -> None:
     """The moment before the news: who asks is remembered with what is another's address by now."""
     client = await make_client(user_cache_size=100)
-    while not client.http.app[NOTIFICATIONS].is_trusted():
+    while not client.http.app[CHANGE_LISTENER].is_trusted():
         await asyncio.sleep(0)
     alice = await client.open_account("alice")
-    assert await client.lives(alice.access)
+    assert await client.is_authenticated(alice.access)
     await db.execute("alter table users disable trigger users_changed_notify")
     await db.execute("update users set email = 'a@example.test', email_key = 'a@example.test'")
     await db.execute("alter table users enable trigger users_changed_notify")
@@ -302,7 +302,7 @@ async def test_a_deletion_that_races_refreshes_leaves_nothing(
         for answer in answers:
             if answer.status == 200:
                 device = Device.of(answer)
-                assert not await client.lives(device.access)
+                assert not await client.is_authenticated(device.access)
                 assert (await client.refresh(device.refresh)).body[
                     "code"
                 ] == "refresh_token_invalid"

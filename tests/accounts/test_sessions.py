@@ -33,11 +33,11 @@ def alice_as(dialect: Dialect, token: str) -> dict[str, Any]:
 
 
 async def test_registration_and_login_each_open_a_session(
-    speaker: Client, dialect: Dialect
+    dialect_client: Client, dialect: Dialect
 ) -> None:
     given = {"email": "alice@example.test", "password": "alice-secret"}
-    registered = await speaker.post("/api/users", {"user": {**given, "username": "alice"}})
-    logged_in = await speaker.post("/api/users/login", {"user": given})
+    registered = await dialect_client.post("/api/users", {"user": {**given, "username": "alice"}})
+    logged_in = await dialect_client.post("/api/users/login", {"user": given})
     assert (registered.status, logged_in.status) == (dialect.registered, 200)
     for answer in (registered, logged_in):
         device = Device.of(answer)
@@ -49,15 +49,17 @@ async def test_registration_and_login_each_open_a_session(
         assert len(device.refresh) == 43
     first, second = Device.of(registered), Device.of(logged_in)
     assert first.session != second.session and first.refresh != second.refresh
-    assert await speaker.lives(first.access) and await speaker.lives(second.access)
+    assert await dialect_client.is_authenticated(
+        first.access
+    ) and await dialect_client.is_authenticated(second.access)
 
 
 async def test_a_fresh_token_is_of_the_same_session_and_comes_alone(
-    speaker: Client, dialect: Dialect
+    dialect_client: Client, dialect: Dialect
 ) -> None:
-    device = await speaker.open_account("alice")
-    read = await speaker.get("/api/user", token=device.access)
-    changed = await speaker.put("/api/user", {"user": {"image": None}}, token=device.access)
+    device = await dialect_client.open_account("alice")
+    read = await dialect_client.get("/api/user", token=device.access)
+    changed = await dialect_client.put("/api/user", {"user": {"image": None}}, token=device.access)
     for answer in (read, changed):
         token = answer.body["user"]["token"]
         assert claims_of(token)["sid"] == device.session
@@ -114,7 +116,7 @@ async def test_logout_ends_this_session_and_no_other(client: Client) -> None:
     refused = await client.refresh(here.refresh)
     revoked = {"refresh_token": ["has been revoked"]}
     assert_error(refused, 401, "refresh_token_revoked", revoked)
-    assert await client.lives(elsewhere.access)
+    assert await client.is_authenticated(elsewhere.access)
 
 
 async def test_a_user_sees_the_open_sessions_newest_first(client: Client, bob: str) -> None:
@@ -200,7 +202,7 @@ async def test_a_session_is_ended_from_another_device(client: Client, spelt: Any
     assert (answer.status, answer.body) == (204, None)
     assert_error(await client.get("/api/user", token=lost.access), 401, "token_revoked", REVOKED)
     assert (await client.refresh(lost.refresh)).body["code"] == "refresh_token_revoked"
-    assert await client.lives(here.access)
+    assert await client.is_authenticated(here.access)
     again = await client.delete(path, token=here.access)
     assert_error(again, 404, "not_found", NOT_FOUND)
 
@@ -209,16 +211,16 @@ async def test_a_session_can_end_itself_by_its_id(client: Client) -> None:
     here = await client.open_account("alice")
     path = f"/api/user/sessions/{here.session}"
     assert (await client.delete(path, token=here.access)).status == 204
-    assert not await client.lives(here.access)
+    assert not await client.is_authenticated(here.access)
 
 
 async def test_a_strangers_session_is_not_found_and_lives_on(client: Client, bob: str) -> None:
     alice = await client.open_account("alice")
     answer = await client.delete(f"/api/user/sessions/{alice.session}", token=bob)
     assert_error(answer, 404, "not_found", NOT_FOUND)
-    assert await client.lives(alice.access)
+    assert await client.is_authenticated(alice.access)
     assert (await client.delete("/api/user/sessions", token=bob)).status == 204
-    assert await client.lives(alice.access)
+    assert await client.is_authenticated(alice.access)
 
 
 SPELLINGS = {
@@ -240,7 +242,7 @@ async def test_what_is_no_id_of_a_session_is_not_found(client: Client, spell: An
     here = await client.open_account("alice")
     answer = await client.delete(f"/api/user/sessions/{spell(here.session)}", token=here.access)
     assert_error(answer, 404, "not_found", NOT_FOUND)
-    assert await client.lives(here.access)
+    assert await client.is_authenticated(here.access)
 
 
 async def test_all_other_sessions_end_at_once(client: Client) -> None:
@@ -251,7 +253,7 @@ async def test_all_other_sessions_end_at_once(client: Client) -> None:
     for other in others:
         gone = await client.get("/api/user", token=other.access)
         assert_error(gone, 401, "token_revoked", REVOKED)
-    assert await client.lives(here.access)
+    assert await client.is_authenticated(here.access)
     assert (await client.delete("/api/user/sessions", token=here.access)).status == 204
 
 
@@ -259,7 +261,9 @@ async def test_a_password_change_ends_all_other_sessions(client: Client) -> None
     here, elsewhere = await client.open_account("alice"), await client.sign_in("alice")
     given = {"user": {"password": "a new password"}}
     answer = await client.put("/api/user", given, token=here.access)
-    assert await client.lives(here.access) and await client.lives(answer.body["user"]["token"])
+    assert await client.is_authenticated(here.access) and await client.is_authenticated(
+        answer.body["user"]["token"]
+    )
     assert (await client.refresh(here.refresh)).status == 200
     gone = await client.get("/api/user", token=elsewhere.access)
     assert_error(gone, 401, "token_revoked", REVOKED)
@@ -270,7 +274,7 @@ async def test_another_change_ends_no_session(client: Client) -> None:
     here, elsewhere = await client.open_account("alice"), await client.sign_in("alice")
     given = {"user": {"email": "other@example.test", "username": "other", "bio": "new"}}
     assert (await client.put("/api/user", given, token=here.access)).status == 200
-    assert await client.lives(elsewhere.access)
+    assert await client.is_authenticated(elsewhere.access)
 
 
 async def test_a_deleted_account_leaves_no_session(client: Client, db: asyncpg.Connection) -> None:

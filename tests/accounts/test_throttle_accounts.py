@@ -145,7 +145,7 @@ async def test_a_password_that_changes_while_a_login_waits_signs_in(
     )
     answer = await meanwhile(db, login(client, "alice", "another secret"), copy, "alice")
     assert answer.status == 200
-    assert await client.lives(other)
+    assert await client.is_authenticated(other)
 
 
 async def test_the_owner_is_told_of_lockouts_once_an_hour_however_often_the_email_changes(

@@ -117,7 +117,7 @@ async def test_an_attempt_whose_lease_is_over_gives_back_nothing_of_anothers(
     async with contextlib.AsyncExitStack() as stack:
         async with throttle.attempt(ALICE, HERE) as late:
             await db.execute("update throttle set pending_until = now()")
-            late.look_until = 0.0
+            late.verify_deadline = 0.0
             other = await stack.enter_async_context(throttle.attempt(ALICE, HERE))
         assert await counters(db) == [(0, 1)] * 3
         await count(other)

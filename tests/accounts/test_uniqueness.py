@@ -8,7 +8,7 @@ import asyncpg
 import idna
 import pytest
 
-from service.accounts.fields import key_of
+from service.accounts.fields import uniqueness_key
 from tests.accounts.conftest import hasher_of, hold_workers, jobs_of, until
 from tests.answers import assert_error, assert_invalid
 from tests.conftest import Client, Dialect, MakeClient
@@ -32,10 +32,10 @@ def account(username: str, email: str) -> dict[str, Any]:
     ids=["name", "address", "both", "both in another case"],
 )
 async def test_what_is_taken_is_refused(
-    speaker: Client, dialect: Dialect, username: str, email: str, taken: list[str]
+    dialect_client: Client, dialect: Dialect, username: str, email: str, taken: list[str]
 ) -> None:
-    await speaker.register("jake")
-    answer = await speaker.post("/api/users", account(username, email))
+    await dialect_client.register("jake")
+    answer = await dialect_client.post("/api/users", account(username, email))
     assert_error(answer, 409, "already_taken", dict.fromkeys(taken, TAKEN))
 
 
@@ -173,7 +173,7 @@ def test_a_key_is_its_own_key() -> None:
         hex(point)
         for point in range(0x110000)
         if not 0xD800 <= point < 0xE000
-        and key_of(key_of(f"a{chr(point)}b")) != key_of(f"a{chr(point)}b")
+        and uniqueness_key(uniqueness_key(f"a{chr(point)}b")) != uniqueness_key(f"a{chr(point)}b")
     ]
     assert unstable == []
 

@@ -33,21 +33,25 @@ async def change(client: Client, token: str, fields: Any) -> Any:
     ],
 )
 async def test_each_field_changes_alone(
-    speaker: Client, dialect: Dialect, name: str, value: str
+    dialect_client: Client, dialect: Dialect, name: str, value: str
 ) -> None:
-    token = await speaker.register("alice")
-    user = await change(speaker, token, {name: value})
+    token = await dialect_client.register("alice")
+    user = await change(dialect_client, token, {name: value})
     assert user == {**ALICE, "bio": dialect.no_bio, name: value}
 
 
-async def test_a_changed_password_replaces_the_old_one(speaker: Client, dialect: Dialect) -> None:
-    token = await speaker.register("alice")
-    user = await change(speaker, token, {"password": "a new password"})
+async def test_a_changed_password_replaces_the_old_one(
+    dialect_client: Client, dialect: Dialect
+) -> None:
+    token = await dialect_client.register("alice")
+    user = await change(dialect_client, token, {"password": "a new password"})
     assert user == {**ALICE, "bio": dialect.no_bio}
     statuses = []
     for password in ("alice-secret", "a new password"):
         credentials = {"email": "alice@example.test", "password": password}
-        statuses.append((await speaker.post("/api/users/login", {"user": credentials})).status)
+        statuses.append(
+            (await dialect_client.post("/api/users/login", {"user": credentials})).status
+        )
     assert statuses == [401, 200]
 
 
@@ -60,25 +64,25 @@ async def test_a_changed_address_signs_in(client: Client, alice: str) -> None:
     assert statuses == [401, 200]
 
 
-async def test_all_fields_change_at_once(speaker: Client) -> None:
-    token = await speaker.register("alice")
+async def test_all_fields_change_at_once(dialect_client: Client) -> None:
+    token = await dialect_client.register("alice")
     fields = {
         "email": "al@example.test",
         "username": "al ice",
         "bio": "line one\nline two",
         "image": "http://example.test/al.png?size=2",
     }
-    assert await change(speaker, token, {**fields, "password": "a new password"}) == fields
+    assert await change(dialect_client, token, {**fields, "password": "a new password"}) == fields
 
 
 @pytest.mark.parametrize("nothing", [None, ""])
 @pytest.mark.parametrize("name", ["bio", "image"])
 async def test_bio_and_image_are_emptied_by_null_and_by_an_empty_string(
-    speaker: Client, dialect: Dialect, name: str, nothing: str | None, db: asyncpg.Connection
+    dialect_client: Client, dialect: Dialect, name: str, nothing: str | None, db: asyncpg.Connection
 ) -> None:
-    token = await speaker.register("alice")
-    await change(speaker, token, {"bio": "something", "image": "https://example.test/a.png"})
-    user = await change(speaker, token, {name: nothing})
+    token = await dialect_client.register("alice")
+    await change(dialect_client, token, {"bio": "something", "image": "https://example.test/a.png"})
+    user = await change(dialect_client, token, {name: nothing})
     assert user[name] == (dialect.no_bio if name == "bio" else None)
     kept = {"bio": "something", "image": "https://example.test/a.png"}
     del kept[name]
@@ -91,29 +95,29 @@ async def test_fields_left_out_stay(client: Client, alice: str) -> None:
     assert await change(client, alice, {"username": "alicia"}) == {**before, "username": "alicia"}
 
 
-async def test_unknown_fields_are_ignored(speaker: Client, dialect: Dialect) -> None:
-    token = await speaker.register("alice")
+async def test_unknown_fields_are_ignored(dialect_client: Client, dialect: Dialect) -> None:
+    token = await dialect_client.register("alice")
     unknown = {"id": "x", "password_hash": "x", "createdAt": 5, "token": "x", "email_key": "x"}
-    user = await change(speaker, token, {**unknown, "bio": "known"})
+    user = await change(dialect_client, token, {**unknown, "bio": "known"})
     assert user == {**ALICE, "bio": "known"}
 
 
 @pytest.mark.parametrize("fields", [{}, {"unknown": 1}], ids=["nothing", "only unknown fields"])
 async def test_an_update_of_nothing_is_refused(
-    speaker: Client, dialect: Dialect, fields: dict[str, Any]
+    dialect_client: Client, dialect: Dialect, fields: dict[str, Any]
 ) -> None:
-    token = await speaker.register("alice")
-    answer = await speaker.put("/api/user", {"user": fields}, token=token)
+    token = await dialect_client.register("alice")
+    answer = await dialect_client.put("/api/user", {"user": fields}, token=token)
     assert_invalid(answer, dialect.invalid, user="must have at least one field to change")
 
 
 @pytest.mark.parametrize("nothing", [None, "", "  ", "\t\n"])
 @pytest.mark.parametrize("name", ["email", "username", "password"])
 async def test_email_username_and_password_cannot_be_emptied(
-    speaker: Client, dialect: Dialect, name: str, nothing: str | None
+    dialect_client: Client, dialect: Dialect, name: str, nothing: str | None
 ) -> None:
-    token = await speaker.register("alice")
-    answer = await speaker.put("/api/user", {"user": {name: nothing}}, token=token)
+    token = await dialect_client.register("alice")
+    answer = await dialect_client.put("/api/user", {"user": {name: nothing}}, token=token)
     assert_invalid(answer, dialect.invalid, **{name: BLANK})
 
 
@@ -128,13 +132,13 @@ async def test_email_username_and_password_cannot_be_emptied(
     ids=["name", "address", "both, in another case", "one of two"],
 )
 async def test_what_is_taken_is_refused_and_nothing_changes(
-    speaker: Client, dialect: Dialect, fields: dict[str, str], taken: list[str]
+    dialect_client: Client, dialect: Dialect, fields: dict[str, str], taken: list[str]
 ) -> None:
-    token = await speaker.register("alice")
-    await speaker.register("bob")
-    answer = await speaker.put("/api/user", {"user": {**fields, "bio": "new"}}, token=token)
+    token = await dialect_client.register("alice")
+    await dialect_client.register("bob")
+    answer = await dialect_client.put("/api/user", {"user": {**fields, "bio": "new"}}, token=token)
     assert_error(answer, 409, "already_taken", {name: ["has already been taken"] for name in taken})
-    seen = await speaker.get("/api/user", token=token)
+    seen = await dialect_client.get("/api/user", token=token)
     seen.body["user"].pop("token")
     assert seen.body["user"] == {**ALICE, "bio": dialect.no_bio}
 

@@ -30,27 +30,27 @@ def signed_in(answer: Answer, dialect: Dialect) -> dict[str, object]:
     return {**user_of(answer, dialect), **siblings}
 
 
-async def test_registration_answers_the_user(speaker: Client, dialect: Dialect) -> None:
-    answer = await speaker.post("/api/users", {"user": JAKE})
+async def test_registration_answers_the_user(dialect_client: Client, dialect: Dialect) -> None:
+    answer = await dialect_client.post("/api/users", {"user": JAKE})
     assert answer.status == dialect.registered
     assert answer.body == signed_in(answer, dialect)
     assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
 
 
-async def test_registration_signs_in(speaker: Client, dialect: Dialect) -> None:
-    registered = await speaker.post("/api/users", {"user": JAKE})
-    answer = await speaker.get("/api/user", token=registered.body["user"]["token"])
+async def test_registration_signs_in(dialect_client: Client, dialect: Dialect) -> None:
+    registered = await dialect_client.post("/api/users", {"user": JAKE})
+    answer = await dialect_client.get("/api/user", token=registered.body["user"]["token"])
     assert answer.status == 200
     assert answer.body == user_of(answer, dialect)
 
 
-async def test_login_answers_the_user(speaker: Client, dialect: Dialect) -> None:
-    await speaker.register("jake", **JAKE)
+async def test_login_answers_the_user(dialect_client: Client, dialect: Dialect) -> None:
+    await dialect_client.register("jake", **JAKE)
     credentials = {"email": "jake@jake.jake", "password": "jakejake"}
-    answer = await speaker.post("/api/users/login", {"user": credentials})
+    answer = await dialect_client.post("/api/users/login", {"user": credentials})
     assert answer.status == 200
     assert answer.body == signed_in(answer, dialect)
-    again = await speaker.get("/api/user", token=answer.body["user"]["token"])
+    again = await dialect_client.get("/api/user", token=answer.body["user"]["token"])
     assert again.body == user_of(again, dialect)
 
 
@@ -68,10 +68,10 @@ async def test_login_regards_the_case_of_the_password(client: Client) -> None:
     assert_error(answer, 401, "invalid_credentials", {"credentials": ["invalid"]})
 
 
-async def test_wrong_password_and_unknown_address_are_one_answer(speaker: Client) -> None:
-    await speaker.register("jake", **JAKE)
+async def test_wrong_password_and_unknown_address_are_one_answer(dialect_client: Client) -> None:
+    await dialect_client.register("jake", **JAKE)
     wrong, unknown = [
-        await speaker.post(
+        await dialect_client.post(
             "/api/users/login", {"user": {"email": email, "password": "not the password"}}
         )
         for email in ("jake@jake.jake", "nobody@jake.jake")
@@ -91,7 +91,7 @@ async def test_wrong_password_and_unknown_address_are_one_answer(speaker: Client
     ],
 )
 async def test_login_rejects_malformed_email_as_invalid_input(
-    speaker: Client,
+    dialect_client: Client,
     dialect: Dialect,
     db: asyncpg.Connection,
     monkeypatch: pytest.MonkeyPatch,
@@ -99,31 +99,37 @@ async def test_login_rejects_malformed_email_as_invalid_input(
     message: str,
 ) -> None:
     """No account can have it: no password is verified for it, and nothing is counted."""
-    hashed = count_hashes(speaker, monkeypatch)
+    hashed = count_hashes(dialect_client, monkeypatch)
     given = {"email": email, "password": "not the password"}
-    answer = await speaker.post("/api/users/login", {"user": given})
+    answer = await dialect_client.post("/api/users/login", {"user": given})
     assert_invalid(answer, dialect.invalid, email=message)
     assert hashed == []
     assert await db.fetchval("select count(*) from throttle") == 0
 
 
-async def test_a_current_user_gets_a_token_that_works(speaker: Client, dialect: Dialect) -> None:
-    token = await speaker.register("jake", **JAKE)
+async def test_a_current_user_gets_a_token_that_works(
+    dialect_client: Client, dialect: Dialect
+) -> None:
+    token = await dialect_client.register("jake", **JAKE)
     for _ in range(3):
-        answer = await speaker.get("/api/user", token=token)
+        answer = await dialect_client.get("/api/user", token=token)
         assert answer.status == 200
         assert answer.body == user_of(answer, dialect)
         token = answer.body["user"]["token"]
 
 
-async def test_deletion_answers_nothing_and_revokes_the_token(speaker: Client) -> None:
-    token = await speaker.register("jake", **JAKE)
-    answer = await speaker.delete("/api/user", {"user": {"password": "jakejake"}}, token=token)
+async def test_deletion_answers_nothing_and_revokes_the_token(dialect_client: Client) -> None:
+    token = await dialect_client.register("jake", **JAKE)
+    answer = await dialect_client.delete(
+        "/api/user", {"user": {"password": "jakejake"}}, token=token
+    )
     assert (answer.status, answer.body) == (204, None)
     assert "Content-Length" not in answer.headers or answer.headers["Content-Length"] == "0"
-    after = await speaker.get("/api/user", token=token)
+    after = await dialect_client.get("/api/user", token=token)
     assert_error(after, 401, "token_revoked", {"token": ["has been revoked"]})
-    again = await speaker.delete("/api/user", {"user": {"password": "jakejake"}}, token=token)
+    again = await dialect_client.delete(
+        "/api/user", {"user": {"password": "jakejake"}}, token=token
+    )
     assert_error(again, 401, "token_revoked", {"token": ["has been revoked"]})
 
 
@@ -137,13 +143,13 @@ async def test_deletion_frees_the_name_and_the_address(client: Client) -> None:
 
 
 async def test_deletion_asks_for_the_right_password(
-    speaker: Client, db: asyncpg.Connection
+    dialect_client: Client, db: asyncpg.Connection
 ) -> None:
-    token = await speaker.register("jake", **JAKE)
-    answer = await speaker.delete("/api/user", {"user": {"password": "wrong"}}, token=token)
+    token = await dialect_client.register("jake", **JAKE)
+    answer = await dialect_client.delete("/api/user", {"user": {"password": "wrong"}}, token=token)
     assert_error(answer, 401, "invalid_credentials", {"credentials": ["invalid"]})
     assert await db.fetchval("select count(*) from users") == 1
-    assert (await speaker.get("/api/user", token=token)).status == 200
+    assert (await dialect_client.get("/api/user", token=token)).status == 200
 
 
 async def test_deletion_takes_nobody_else_along(client: Client, alice: str, bob: str) -> None:
@@ -152,9 +158,11 @@ async def test_deletion_takes_nobody_else_along(client: Client, alice: str, bob:
     assert (await client.get("/api/user", token=bob)).body["user"]["username"] == "bob"
 
 
-async def test_registration_tells_every_faulty_field(speaker: Client, dialect: Dialect) -> None:
+async def test_registration_tells_every_faulty_field(
+    dialect_client: Client, dialect: Dialect
+) -> None:
     given = {"username": "", "email": "no address", "password": "short"}
-    answer = await speaker.post("/api/users", {"user": given})
+    answer = await dialect_client.post("/api/users", {"user": given})
     assert_invalid(
         answer,
         dialect.invalid,
@@ -164,10 +172,10 @@ async def test_registration_tells_every_faulty_field(speaker: Client, dialect: D
     )
 
 
-async def test_update_tells_every_faulty_field(speaker: Client, dialect: Dialect) -> None:
-    token = await speaker.register("jake", **JAKE)
+async def test_update_tells_every_faulty_field(dialect_client: Client, dialect: Dialect) -> None:
+    token = await dialect_client.register("jake", **JAKE)
     given = {"username": "x", "email": "x", "password": "x", "bio": 1, "image": "x" * 2049}
-    answer = await speaker.put("/api/user", {"user": given}, token=token)
+    answer = await dialect_client.put("/api/user", {"user": given}, token=token)
     assert_invalid(
         answer,
         dialect.invalid,
@@ -181,10 +189,10 @@ async def test_update_tells_every_faulty_field(speaker: Client, dialect: Dialect
 
 @pytest.mark.parametrize("value", ["absent", None, "", " "])
 async def test_login_tells_every_missing_field(
-    speaker: Client, dialect: Dialect, value: str | None
+    dialect_client: Client, dialect: Dialect, value: str | None
 ) -> None:
     given = {} if value == "absent" else {"email": value, "password": value}
-    answer = await speaker.post("/api/users/login", {"user": given})
+    answer = await dialect_client.post("/api/users/login", {"user": given})
     assert_invalid(answer, dialect.invalid, email=BLANK, password=BLANK)
 
 

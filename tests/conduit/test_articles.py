@@ -41,9 +41,9 @@ async def everything(db: asyncpg.Connection) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in rows]
 
 
-async def test_publishing_answers_the_article(speaker: Client, dialect: Dialect) -> None:
-    token = await speaker.register("alice")
-    answer = await speaker.post("/api/articles", {"article": DRAGON}, token=token)
+async def test_publishing_answers_the_article(dialect_client: Client, dialect: Dialect) -> None:
+    token = await dialect_client.register("alice")
+    answer = await dialect_client.post("/api/articles", {"article": DRAGON}, token=token)
     assert answer.status == 201
     article = answer.body["article"]
     author = profile("alice", dialect.no_bio)
@@ -51,11 +51,11 @@ async def test_publishing_answers_the_article(speaker: Client, dialect: Dialect)
     assert article["createdAt"] == article["updatedAt"]
 
 
-async def test_an_article_is_shown_as_it_was_published(speaker: Client) -> None:
-    token = await speaker.register("alice")
-    published = await publish(speaker, token)
-    for reader in (token, await speaker.register("bob"), None):
-        answer = await speaker.get(PATH, token=reader)
+async def test_an_article_is_shown_as_it_was_published(dialect_client: Client) -> None:
+    token = await dialect_client.register("alice")
+    published = await publish(dialect_client, token)
+    for reader in (token, await dialect_client.register("bob"), None):
+        answer = await dialect_client.get(PATH, token=reader)
         assert (answer.status, answer.body) == (200, {"article": published})
 
 
@@ -95,10 +95,12 @@ CHANGES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("field", CHANGES)
-async def test_each_field_changes_alone(speaker: Client, dialect: Dialect, field: str) -> None:
-    token = await speaker.register("alice")
-    before = await publish(speaker, token)
-    answer = await speaker.put(PATH, {"article": {field: CHANGES[field]}}, token=token)
+async def test_each_field_changes_alone(
+    dialect_client: Client, dialect: Dialect, field: str
+) -> None:
+    token = await dialect_client.register("alice")
+    before = await publish(dialect_client, token)
+    answer = await dialect_client.put(PATH, {"article": {field: CHANGES[field]}}, token=token)
     changed = answer.body["article"]
     slug = "did-you-train-your-dragon" if field == "title" else SLUG
     expected = {
@@ -111,7 +113,7 @@ async def test_each_field_changes_alone(speaker: Client, dialect: Dialect, field
     assert (answer.status, answer.body) == (200, {"article": expected})
     assert TIME.fullmatch(changed["updatedAt"])
     assert changed["updatedAt"] > before["updatedAt"]
-    assert (await speaker.get(f"/api/articles/{slug}")).body == answer.body
+    assert (await dialect_client.get(f"/api/articles/{slug}")).body == answer.body
 
 
 async def test_all_fields_change_together(client: Client, alice: str) -> None:
@@ -140,12 +142,12 @@ async def test_tags_stay_unless_given(
     assert (await client.get(PATH)).body["article"]["tagList"] == kept
 
 
-async def test_tags_are_not_null(speaker: Client, dialect: Dialect) -> None:
-    token = await speaker.register("alice")
-    before = await publish(speaker, token)
-    answer = await speaker.put(PATH, {"article": {"tagList": None}}, token=token)
+async def test_tags_are_not_null(dialect_client: Client, dialect: Dialect) -> None:
+    token = await dialect_client.register("alice")
+    before = await publish(dialect_client, token)
+    answer = await dialect_client.put(PATH, {"article": {"tagList": None}}, token=token)
     assert_invalid(answer, dialect.invalid, tagList="can't be blank")
-    assert (await speaker.get(PATH)).body == {"article": before}
+    assert (await dialect_client.get(PATH)).body == {"article": before}
 
 
 async def test_every_update_is_later_than_the_one_before(client: Client, alice: str) -> None:
@@ -190,20 +192,20 @@ async def test_an_update_keeps_favorites_and_comments(client: Client, alice: str
     assert (await client.get("/api/articles/other/comments")).body == {"comments": [comment]}
 
 
-async def test_a_deleted_article_is_gone(speaker: Client, db: asyncpg.Connection) -> None:
-    token = await speaker.register("alice")
-    await publish(speaker, token)
-    await say(speaker, token, SLUG)
-    await like(speaker, token, SLUG)
-    answer = await speaker.delete(PATH, token=token)
+async def test_a_deleted_article_is_gone(dialect_client: Client, db: asyncpg.Connection) -> None:
+    token = await dialect_client.register("alice")
+    await publish(dialect_client, token)
+    await say(dialect_client, token, SLUG)
+    await like(dialect_client, token, SLUG)
+    answer = await dialect_client.delete(PATH, token=token)
     assert (answer.status, answer.body) == (204, None)
     assert await everything(db) == []
     for method, path in [("GET", PATH), ("DELETE", PATH), ("GET", f"{PATH}/comments")]:
-        answer = await speaker.send(method, path, token=token)
+        answer = await dialect_client.send(method, path, token=token)
         assert_error(answer, 404, "not_found", NOT_FOUND)
-    assert (await speaker.get("/api/articles")).body == {"articles": [], "articlesCount": 0}
+    assert (await dialect_client.get("/api/articles")).body == {"articles": [], "articlesCount": 0}
     # Its title and its slug are free again.
-    assert (await publish(speaker, token))["slug"] == SLUG
+    assert (await publish(dialect_client, token))["slug"] == SLUG
 
 
 async def test_another_s_article_cannot_be_changed(

@@ -23,10 +23,10 @@ COMMENTS = "/api/articles/dragons/comments"
 NO_COMMENT = {"comment": ["not found"]}
 
 
-async def test_a_comment_is_answered(speaker: Client, dialect: Dialect) -> None:
-    token = await speaker.register("alice")
-    await publish(speaker, token, "Dragons")
-    answer = await speaker.post(COMMENTS, {"comment": {"body": "Thank you!"}}, token=token)
+async def test_a_comment_is_answered(dialect_client: Client, dialect: Dialect) -> None:
+    token = await dialect_client.register("alice")
+    await publish(dialect_client, token, "Dragons")
+    answer = await dialect_client.post(COMMENTS, {"comment": {"body": "Thank you!"}}, token=token)
     comment = answer.body["comment"]
     expected = {
         "id": comment["id"],
@@ -40,22 +40,22 @@ async def test_a_comment_is_answered(speaker: Client, dialect: Dialect) -> None:
     assert TIME.fullmatch(comment["createdAt"])
 
 
-async def test_an_article_without_comments_has_an_empty_list(speaker: Client) -> None:
-    token = await speaker.register("alice")
-    await publish(speaker, token, "Dragons")
-    answer = await speaker.get(COMMENTS)
+async def test_an_article_without_comments_has_an_empty_list(dialect_client: Client) -> None:
+    token = await dialect_client.register("alice")
+    await publish(dialect_client, token, "Dragons")
+    answer = await dialect_client.get(COMMENTS)
     assert (answer.status, answer.body) == (200, {"comments": []})
 
 
-async def test_comments_are_listed_newest_first(speaker: Client) -> None:
-    alice, bob = await speaker.register("alice"), await speaker.register("bob")
-    await publish(speaker, alice, "Dragons")
-    await publish(speaker, alice, "Others")
-    said = [await say(speaker, token, "dragons", body) for token, body in [
+async def test_comments_are_listed_newest_first(dialect_client: Client) -> None:
+    alice, bob = await dialect_client.register("alice"), await dialect_client.register("bob")
+    await publish(dialect_client, alice, "Dragons")
+    await publish(dialect_client, alice, "Others")
+    said = [await say(dialect_client, token, "dragons", body) for token, body in [
         (alice, "first"), (bob, "second\n<i>line</i> 😀"), (alice, "first")
     ]]  # fmt: skip
-    await say(speaker, alice, "others")
-    answer = await speaker.get(COMMENTS)
+    await say(dialect_client, alice, "others")
+    answer = await dialect_client.get(COMMENTS)
     assert (answer.status, answer.body) == (200, {"comments": said[::-1]})
 
 
@@ -150,15 +150,15 @@ async def test_whether_a_commenter_is_followed_depends_on_who_asks(
     }
 
 
-async def test_a_deleted_comment_is_gone(speaker: Client) -> None:
-    token = await speaker.register("alice")
-    await publish(speaker, token, "Dragons")
-    first, second = [await say(speaker, token, "dragons") for _ in range(2)]
+async def test_a_deleted_comment_is_gone(dialect_client: Client) -> None:
+    token = await dialect_client.register("alice")
+    await publish(dialect_client, token, "Dragons")
+    first, second = [await say(dialect_client, token, "dragons") for _ in range(2)]
     path = f"{COMMENTS}/{first['id']}"
-    answer = await speaker.delete(path, token=token, headers=JSON, data=b"")
+    answer = await dialect_client.delete(path, token=token, headers=JSON, data=b"")
     assert (answer.status, answer.body) == (204, None)
-    assert (await speaker.get(COMMENTS)).body == {"comments": [second]}
-    assert_error(await speaker.delete(path, token=token), 404, "not_found", NO_COMMENT)
+    assert (await dialect_client.get(COMMENTS)).body == {"comments": [second]}
+    assert_error(await dialect_client.delete(path, token=token), 404, "not_found", NO_COMMENT)
 
 
 @pytest.mark.parametrize("stranger", ["bob", "the article's author"])

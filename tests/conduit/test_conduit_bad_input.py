@@ -24,10 +24,10 @@ LISTS = {
 
 
 @pytest.fixture
-async def token(speaker: Client) -> str:
+async def token(dialect_client: Client) -> str:
     """Alice's token, in the dialect of the test; she has written about dragons."""
-    token = await speaker.register("alice")
-    await publish(speaker, token, "Dragons", tagList=[])
+    token = await dialect_client.register("alice")
+    await publish(dialect_client, token, "Dragons", tagList=[])
     return token
 
 
@@ -59,18 +59,20 @@ async def token(speaker: Client) -> str:
     ids=lambda value: value[:20],
 )
 async def test_a_page_that_is_none_is_refused(
-    speaker: Client, dialect: Dialect, token: str, name: str, value: str, message: str
+    dialect_client: Client, dialect: Dialect, token: str, name: str, value: str, message: str
 ) -> None:
     for path, most in LISTS.items():
         given = value.format(over=most + 1)
-        answer = await speaker.get(f"{path}?{name}={given}", token=token)
+        answer = await dialect_client.get(f"{path}?{name}={given}", token=token)
         assert_invalid(answer, dialect.invalid, **{name: message.format(most=most)})
 
 
 async def test_all_faulty_parameters_are_named_at_once(
-    speaker: Client, dialect: Dialect, token: str
+    dialect_client: Client, dialect: Dialect, token: str
 ) -> None:
-    answer = await speaker.get("/api/articles?limit=x&offset=-1&tag=%00&author=%00&favorited=a%00")
+    answer = await dialect_client.get(
+        "/api/articles?limit=x&offset=-1&tag=%00&author=%00&favorited=a%00"
+    )
     assert_invalid(
         answer,
         dialect.invalid,
@@ -85,16 +87,16 @@ async def test_all_faulty_parameters_are_named_at_once(
 @pytest.mark.parametrize("name", ["tag", "author", "favorited", "limit", "offset"])
 @pytest.mark.parametrize("values", [("1", "1"), ("1", "2"), ("", "1")], ids=str)
 async def test_a_parameter_given_twice_is_refused(
-    speaker: Client, dialect: Dialect, token: str, name: str, values: tuple[str, str]
+    dialect_client: Client, dialect: Dialect, token: str, name: str, values: tuple[str, str]
 ) -> None:
     first, second = values
-    answer = await speaker.get(f"/api/articles?{name}={first}&{name}={second}")
+    answer = await dialect_client.get(f"/api/articles?{name}={first}&{name}={second}")
     assert_invalid(answer, dialect.invalid, **{name: "must be given once"})
 
 
 @pytest.mark.parametrize("bad", ["%00", "a%00b"])
 async def test_a_path_with_a_nul_is_refused(
-    speaker: Client, dialect: Dialect, token: str, bad: str
+    dialect_client: Client, dialect: Dialect, token: str, bad: str
 ) -> None:
     for method, path, body in [
         ("GET", "/api/profiles/{}", None),
@@ -109,7 +111,7 @@ async def test_a_path_with_a_nul_is_refused(
         ("POST", "/api/articles/{}/comments", {"comment": {"body": "x"}}),
         ("DELETE", "/api/articles/{}/comments/1", None),
     ]:
-        answer = await speaker.send(method, path.format(bad), body, token=token)
+        answer = await dialect_client.send(method, path.format(bad), body, token=token)
         name = "username" if "profiles" in path else "slug"
         assert_invalid(answer, dialect.invalid, **{name: NOT_ALLOWED})
 
@@ -169,48 +171,48 @@ WRONG |= {
 
 @pytest.mark.parametrize(("fields", "errors"), WRONG.values(), ids=WRONG)
 async def test_faulty_fields_are_refused_and_change_nothing(
-    speaker: Client,
+    dialect_client: Client,
     dialect: Dialect,
     token: str,
     db: asyncpg.Connection,
     fields: dict[str, Any],
     errors: dict[str, str],
 ) -> None:
-    before = (await speaker.get("/api/articles/dragons")).body
+    before = (await dialect_client.get("/api/articles/dragons")).body
     created = {**DRAGON, **fields}
-    answer = await speaker.post("/api/articles", {"article": created}, token=token)
+    answer = await dialect_client.post("/api/articles", {"article": created}, token=token)
     assert_invalid(answer, dialect.invalid, **dict(sorted(errors.items())))
-    answer = await speaker.put("/api/articles/dragons", {"article": fields}, token=token)
+    answer = await dialect_client.put("/api/articles/dragons", {"article": fields}, token=token)
     assert_invalid(answer, dialect.invalid, **dict(sorted(errors.items())))
-    assert (await speaker.get("/api/articles/dragons")).body == before
+    assert (await dialect_client.get("/api/articles/dragons")).body == before
     assert await db.fetchval("select count(*) from articles") == 1
 
 
 async def test_missing_fields_are_named_at_once(
-    speaker: Client, dialect: Dialect, token: str
+    dialect_client: Client, dialect: Dialect, token: str
 ) -> None:
-    answer = await speaker.post("/api/articles", {"article": {"tagList": []}}, token=token)
+    answer = await dialect_client.post("/api/articles", {"article": {"tagList": []}}, token=token)
     assert_invalid(answer, dialect.invalid, body=BLANK, description=BLANK, title=BLANK)
 
 
 @pytest.mark.parametrize("fields", [{}, {"slug": "mine"}, {"author": {}, "favorited": True}])
 async def test_an_update_of_nothing_is_refused(
-    speaker: Client, dialect: Dialect, token: str, fields: dict[str, Any]
+    dialect_client: Client, dialect: Dialect, token: str, fields: dict[str, Any]
 ) -> None:
-    answer = await speaker.put("/api/articles/dragons", {"article": fields}, token=token)
+    answer = await dialect_client.put("/api/articles/dragons", {"article": fields}, token=token)
     assert_invalid(answer, dialect.invalid, article="must have at least one field to change")
 
 
 @pytest.mark.parametrize("body", [{}, {"article": None}, {"title": "x"}], ids=str)
 async def test_a_body_without_its_wrapper_is_refused(
-    speaker: Client, dialect: Dialect, token: str, body: dict[str, Any]
+    dialect_client: Client, dialect: Dialect, token: str, body: dict[str, Any]
 ) -> None:
     for method, path, wrapper in [
         ("POST", "/api/articles", "article"),
         ("PUT", "/api/articles/dragons", "article"),
         ("POST", "/api/articles/dragons/comments", "comment"),
     ]:
-        answer = await speaker.send(method, path, body, token=token)
+        answer = await dialect_client.send(method, path, body, token=token)
         assert_invalid(answer, dialect.invalid, **{wrapper: BLANK})
 
 
@@ -229,12 +231,12 @@ async def test_a_body_without_its_wrapper_is_refused(
     ids=lambda value: str(value)[:20],
 )
 async def test_a_faulty_comment_is_refused(
-    speaker: Client, dialect: Dialect, token: str, fields: dict[str, Any], message: str
+    dialect_client: Client, dialect: Dialect, token: str, fields: dict[str, Any], message: str
 ) -> None:
     path = "/api/articles/dragons/comments"
-    answer = await speaker.post(path, {"comment": fields}, token=token)
+    answer = await dialect_client.post(path, {"comment": fields}, token=token)
     assert_invalid(answer, dialect.invalid, body=message)
-    assert (await speaker.get(path)).body == {"comments": []}
+    assert (await dialect_client.get(path)).body == {"comments": []}
 
 
 async def test_the_longest_values_are_accepted(client: Client, alice: str) -> None:

@@ -18,17 +18,17 @@ from tests.conftest import Client, Dialect
 FAVORITE = "/api/articles/dragons/favorite"
 
 
-async def test_a_favorite_answers_the_article(speaker: Client, dialect: Dialect) -> None:
-    token = await speaker.register("alice")
-    published = await publish(speaker, token, "Dragons")
+async def test_a_favorite_answers_the_article(dialect_client: Client, dialect: Dialect) -> None:
+    token = await dialect_client.register("alice")
+    published = await publish(dialect_client, token, "Dragons")
     for _ in range(2):  # Twice is once.
-        answer = await speaker.post(FAVORITE, token=token)
+        answer = await dialect_client.post(FAVORITE, token=token)
         expected = {"article": {**published, "favorited": True, "favoritesCount": 1}}
         assert (answer.status, answer.body) == (200, expected)
         assert answer.body["article"]["author"] == profile("alice", dialect.no_bio)
-        assert (await speaker.get("/api/articles/dragons", token=token)).body == expected
+        assert (await dialect_client.get("/api/articles/dragons", token=token)).body == expected
     for _ in range(2):
-        answer = await speaker.delete(FAVORITE, token=token)
+        answer = await dialect_client.delete(FAVORITE, token=token)
         assert (answer.status, answer.body) == (200, {"article": published})
 
 

@@ -18,25 +18,25 @@ from tests.conftest import Client, Dialect
 FEED = "/api/articles/feed"
 
 
-async def test_the_feed_of_who_follows_nobody_is_empty(speaker: Client) -> None:
-    token = await speaker.register("alice")
-    await publish(speaker, token)
-    await publish(speaker, await speaker.register("bob"))
-    answer = await speaker.get(FEED, token=token)
+async def test_the_feed_of_who_follows_nobody_is_empty(dialect_client: Client) -> None:
+    token = await dialect_client.register("alice")
+    await publish(dialect_client, token)
+    await publish(dialect_client, await dialect_client.register("bob"))
+    answer = await dialect_client.get(FEED, token=token)
     assert (answer.status, answer.body) == (200, {"articles": [], "articlesCount": 0})
 
 
 async def test_the_feed_shows_the_articles_of_followed_authors(
-    speaker: Client, dialect: Dialect
+    dialect_client: Client, dialect: Dialect
 ) -> None:
-    alice, bob, carol = [await speaker.register(name) for name in ("alice", "bob", "carol")]
-    await follow(speaker, alice, "bob", "carol")
-    one = await publish(speaker, bob, "One")
-    await publish(speaker, alice, "Own")
-    two = await publish(speaker, carol, "Two", tagList=[])
-    await publish(speaker, await speaker.register("dave"), "Stranger")
-    await like(speaker, alice, "one")
-    answer = await speaker.get(FEED, token=alice)
+    alice, bob, carol = [await dialect_client.register(name) for name in ("alice", "bob", "carol")]
+    await follow(dialect_client, alice, "bob", "carol")
+    one = await publish(dialect_client, bob, "One")
+    await publish(dialect_client, alice, "Own")
+    two = await publish(dialect_client, carol, "Two", tagList=[])
+    await publish(dialect_client, await dialect_client.register("dave"), "Stranger")
+    await like(dialect_client, alice, "one")
+    answer = await dialect_client.get(FEED, token=alice)
     bob_shown = profile("bob", dialect.no_bio, following=True)
     carol_shown = profile("carol", dialect.no_bio, following=True)
     liked = {"favorited": True, "favoritesCount": 1}

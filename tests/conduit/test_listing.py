@@ -31,23 +31,23 @@ async def make_world(client: Client) -> dict[str, str]:
     return tokens
 
 
-async def test_without_articles_the_list_is_empty(speaker: Client) -> None:
-    answer = await speaker.get("/api/articles")
+async def test_without_articles_the_list_is_empty(dialect_client: Client) -> None:
+    answer = await dialect_client.get("/api/articles")
     assert (answer.status, answer.body) == (200, EMPTY)
 
 
 async def test_articles_are_listed_newest_first_without_bodies(
-    speaker: Client, dialect: Dialect
+    dialect_client: Client, dialect: Dialect
 ) -> None:
-    alice, bob = await speaker.register("alice"), await speaker.register("bob")
-    one = await publish(speaker, alice, "One")
-    two = await publish(speaker, bob, "Two", tagList=["b", "a"])
-    await follow(speaker, alice, "bob")
-    await like(speaker, alice, "two")
+    alice, bob = await dialect_client.register("alice"), await dialect_client.register("bob")
+    one = await publish(dialect_client, alice, "One")
+    two = await publish(dialect_client, bob, "Two", tagList=["b", "a"])
+    await follow(dialect_client, alice, "bob")
+    await like(dialect_client, alice, "two")
     author = profile("bob", dialect.no_bio, following=True)
     changes: dict[str, Any] = {"title": "Two", "tagList": ["b", "a"]}
     changes |= {"favorited": True, "favoritesCount": 1, "body": None}
-    answer = await speaker.get("/api/articles", token=alice)
+    answer = await dialect_client.get("/api/articles", token=alice)
     assert answer.status == 200
     assert answer.body == {
         "articles": [

@@ -11,55 +11,59 @@ from tests.conftest import Client, Dialect
 NOT_FOUND = {"profile": ["not found"]}
 
 
-async def test_a_profile_is_shown_to_nobody(speaker: Client, dialect: Dialect) -> None:
-    await speaker.register("celeb")
-    answer = await speaker.get("/api/profiles/celeb")
+async def test_a_profile_is_shown_to_nobody(dialect_client: Client, dialect: Dialect) -> None:
+    await dialect_client.register("celeb")
+    answer = await dialect_client.get("/api/profiles/celeb")
     assert (answer.status, answer.body) == (200, {"profile": profile("celeb", dialect.no_bio)})
     assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
 
 
-async def test_a_profile_shows_bio_and_image(speaker: Client) -> None:
-    token = await speaker.register("celeb")
+async def test_a_profile_shows_bio_and_image(dialect_client: Client) -> None:
+    token = await dialect_client.register("celeb")
     given = {"bio": "I work at statefarm", "image": "https://example.test/celeb.png"}
-    await speaker.put("/api/user", {"user": given}, token=token)
-    answer = await speaker.get("/api/profiles/celeb")
+    await dialect_client.put("/api/user", {"user": given}, token=token)
+    answer = await dialect_client.get("/api/profiles/celeb")
     assert answer.body == {
         "profile": profile("celeb", given["bio"], image="https://example.test/celeb.png")
     }
 
 
 async def test_a_profile_with_an_emptied_image_shows_none(
-    speaker: Client, dialect: Dialect
+    dialect_client: Client, dialect: Dialect
 ) -> None:
-    token = await speaker.register("celeb")
+    token = await dialect_client.register("celeb")
     for image in ("https://example.test/celeb.png", ""):
-        answer = await speaker.put("/api/user", {"user": {"image": image, "bio": ""}}, token=token)
+        answer = await dialect_client.put(
+            "/api/user", {"user": {"image": image, "bio": ""}}, token=token
+        )
         assert answer.status == 200
-    answer = await speaker.get("/api/profiles/celeb")
+    answer = await dialect_client.get("/api/profiles/celeb")
     assert answer.body == {"profile": profile("celeb", dialect.no_bio)}
 
 
-async def test_following_answers_the_profile_followed(speaker: Client, dialect: Dialect) -> None:
-    await speaker.register("celeb")
-    token = await speaker.register("alice")
+async def test_following_answers_the_profile_followed(
+    dialect_client: Client, dialect: Dialect
+) -> None:
+    await dialect_client.register("celeb")
+    token = await dialect_client.register("alice")
     for _ in range(2):  # Twice is once.
-        answer = await speaker.post("/api/profiles/celeb/follow", token=token)
+        answer = await dialect_client.post("/api/profiles/celeb/follow", token=token)
         expected = {"profile": profile("celeb", dialect.no_bio, following=True)}
         assert (answer.status, answer.body) == (200, expected)
-        assert (await speaker.get("/api/profiles/celeb", token=token)).body == expected
+        assert (await dialect_client.get("/api/profiles/celeb", token=token)).body == expected
 
 
 async def test_unfollowing_answers_the_profile_not_followed(
-    speaker: Client, dialect: Dialect
+    dialect_client: Client, dialect: Dialect
 ) -> None:
-    await speaker.register("celeb")
-    token = await speaker.register("alice")
-    await follow(speaker, token, "celeb")
+    await dialect_client.register("celeb")
+    token = await dialect_client.register("alice")
+    await follow(dialect_client, token, "celeb")
     for _ in range(2):
-        answer = await speaker.delete("/api/profiles/celeb/follow", token=token)
+        answer = await dialect_client.delete("/api/profiles/celeb/follow", token=token)
         expected = {"profile": profile("celeb", dialect.no_bio)}
         assert (answer.status, answer.body) == (200, expected)
-        assert (await speaker.get("/api/profiles/celeb", token=token)).body == expected
+        assert (await dialect_client.get("/api/profiles/celeb", token=token)).body == expected
 
 
 async def test_following_twice_is_kept_once(
@@ -95,13 +99,13 @@ async def test_unfollowing_leaves_other_followers_alone(
 
 @pytest.mark.parametrize("name", ["alice", "ALICE", "%EF%BD%81lice"])
 async def test_nobody_follows_themselves(
-    speaker: Client, dialect: Dialect, db: asyncpg.Connection, name: str
+    dialect_client: Client, dialect: Dialect, db: asyncpg.Connection, name: str
 ) -> None:
-    token = await speaker.register("alice")
-    answer = await speaker.post(f"/api/profiles/{name}/follow", token=token)
+    token = await dialect_client.register("alice")
+    answer = await dialect_client.post(f"/api/profiles/{name}/follow", token=token)
     assert_invalid(answer, dialect.invalid, profile="can't be your own")
     assert await db.fetchval("select count(*) from follows") == 0
-    shown = await speaker.get("/api/profiles/alice", token=token)
+    shown = await dialect_client.get("/api/profiles/alice", token=token)
     assert shown.body == {"profile": profile("alice", dialect.no_bio)}
 
 

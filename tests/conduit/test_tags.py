@@ -12,16 +12,16 @@ async def tags(client: Client) -> list[str]:
     return listed
 
 
-async def test_without_articles_there_are_no_tags(speaker: Client) -> None:
-    answer = await speaker.get("/api/tags")
+async def test_without_articles_there_are_no_tags(dialect_client: Client) -> None:
+    answer = await dialect_client.get("/api/tags")
     assert (answer.status, answer.body) == (200, {"tags": []})
 
 
-async def test_the_most_used_tag_is_first_and_equals_are_in_order(speaker: Client) -> None:
-    token = await speaker.register("alice")
+async def test_the_most_used_tag_is_first_and_equals_are_in_order(dialect_client: Client) -> None:
+    token = await dialect_client.register("alice")
     for used in (["b", "a", "often"], ["often", "c", "sometimes"], ["often", "sometimes"]):
-        await publish(speaker, token, tagList=used)
-    answer = await speaker.get("/api/tags")
+        await publish(dialect_client, token, tagList=used)
+    answer = await dialect_client.get("/api/tags")
     assert (answer.status, answer.body) == (200, {"tags": ["often", "sometimes", "a", "b", "c"]})
 
 

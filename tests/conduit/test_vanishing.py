@@ -168,7 +168,7 @@ async def test_requests_of_an_account_that_closes_leave_nothing_behind(
         assert {answer.status for answer in answers} <= {200, 201, 204, 401, 404}, answers
         for answer in answers:
             if answer.status == 200 and "refresh_token" in answer.body:
-                assert not await client.lives(Device.of(answer).access)
+                assert not await client.is_authenticated(Device.of(answer).access)
     await until_removed(client)
     for table, left in {
         "users": 1,

@@ -294,7 +294,7 @@ def test_a_worker_that_disowns_the_server_neither_stops_it_nor_keeps_the_lock(
     read, write = os.pipe()
     worker = os.fork()
     if worker == 0:
-        server.disown()
+        server.detach()
         server.stop()
         os.close(write)
         os.read(read, 1)

@@ -133,7 +133,7 @@ def test_email_keys_made_by_folding_become_those_of_the_service(new_database: Ne
     """The migration needs no IDNA: the emails hold their domains as the service has them."""
     url = new_database()
     emails = ("ann@straße.de", '"A@b"@faß.de', "José@βόλος.com", "Bob@bücher.test", "eve@x.test")
-    folded = [(fields.key_of(email),) for email in emails]
+    folded = [(fields.uniqueness_key(email),) for email in emails]
     keys = "select email_key from users order by username_key"
     migrations = yoyo.read_migrations(str(MIGRATIONS))
     with yoyo_on(url) as backend, psycopg.connect(url, autocommit=True) as connection:

@@ -45,13 +45,13 @@ async def client(make_client: MakeClient, postgres: OwnPostgres) -> Client:
 @pytest.fixture
 def short_gap(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests give up sooner, where a test is about what they say then."""
-    monkeypatch.setattr(pool, "GAP", 0.3)
+    monkeypatch.setattr(pool, "RETRY_WINDOW", 0.3)
 
 
 @pytest.fixture
 def long_gap(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests wait longer, as long as a restart may take on a busy machine."""
-    monkeypatch.setattr(pool, "GAP", 30.0)
+    monkeypatch.setattr(pool, "RETRY_WINDOW", 30.0)
 
 
 @asynccontextmanager
@@ -288,7 +288,7 @@ async def test_in_a_long_silence_one_request_looks_and_the_others_are_refused_at
     """Dropped packets, as by a firewall: whoever asks waits, so that not everybody should."""
     monkeypatch.setattr(pool, "COMMAND_TIMEOUT", 0.3)
     monkeypatch.setattr(pool, "CONNECT_TIMEOUT", 0.3)
-    monkeypatch.setattr(pool, "GAP", 0.2)
+    monkeypatch.setattr(pool, "RETRY_WINDOW", 0.2)
     async with Network(database_url) as network:
         client = await make_client(network.url, user_cache_size=0)
         await client.http.app[OUTBOX].stop()  # It looks too.

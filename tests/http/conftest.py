@@ -41,7 +41,7 @@ def extend(
 
 
 @dataclass
-class Wire:
+class RawConnection:
     """The service as bytes reach it."""
 
     port: int
@@ -69,7 +69,7 @@ def answer_of(raw: bytes) -> Answer:
     return Answer(int(status_line.split()[1]), orjson.loads(body) if body else None, headers)
 
 
-Serve = Callable[..., Awaitable[Wire]]
+Serve = Callable[..., Awaitable[RawConnection]]
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ async def serve(database_url: str, db: asyncpg.Connection, tmp_path: Path) -> As
     """Starts the service with more routes behind its own server, on a port of its own."""
     servers = []
 
-    async def start(routes: web.RouteTableDef, url: str = database_url) -> Wire:
+    async def start(routes: web.RouteTableDef, url: str = database_url) -> RawConnection:
         settings = Settings(**{**SETTINGS, "data_dir": tmp_path})
         log = io.StringIO()
         app = create_app(settings, url, RequestLog(log))
@@ -86,7 +86,7 @@ async def serve(database_url: str, db: asyncpg.Connection, tmp_path: Path) -> As
         port = listening.getsockname()[1]
         servers.append(Server(app, listening, 1.0))
         await servers[-1].start()
-        return Wire(port, log, servers[-1])
+        return RawConnection(port, log, servers[-1])
 
     yield start
     for server in servers:
@@ -94,6 +94,6 @@ async def serve(database_url: str, db: asyncpg.Connection, tmp_path: Path) -> As
 
 
 @pytest.fixture
-async def wire(serve: Serve) -> Wire:
+async def wire(serve: Serve) -> RawConnection:
     """The service behind its own server."""
     return await serve(web.RouteTableDef())

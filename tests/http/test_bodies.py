@@ -8,7 +8,7 @@ import pytest
 
 from tests.answers import assert_error, assert_invalid
 from tests.conftest import Client, MakeClient
-from tests.http.conftest import Wire, answer_of
+from tests.http.conftest import RawConnection, answer_of
 
 MEGABYTE = 1024 * 1024
 TOO_LARGE = {"body": ["is too large"]}
@@ -59,7 +59,7 @@ async def test_the_limit_can_be_set(make_client: MakeClient) -> None:
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["with its length", "chunked"])
 async def test_a_connection_serves_on_after_a_body_that_was_too_large(
-    wire: Wire, chunked: bool
+    wire: RawConnection, chunked: bool
 ) -> None:
     size = MEGABYTE + 70_000
     head = b"POST /api/users HTTP/1.1\r\nHost: x\r\n"
@@ -80,7 +80,7 @@ async def test_a_connection_serves_on_after_a_body_that_was_too_large(
     writer.close()
 
 
-async def test_a_body_that_breaks_off_harms_nobody(wire: Wire) -> None:
+async def test_a_body_that_breaks_off_harms_nobody(wire: RawConnection) -> None:
     head = b"POST /api/users HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
     _, writer = await asyncio.open_connection("127.0.0.1", wire.port)
     writer.write(head + b'{"user"')
@@ -90,7 +90,7 @@ async def test_a_body_that_breaks_off_harms_nobody(wire: Wire) -> None:
     assert answer.status == 200
 
 
-async def test_a_broken_chunk_is_invalid(wire: Wire) -> None:
+async def test_a_broken_chunk_is_invalid(wire: RawConnection) -> None:
     head = b"POST /api/users HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     answer = await wire.send(head + b"not a length\r\n")
     assert answer.status == 400

@@ -16,7 +16,7 @@ from service.http.connections import HEADER_TIMEOUT, MAX_HEAD_BYTES, MAX_QUEUED_
 from service.http.routes import Auth, RouteTableDef
 from tests.answers import assert_error
 from tests.conftest import SETTINGS, until_blocked
-from tests.http.conftest import Serve, Wire
+from tests.http.conftest import RawConnection, Serve
 from tests.network import Network
 
 HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -77,7 +77,7 @@ async def connect() -> AsyncIterator[Connect]:
     """Opens a connection and begins it with some bytes, once the server has accepted it."""
     callers: list[Caller] = []
 
-    async def open_one(wire: Wire, sent: bytes = b"", *, accepted: bool = True) -> Caller:
+    async def open_one(wire: RawConnection, sent: bytes = b"", *, accepted: bool = True) -> Caller:
         before = len(wire.server.connections)
         callers.append(Caller(*await asyncio.open_connection("127.0.0.1", wire.port)))
         if accepted:
@@ -102,7 +102,7 @@ def reset(sock: socket.socket) -> None:
 
 @pytest.mark.parametrize("sent", [b"", b"GET /health HTTP/1.1\r\nHo"], ids=["nothing", "half"])
 async def test_a_connection_without_a_whole_head_is_closed_after_the_header_timeout(
-    connect: Connect, wire: Wire, sent: bytes
+    connect: Connect, wire: RawConnection, sent: bytes
 ) -> None:
     began = later(0)
     caller = await connect(wire, sent)
@@ -115,7 +115,7 @@ async def test_a_connection_without_a_whole_head_is_closed_after_the_header_time
 
 
 async def test_an_idle_keep_alive_connection_outlasts_the_header_timeout(
-    connect: Connect, wire: Wire
+    connect: Connect, wire: RawConnection
 ) -> None:
     caller = await connect(wire)
     assert await caller.ask() == b"HTTP/1.1 200 OK"
@@ -124,7 +124,7 @@ async def test_an_idle_keep_alive_connection_outlasts_the_header_timeout(
 
 
 async def test_half_a_head_on_a_keep_alive_connection_has_the_header_timeout(
-    connect: Connect, wire: Wire
+    connect: Connect, wire: RawConnection
 ) -> None:
     caller = await connect(wire)
     assert await caller.ask() == b"HTTP/1.1 200 OK"
@@ -137,7 +137,7 @@ async def test_half_a_head_on_a_keep_alive_connection_has_the_header_timeout(
 
 
 async def test_the_header_timeout_does_not_end_a_request_under_way(
-    connect: Connect, wire: Wire
+    connect: Connect, wire: RawConnection
 ) -> None:
     caller = await connect(wire, HALF_BODY)
     (connection,) = wire.server.connections
@@ -147,7 +147,7 @@ async def test_the_header_timeout_does_not_end_a_request_under_way(
     assert (await caller.reader.readline()) == b"HTTP/1.1 400 Bad Request\r\n"
 
 
-async def test_a_head_without_end_is_refused(wire: Wire) -> None:
+async def test_a_head_without_end_is_refused(wire: RawConnection) -> None:
     lines = b"".join(b"X-%d: %s\r\n" % (number, b"a" * 1_000) for number in range(100))
     answer = await wire.send(b"GET /health HTTP/1.1\r\n" + lines[: MAX_HEAD_BYTES + 1])
     too_long = {"request": ["has a line or a header that is too long"]}
@@ -299,7 +299,7 @@ async def test_resets_during_a_statement_open_no_connections_to_postgresql(
 
 
 async def test_an_upload_that_is_reset_is_one_line_with_499(
-    wire: Wire, caplog: pytest.LogCaptureFixture
+    wire: RawConnection, caplog: pytest.LogCaptureFixture
 ) -> None:
     sock = socket.create_connection(("127.0.0.1", wire.port))
     sock.sendall(HALF_BODY)

@@ -21,9 +21,9 @@ ERRORS = {"400", "401", "403", "404", "408", "409", "410", "413", "415", "422", 
 
 
 @pytest.fixture
-async def document(speaker: Client) -> Document:
+async def document(dialect_client: Client) -> Document:
     """The document in the dialect of the test, as it is served."""
-    async with speaker.http.get("/openapi.json") as response:
+    async with dialect_client.http.get("/openapi.json") as response:
         assert response.headers["Content-Type"] == "application/json; charset=utf-8"
         return read_document(await response.read())
 
@@ -47,11 +47,11 @@ def test_document_version_is_the_package_version(document: Document) -> None:
 
 
 async def test_the_document_has_every_route_and_no_other(
-    speaker: Client, document: Document
+    dialect_client: Client, document: Document
 ) -> None:
     routes = {
         (route.method, route.resource.canonical)
-        for route in speaker.http.app.router.routes()
+        for route in dialect_client.http.app.router.routes()
         if route.resource is not None and route.method != hdrs.METH_HEAD
     }
     assert {(method, path) for method, path, _ in operations(document)} == routes
@@ -67,9 +67,9 @@ async def test_every_operation_is_described(document: Document) -> None:
 
 
 async def test_statuses_follow_from_the_route(
-    speaker: Client, document: Document, dialect: Dialect
+    dialect_client: Client, document: Document, dialect: Dialect
 ) -> None:
-    for route in speaker.http.app.router.routes():
+    for route in dialect_client.http.app.router.routes():
         if route.resource is None or route.method == hdrs.METH_HEAD:
             continue
         said = document.data["paths"][route.resource.canonical][route.method.lower()]

@@ -15,7 +15,7 @@ from service.http.routes import Auth, RouteTableDef
 from service.logs import JsonFormatter
 from service.settings.settings import Settings
 from tests.conftest import SECRET, SETTINGS, Client
-from tests.http.conftest import Extend, Serve, Wire
+from tests.http.conftest import Extend, RawConnection, Serve
 
 routes = RouteTableDef()
 
@@ -127,7 +127,7 @@ UPLOADS = {
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
 @pytest.mark.parametrize(("framing", "part"), UPLOADS.values(), ids=UPLOADS)
 async def test_a_broken_upload_is_one_line_with_499_at_info(
-    wire: Wire, caplog: pytest.LogCaptureFixture, framing: bytes, part: bytes, reset: bool
+    wire: RawConnection, caplog: pytest.LogCaptureFixture, framing: bytes, part: bytes, reset: bool
 ) -> None:
     head = b"POST /api/users HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n%b\r\n\r\n" % framing
     reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)

@@ -12,7 +12,7 @@ from service.app import create_app
 from service.http.openapi.document import DOCUMENT
 from service.settings.settings import Settings
 from tests.conftest import SETTINGS, Client, MakeClient
-from tests.http.conftest import Wire
+from tests.http.conftest import RawConnection
 from tests.http.test_server import BAD_HTTP, TOO_LONG
 
 SAFE = {"GET", "HEAD"}
@@ -37,7 +37,7 @@ def every_route() -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-async def client(wire: Wire) -> Any:
+async def client(wire: RawConnection) -> Any:
     """A client of the service behind its own server, not aiohttp's."""
     async with aiohttp.ClientSession(f"http://127.0.0.1:{wire.port}") as session:
         yield Client(session, Settings(**SETTINGS), wire.log)  # type: ignore[arg-type]
@@ -121,7 +121,9 @@ BELOW_THE_MIDDLEWARES = {
 
 
 @pytest.mark.parametrize("raw", BELOW_THE_MIDDLEWARES.values(), ids=BELOW_THE_MIDDLEWARES)
-async def test_a_response_from_below_the_middlewares_is_secured(wire: Wire, raw: bytes) -> None:
+async def test_a_response_from_below_the_middlewares_is_secured(
+    wire: RawConnection, raw: bytes
+) -> None:
     async with asyncio.timeout(20):
         answer = await wire.send(raw)
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
@@ -129,7 +131,7 @@ async def test_a_response_from_below_the_middlewares_is_secured(wire: Wire, raw:
 
 
 async def test_a_fault_below_the_middlewares_is_secured(
-    wire: Wire, monkeypatch: pytest.MonkeyPatch
+    wire: RawConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("the inside of the service")

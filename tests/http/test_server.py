@@ -13,7 +13,7 @@ from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef
 from tests import processes
 from tests.answers import assert_error
-from tests.http.conftest import Serve, Wire, answer_of
+from tests.http.conftest import RawConnection, Serve, answer_of
 
 BAD_HTTP = {
     "no HTTP": b"hello\r\n\r\n",
@@ -35,7 +35,9 @@ BAD_HTTP = {
 
 
 @pytest.mark.parametrize("raw", BAD_HTTP.values(), ids=BAD_HTTP)
-async def test_bytes_that_are_not_http_are_refused_in_the_one_shape(wire: Wire, raw: bytes) -> None:
+async def test_bytes_that_are_not_http_are_refused_in_the_one_shape(
+    wire: RawConnection, raw: bytes
+) -> None:
     answer = await wire.send(raw)
     assert_error(answer, 400, "bad_request", {"request": ["is not valid HTTP"]})
     line = orjson.loads(wire.log.getvalue())
@@ -53,14 +55,16 @@ TOO_LONG = {
 
 
 @pytest.mark.parametrize("raw", TOO_LONG.values(), ids=TOO_LONG)
-async def test_a_line_that_is_too_long_is_refused_in_the_one_shape(wire: Wire, raw: bytes) -> None:
+async def test_a_line_that_is_too_long_is_refused_in_the_one_shape(
+    wire: RawConnection, raw: bytes
+) -> None:
     answer = await wire.send(raw)
     too_long = {"request": ["has a line or a header that is too long"]}
     assert_error(answer, 400, "bad_request", too_long)
 
 
 async def test_refusing_bytes_is_no_fault_of_ours(
-    wire: Wire, caplog: pytest.LogCaptureFixture
+    wire: RawConnection, caplog: pytest.LogCaptureFixture
 ) -> None:
     for raw in (*BAD_HTTP.values(), *TOO_LONG.values()):
         await wire.send(raw)
@@ -70,14 +74,16 @@ async def test_refusing_bytes_is_no_fault_of_ours(
 
 
 @pytest.mark.parametrize("path", ["/api/users", "/health", "/nowhere"])
-async def test_an_expectation_other_than_100_continue_is_refused(wire: Wire, path: str) -> None:
+async def test_an_expectation_other_than_100_continue_is_refused(
+    wire: RawConnection, path: str
+) -> None:
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nExpect: foo\r\nConnection: close\r\n"
     answer = await wire.send(head.encode() + b"Content-Length: 0\r\n\r\n")
     assert_error(answer, 417, "expectation_failed", {"expect": ["is not supported"]})
     assert orjson.loads(wire.log.getvalue())["status"] == 417
 
 
-async def test_100_continue_is_answered(wire: Wire) -> None:
+async def test_100_continue_is_answered(wire: RawConnection) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
     head = b"POST /api/users HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nConnection: close\r\n"
     writer.write(head + b"Content-Length: 2\r\n\r\n")
@@ -89,7 +95,7 @@ async def test_100_continue_is_answered(wire: Wire) -> None:
 
 
 async def test_a_fault_below_the_middlewares_is_answered_in_the_one_shape(
-    wire: Wire, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    wire: RawConnection, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("the inside of the service")
@@ -101,7 +107,7 @@ async def test_a_fault_below_the_middlewares_is_answered_in_the_one_shape(
     assert [record.getMessage() for record in errors] == ["unhandled error"]
 
 
-async def test_requests_on_one_connection_are_answered_in_order(wire: Wire) -> None:
+async def test_requests_on_one_connection_are_answered_in_order(wire: RawConnection) -> None:
     one = b"GET /nowhere HTTP/1.1\r\nHost: x\r\nX-Request-ID: %b\r\n%b\r\n"
     reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
     writer.write(one % (b"first", b"") + one % (b"second", b"Connection: close\r\n"))
@@ -195,7 +201,7 @@ async def test_a_connection_half_closed_during_the_response_is_closed_after_it(
     writer.close()
 
 
-async def test_a_half_closed_connection_that_sent_no_http_is_told_so(wire: Wire) -> None:
+async def test_a_half_closed_connection_that_sent_no_http_is_told_so(wire: RawConnection) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
     writer.write(b"hello\r\n\r\n")
     writer.write_eof()

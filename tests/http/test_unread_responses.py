@@ -11,7 +11,7 @@ from service.http import unread_responses
 from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef
 from service.http.unread_responses import MAX_KERNEL_BYTES, UNREAD_PROGRESS, UNREAD_TIMEOUT
-from tests.http.conftest import Serve, Wire
+from tests.http.conftest import RawConnection, Serve
 
 SIZE = 1_000_000
 GET = b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -21,7 +21,7 @@ CLOSE = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
 class Service:
     """The service with a route whose response is large."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: RawConnection) -> None:
         self.wire = wire
         self.served = 0
 

@@ -12,7 +12,7 @@ from service.app import create_app
 from service.settings.settings import Settings
 from tests.answers import assert_error, assert_invalid
 from tests.conftest import SETTINGS, Client
-from tests.http.conftest import Wire, answer_of
+from tests.http.conftest import RawConnection, answer_of
 
 MEGABYTE = 1024 * 1024
 NOT_SUPPORTED = {"body": ["must be sent without a Content-Encoding"]}
@@ -53,7 +53,7 @@ ENCODED = [
 @pytest.mark.parametrize("encodings", ENCODED, ids=ascii)
 @pytest.mark.parametrize("path", ["/api/users", "/nowhere"])
 async def test_an_encoded_body_is_415_and_closes_the_connection(
-    wire: Wire, path: str, encodings: list[str]
+    wire: RawConnection, path: str, encodings: list[str]
 ) -> None:
     async with asyncio.timeout(20):
         answer = await wire.send(request_of("POST", path, *encodings))
@@ -64,11 +64,18 @@ async def test_an_encoded_body_is_415_and_closes_the_connection(
     assert (line["status"], line["level"]) == (415, "info")
 
 
-IDENTITY = [["identity"], ["Identity"], [""], ["identity, identity"], [", identity,"], ["", ""]]
+IDENTITY = [
+    ["identity"],
+    ["Identity"],
+    [""],
+    ["identity, identity"],
+    [", identity,"],
+    ["", ""],
+]
 
 
 @pytest.mark.parametrize("encodings", IDENTITY, ids=ascii)
-async def test_the_identity_encoding_is_accepted(wire: Wire, encodings: list[str]) -> None:
+async def test_the_identity_encoding_is_accepted(wire: RawConnection, encodings: list[str]) -> None:
     closing = "Connection: close\r\n"
     sent = request_of("POST", "/api/users/login", *encodings, body=b"{}", headers=closing)
     assert_invalid(await wire.send(sent), 400, user="can't be blank")
@@ -85,7 +92,7 @@ def every_route() -> list[tuple[str, str]]:
     return [*routes, ("POST", "/nowhere"), ("PATCH", "/api/user")]
 
 
-async def test_an_encoded_body_is_415_on_every_route(wire: Wire) -> None:
+async def test_an_encoded_body_is_415_on_every_route(wire: RawConnection) -> None:
     for method, path in every_route():
         for headers in ("", "Authorization: Token nonsense\r\n"):
             async with asyncio.timeout(20):
@@ -93,17 +100,19 @@ async def test_an_encoded_body_is_415_on_every_route(wire: Wire) -> None:
             assert answer.status == 415, (method, path)
 
 
-async def test_an_encoded_body_is_415_in_each_dialect(speaker: Client) -> None:
+async def test_an_encoded_body_is_415_in_each_dialect(dialect_client: Client) -> None:
     """Hold it against the OpenAPI document, too."""
     for method, path in (("POST", "/api/users"), ("PUT", "/api/user"), ("POST", "/nowhere")):
         packed = gzip.compress(b"{}")
-        answer = await speaker.send(method, path, data=packed, headers={"Content-Encoding": "gzip"})
+        answer = await dialect_client.send(
+            method, path, data=packed, headers={"Content-Encoding": "gzip"}
+        )
         assert_error(answer, 415, "content_encoding_not_supported", NOT_SUPPORTED)
 
 
 @pytest.mark.parametrize("encoding", PACKERS)
 async def test_no_byte_of_a_compressed_body_is_decompressed(
-    wire: Wire, monkeypatch: pytest.MonkeyPatch, encoding: str
+    wire: RawConnection, monkeypatch: pytest.MonkeyPatch, encoding: str
 ) -> None:
     made = []
 
@@ -121,7 +130,7 @@ async def test_no_byte_of_a_compressed_body_is_decompressed(
     assert made == []
 
 
-async def test_an_encoded_body_is_415_before_it_has_arrived(wire: Wire) -> None:
+async def test_an_encoded_body_is_415_before_it_has_arrived(wire: RawConnection) -> None:
     head = b"POST /api/users HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\n"
     reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
     writer.write(head + b"Content-Length: 1000000000\r\n\r\n\x1f\x8b")
@@ -130,7 +139,7 @@ async def test_an_encoded_body_is_415_before_it_has_arrived(wire: Wire) -> None:
     writer.close()
 
 
-async def test_a_request_behind_an_encoded_body_is_not_answered(wire: Wire) -> None:
+async def test_a_request_behind_an_encoded_body_is_not_answered(wire: RawConnection) -> None:
     hidden = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
     async with asyncio.timeout(20):
         # ``answer_of`` holds that nothing follows the response.
@@ -141,7 +150,7 @@ async def test_a_request_behind_an_encoded_body_is_not_answered(wire: Wire) -> N
 @pytest.mark.parametrize("version", ["0.9", "2.0"])
 @pytest.mark.parametrize("path", ["/health", "/nowhere", "/api/user"])
 async def test_another_http_version_is_505_and_closes_the_connection(
-    wire: Wire, path: str, version: str
+    wire: RawConnection, path: str, version: str
 ) -> None:
     one = f"GET {path} HTTP/{version}\r\nHost: x\r\nConnection: keep-alive\r\n\r\n"
     reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
@@ -162,7 +171,7 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
 
 
 @pytest.mark.parametrize("path", ["/api/users", "/nowhere"])
-async def test_http_1_0_with_chunks_closes_the_connection(wire: Wire, path: str) -> None:
+async def test_http_1_0_with_chunks_closes_the_connection(wire: RawConnection, path: str) -> None:
     head = f"POST {path} HTTP/1.0\r\nHost: x\r\nConnection: keep-alive\r\n"
     reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
     writer.write(head.encode() + CHUNKED + b"GET /health HTTP/1.0\r\n\r\n")

@@ -39,7 +39,7 @@ class PasswordHasher:
         self._highest_cost = cost
         self._highest_cost_until = -math.inf
         self._highest_cost_lock = threading.Lock()
-        self.queue = HashQueue(threads, queue_size, _give_way)
+        self.queue = HashQueue(threads, queue_size, _lower_thread_priority)
         # Verified in place of the hash that an unknown user does not have.
         self._decoy = bcrypt.hashpw(secrets.token_bytes(16), bcrypt.gensalt(cost))
 
@@ -138,7 +138,7 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _give_way() -> None:
+def _lower_thread_priority() -> None:
     # On Linux a thread has a priority of its own; elsewhere this would slow the whole process.
     if hasattr(os, "setpriority") and os.uname().sysname == "Linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

@@ -1,4 +1,4 @@
-"""Whose token is it: from an access token to ``request["user"]``."""
+"""Authentication: from an access token to ``request["user"]``."""
 
 import time
 
@@ -6,37 +6,41 @@ from aiohttp import web
 
 import sql
 from service.accounts.sessions.access_tokens import AccessTokens, Claims
-from service.accounts.sessions.cache import Memory
+from service.accounts.sessions.cache import SessionCache
 from service.accounts.user import SessionUse, User
-from service.database.change_listener import Notifications, clock
+from service.database.change_listener import ChangeListener, clock
 from service.database.pool import Database
 from service.http.errors import Unauthorized
 
 
-class Identity:
-    """Finds the user of a token: in memory while that can be trusted, or in the database."""
+class Authenticator:
+    """Find the user of a token: in the cache while it is trusted, otherwise in the database."""
 
     def __init__(
-        self, database: Database, tokens: AccessTokens, memory: Memory, notifications: Notifications
+        self,
+        database: Database,
+        tokens: AccessTokens,
+        cache: SessionCache,
+        change_listener: ChangeListener,
     ) -> None:
         self._database = database
         self._tokens = tokens
-        self._memory = memory
-        self._notifications = notifications
+        self._cache = cache
+        self._change_listener = change_listener
 
-    async def identify(self, token: str) -> User:
-        """The user whom ``token`` was issued to.
+    async def authenticate(self, token: str) -> User:
+        """Return the user of ``token``.
 
         Raises ``Unauthorized`` when the token is invalid or expired, its session has ended, or the
         account is gone.
         """
-        memory, now = self._memory, time.time()
-        claims = memory.claims.get(token)
+        cache, now = self._cache, time.time()
+        claims = cache.claims.get(token)
         if claims is None or claims.expires_at <= now:
             claims = self._tokens.verify(token)
-            memory.remember_claims(token, claims)
-        if clock() < self._notifications.trusted_until:
-            user = memory.users.get(claims.session_id)
+            cache.put_claims(token, claims)
+        if clock() < self._change_listener.trusted_until:
+            user = cache.users.get(claims.session_id)
             if (
                 user is not None
                 and user.id == claims.user_id
@@ -48,8 +52,8 @@ class Identity:
         return await self._load(claims)
 
     async def _load(self, claims: Claims) -> User:
-        trusted = self._notifications.is_trusted()
-        with self._memory.loading(claims.user_id, claims.session_id) as load:
+        trusted = self._change_listener.is_trusted()
+        with self._cache.loading(claims.user_id, claims.session_id) as load:
             row = await sql.sessions.find_with_user(
                 self._database, id=claims.session_id, user_id=claims.user_id
             )
@@ -59,15 +63,15 @@ class Identity:
             row, row["session_id"], row["session_expires_at"].timestamp(), SessionUse.of(row)
         )
         if trusted and not load.stale:
-            self._memory.remember_user(user)
+            self._cache.put_user(user)
         return user
 
 
 def revoked_token(end_reason: str | None = None) -> Unauthorized:
-    """The refusal of a token whose session is over; a device that had to go is told so."""
+    """Return the error for a token whose session has ended; its code tells an evicted device."""
     code = "session_evicted" if end_reason == "evicted" else "token_revoked"
     return Unauthorized("token", "has been revoked", code=code)
 
 
 TOKENS = web.AppKey("tokens", AccessTokens)
-MEMORY = web.AppKey("memory", Memory)
+SESSION_CACHE = web.AppKey("session_cache", SessionCache)

@@ -1,8 +1,7 @@
-"""What a process remembers, so that an authenticated request needs no SQL; all of it bounded.
+"""The cache that authenticates a request without SQL. Its size is bounded.
 
-Two tables: the claims of tokens whose signature was checked, and the users behind sessions. The
-first never goes out of date, the second is emptied by notifications, entry by entry, or whole when
-one may have been missed.
+It holds the claims of verified tokens, which never go out of date, and the users of sessions.
+Notifications invalidate single users. The users are cleared when a notification may have been lost.
 """
 
 from collections import OrderedDict
@@ -16,27 +15,27 @@ from service.accounts.user import User
 
 
 @dataclass(eq=False, slots=True)
-class Load:
-    """A question to the database under way; ``stale`` once its answer may be out of date."""
+class PendingLoad:
+    """A database read in progress; ``stale`` once its result may be out of date."""
 
     user_id: UUID
     session_id: UUID
     stale: bool = False
 
 
-class Memory:
-    """At most ``size`` users and ``size`` tokens; the oldest entry makes room for a new one."""
+class SessionCache:
+    """Cache at most ``size`` users and ``size`` tokens; a new entry evicts the oldest."""
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._loads: set[Load] = set()
-        self._sessions: dict[UUID, set[UUID]] = {}  # The remembered sessions of each user.
-        # Ordered ones: of a plain one the oldest entry is found by a walk over those that went.
+        self._loads: set[PendingLoad] = set()
+        self._sessions: dict[UUID, set[UUID]] = {}  # The cached sessions of each user.
+        # Ordered: in a plain dict the oldest entry is found only by a walk over deleted ones.
         self.users: OrderedDict[UUID, User] = OrderedDict()  # By the session.
         self.claims: OrderedDict[str, Claims] = OrderedDict()  # By the token.
 
-    def remember_claims(self, token: str, claims: Claims) -> None:
-        """Keep what a token with a good signature says."""
+    def put_claims(self, token: str, claims: Claims) -> None:
+        """Cache the claims of a verified token."""
         if not self._size:
             return
         if len(self.claims) >= self._size:
@@ -44,27 +43,27 @@ class Memory:
         self.claims[token] = claims
 
     @contextmanager
-    def loading(self, user_id: UUID, session_id: UUID) -> Iterator[Load]:
-        """Around a question to the database: a change heard meanwhile makes its answer stale."""
-        load = Load(user_id, session_id)
+    def loading(self, user_id: UUID, session_id: UUID) -> Iterator[PendingLoad]:
+        """Track a database read. An invalidation during it marks its result as stale."""
+        load = PendingLoad(user_id, session_id)
         self._loads.add(load)
         try:
             yield load
         finally:
             self._loads.discard(load)
 
-    def remember_user(self, user: User) -> None:
-        """Keep the user of a session."""
+    def put_user(self, user: User) -> None:
+        """Cache the user of a session."""
         if user.session_id not in self.users and len(self.users) >= self._size:
             self._drop(next(iter(self.users)))
         self.users[user.session_id] = user
         self._sessions.setdefault(user.id, set()).add(user.session_id)
 
-    def hear(self, payload: str) -> None:
-        """Drop what a notification, ``user:<id>``, ``session:<id>`` or ``all:``, speaks of."""
+    def invalidate(self, payload: str) -> None:
+        """Drop what a notification names: ``user:<id>``, ``session:<id>`` or ``all:``."""
         kind, _, text = payload.partition(":")
         if kind == "all":
-            self.forget()
+            self.clear()
             return
         changed = UUID(text)
         if kind == "session":
@@ -75,8 +74,8 @@ class Memory:
             if changed in (load.user_id, load.session_id):
                 load.stale = True
 
-    def forget(self) -> None:
-        """Drop every user: something may have been missed."""
+    def clear(self) -> None:
+        """Drop every user: a notification may have been lost."""
         self.users.clear()
         self._sessions.clear()
         for load in self._loads:
@@ -85,7 +84,7 @@ class Memory:
     def _drop(self, session_id: UUID) -> None:
         user = self.users.pop(session_id, None)
         if user is not None:
-            remembered = self._sessions[user.id]
-            remembered.discard(session_id)
-            if not remembered:
+            cached = self._sessions[user.id]
+            cached.discard(session_id)
+            if not cached:
                 del self._sessions[user.id]

@@ -118,7 +118,7 @@ async def _make_room(
     """See to it that one more session is within the limit, also when logins come at once."""
     settings = request.app[SETTINGS]
     # Looked at first: an old password must neither evict a device nor learn that it would.
-    if await sql.sessions.lock_owner(connection, user_id=user_id) != password_version:
+    if await sql.sessions.lock_user(connection, user_id=user_id) != password_version:
         raise PasswordChanged
     if settings.session_limit_policy == "deny":
         count = await sql.sessions.count_open(connection, user_id=user_id)
@@ -130,7 +130,7 @@ async def _make_room(
         )
 
 
-async def refuse_ended(connection: sql.Connection, user: User) -> None:
+async def require_active_session(connection: sql.Connection, user: User) -> None:
     """Look at the session of ``user`` again, whose row the transaction holds.
 
     Of two requests that end each other's session at once the second must not win. Raises
@@ -219,8 +219,8 @@ async def end_others(request: web.Request) -> web.StreamResponse:
     user: User = request["user"]
 
     async def end_unless_ended(connection: sql.Connection) -> None:
-        await sql.sessions.lock_owner(connection, user_id=user.id)
-        await refuse_ended(connection, user)
+        await sql.sessions.lock_user(connection, user_id=user.id)
+        await require_active_session(connection, user)
         await sql.sessions.end_others(
             connection,
             user_id=user.id,

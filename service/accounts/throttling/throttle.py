@@ -35,7 +35,7 @@ from service.settings.settings import Settings
 PATIENCE = 30.0  # Seconds to wait for the outcome of attempts under way.
 PAUSE = 0.05  # Seconds between two looks at it.
 LEASE = 120.0  # Seconds that an attempt counts as under way; longer than a full queue takes.
-LONGEST_LOOK = 20.0  # Seconds of these that the hash itself may take, on a busy machine.
+MAX_HASH_SECONDS = 20.0  # Seconds of these that the hash itself may take, on a busy machine.
 
 SITE_FACTOR = 8
 """How many times the limit of an IP address a /48 of IPv6 has.
@@ -50,8 +50,8 @@ four /48s and a /32 those of 65,536; there only the limit of each account remain
 class Attempt:
     """A login that was let in. Use ``fail`` or ``succeed`` once the password was looked at.
 
-    ``look_until``, on the clock of ``time.monotonic``, is until when that may begin: what is let in
-    does not count as under way for ever, and would give free guesses later.
+    ``verify_deadline``, on the clock of ``time.monotonic``, is the latest time to begin that: an
+    attempt counts as pending for a limited time only, and would be a free guess afterwards.
     """
 
     def __init__(self, database: Database, keys: "LoginKeys", windows: dict[bytes, datetime]):
@@ -60,7 +60,7 @@ class Attempt:
         self._reserved = {"keys": list(windows), "windows": list(windows.values())}
         self._is_failure = False
         self._is_settled = not windows
-        self.look_until = time.monotonic() + LEASE - LONGEST_LOOK
+        self.verify_deadline = time.monotonic() + LEASE - MAX_HASH_SECONDS
 
     async def fail(self, write_events: Callable[[sql.Connection, bool], Awaitable[None]]) -> None:
         """The password was wrong: counts that, in one transaction with ``write_events``.
@@ -101,7 +101,7 @@ class Attempt:
             if self._is_failure:
                 await self._count(self._database)
             # Later than that it may have lapsed, and what is given back would be another's.
-            elif time.monotonic() <= self.look_until:
+            elif time.monotonic() <= self.verify_deadline:
                 await sql.throttle.give_back(self._database, **self._reserved)
 
     async def _count(self, db: Database | sql.Connection) -> bool:
@@ -246,14 +246,14 @@ class Throttle:
             except TimeoutError:
                 raise too_busy() from None
             try:
-                rows = await self._head_of_line(keys, blocked, deadline)
+                rows = await self._poll_until_free(keys, blocked, deadline)
             finally:
                 line.release()
             if _is_admitted(rows):
                 return rows
             blocked = rows[0]["key"]
 
-    async def _head_of_line(self, keys: LoginKeys, blocked: bytes, deadline: float) -> Any:
+    async def _poll_until_free(self, keys: LoginKeys, blocked: bytes, deadline: float) -> Any:
         """Look until there is room under ``blocked``: who waits for another key holds up nobody."""
         # No timeout here: one in the middle of a statement would leave what it counted.
         while True:

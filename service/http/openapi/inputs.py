@@ -12,7 +12,7 @@ from service.http.validation import Text, TextOrNull, something_to_change
 def schema_of(validator: Any) -> Schema:
     """What ``validator`` accepts. Raises ``TypeError`` for one that it does not know.
 
-    A validator of another kind brings its schema itself, by ``documented_as``.
+    A validator of another kind brings its schema itself, by ``json_schema``.
     """
     if isinstance(validator, ByDialect):
         return ByDialect(schema_of(validator.default), schema_of(validator.strict))

@@ -87,7 +87,7 @@ def nullable(schema: Mapping[str, Any]) -> Schema:
     return {**schema, "type": [schema["type"], "null"]}
 
 
-def documented_as(schema: Schema) -> Callable[[_Validator], _Validator]:
+def json_schema(schema: Schema) -> Callable[[_Validator], _Validator]:
     """Say what a validator function accepts, which the document cannot see in its code."""
 
     def mark(validator: Any) -> Any:

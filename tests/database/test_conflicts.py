@@ -94,7 +94,7 @@ async def test_a_single_statement_runs_once_more_after_a_deadlock(
     other: asyncpg.Connection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pool, "PAUSE", 0.5)
+    monkeypatch.setattr(pool, "RETRY_DELAY", 0.5)
     await db.execute("select pg_advisory_lock($1)", GATE)
     async with other.transaction():
         await lock(other, "bob")

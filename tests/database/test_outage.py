@@ -296,7 +296,7 @@ async def test_in_a_long_silence_one_request_looks_and_the_others_are_refused_at
         network.hold()
         while (await client.get("/api/user", token=token)).status != 503:
             pass
-        monkeypatch.setattr(pool, "LOOK", 3600.0)
+        monkeypatch.setattr(pool, "PROBE_INTERVAL", 3600.0)
         assert (await client.get("/api/user", token=token)).status == 503
         before = network.connections
         requests = (client.get("/api/user", token=token) for _ in range(50))

@@ -1,4 +1,4 @@
-"""The application: its middlewares, its routes, and what starts and stops with it."""
+"""Create the application: its middlewares, its routes and its background tasks."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ from service.mail.smtp import create_mailer
 from service.operations import docs, health, openapi
 from service.settings.settings import Settings
 
-# ``request["user"]`` is the interface of this service's handlers, and a plain string on purpose.
+# The handlers of this service read ``request["user"]``: its key is a plain string on purpose.
 warnings.filterwarnings("ignore", category=web.NotAppKeyWarning)
 
 ROUTES = (
@@ -62,10 +62,10 @@ EXPECTED_ERRORS: Mapping[type[Exception], ApiError] = {
 def create_app(
     settings: Settings, database_url: str, request_log: RequestLog | None = None
 ) -> web.Application:
-    """The service as an aiohttp application.
+    """Return the service as an aiohttp application.
 
-    ``database_url`` is the PostgreSQL in use, ``settings.database_url`` or that of the embedded
-    server, already migrated; ``request_log`` takes the request lines (default: standard output).
+    ``database_url`` is the URL of a migrated database: ``settings.database_url`` or the embedded
+    server's. ``request_log`` receives a line for each request (default: standard output).
     """
     log = request_log or RequestLog()
     database = Database(database_url, settings.database_pool_size, client_is_gone)
@@ -89,8 +89,8 @@ def create_app(
         try:
             yield
         finally:
-            # A heartbeat is a commit: only a response whose queries may have changed what is
-            # cached waits for one.
+            # A heartbeat costs a commit. A response waits for it only if its queries may have
+            # changed cached rows.
             if calls:
                 await change_listener.wait_until_applied()
 
@@ -125,7 +125,7 @@ def create_app(
     for routes in ROUTES:
         app.add_routes(routes)
     app[DOCUMENT] = render_document(app)
-    docs.contents()  # Read now: a file that is missing stops the start, not a reader.
+    docs.contents()  # Read now: a missing file must fail the start, not a request.
     return app
 
 
@@ -144,7 +144,7 @@ async def _change_listener(app: web.Application) -> AsyncIterator[None]:
 
 async def _passwords(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
-    # The processes of one machine share its cores; each hash keeps one busy.
+    # The processes of one machine share its cores, and each hash occupies one core.
     threads = max(1, usable_cores() // settings.web_concurrency)
     app[PASSWORDS] = PasswordHasher(settings.bcrypt_cost, threads, settings.password_queue_size)
     yield

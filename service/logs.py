@@ -1,4 +1,4 @@
-"""The log of everything that is not a request: JSON for machines, plain on a terminal."""
+"""Format the log of everything except requests: JSON for machines, plain text on a terminal."""
 
 import logging
 import sys
@@ -10,11 +10,11 @@ import asyncpg
 import orjson
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""The id of the request that is being answered: in its answer, and in every line that it logs."""
+"""The id of the current request. Its response and each of its log lines contain the id."""
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a record: time, level, logger, message, request id, exception."""
+    """Format a record as one JSON object: time, level, logger, message, request id, exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields = {
@@ -32,7 +32,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class PlainFormatter(logging.Formatter):
-    """The message; below it the exception, where there is one."""
+    """Format a record as its message, with an exception on the lines below."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = record.getMessage()
@@ -44,10 +44,10 @@ class PlainFormatter(logging.Formatter):
 
 
 def describe(error: BaseException) -> str:
-    """The traceback of ``error`` and its causes.
+    """Return the traceback of ``error`` and its causes.
 
-    Of a database error it leaves out the detail: there PostgreSQL quotes the values of the row,
-    password hashes among them.
+    Omit the detail of a database error: PostgreSQL quotes the values of the row in it, password
+    hashes included.
     """
     parts = []
     seen: BaseException | None = error
@@ -60,11 +60,11 @@ def describe(error: BaseException) -> str:
 
 
 def configure() -> None:
-    """Send every record to standard output, as its reader (terminal or machine) likes it."""
+    """Send every record to standard output: plain text on a terminal, JSON otherwise."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(PlainFormatter() if sys.stdout.isatty() else JsonFormatter())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.INFO)
-    # yoyo tells each step of each migration; ours is the one line that matters.
+    # yoyo logs each step of each migration. The service logs one line per migration itself.
     logging.getLogger("yoyo").setLevel(logging.WARNING)

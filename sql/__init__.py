@@ -1,21 +1,21 @@
-"""The SQL of the service: plain files, loaded into typed namespaces at import.
+"""Load the SQL of the service from plain files into typed namespaces, at import.
 
-``sql/accounts/users.sql`` becomes ``sql.users``; a query in it starts with a header ::
+``sql/accounts/users.sql`` becomes ``sql.users``. Each query in it starts with a header ::
 
     -- name: find_id(email_key) -> value
 
 and is called as ``await sql.users.find_id(db, email_key=...)``, where ``db`` is the
-``Database`` or a connection. What comes back:
+``Database`` or a connection. The header declares the result:
 
 ========  ==========================================
 ``row``   one record, or ``None``
 ``rows``  a list of records
 ``value`` the first column of the first row, or ``None``
-``none``  ``None``; the statement is only carried out
+``none``  ``None``; the statement is only executed
 ========  ==========================================
 
-Two queries of one name, a header that does not match its placeholders, or a file that two folders
-share by name stop the import with ``SqlError``.
+The import raises ``SqlError`` when one file contains two queries of the same name, when two folders
+contain files of the same name, or when a header does not match its placeholders.
 """
 
 import re
@@ -37,10 +37,10 @@ _BLOCK_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _LOCKING = re.compile(r"\bfor (no key )?(update|share|key share)\b")
 
 
-# The tables whose rows processes cache, with or without quotes and a schema.
+# Match the tables whose rows are cached, with or without quotes and a schema.
 _CACHED = r'(?:only\s+)?(?:[\w"$]+\s*\.\s*)?(?:"(?:users|sessions)"|(?:users|sessions)(?![\w$]))'
-# An insert alone does not count: that a row is missing is never cached. One that turns into an
-# update does; `do update` belongs to the last insert before it.
+# A plain insert does not invalidate: a missing row is never cached. An insert with `do update`
+# does. `do update` belongs to the last insert before it.
 _INVALIDATING = re.compile(
     rf"\b(?:update|delete\s+from|merge\s+into)\s+{_CACHED}"
     rf"|\binsert\s+into\s+{_CACHED}(?:(?!\binsert\b).)*\bdo\s+update\b"
@@ -50,11 +50,11 @@ _INVALIDATING = re.compile(
 
 
 class SqlError(Exception):
-    """A file of queries that cannot be loaded; says the file and what is wrong in it."""
+    """A file of queries cannot be loaded. The message names the file and the error in it."""
 
 
 class Runner(Protocol):
-    """What runs a query with retries of its own: the ``Database``."""
+    """The interface of ``Database``, which runs a query and retries it."""
 
     def run(self, query: "Query", arguments: list[Any]) -> Awaitable[Any]: ...
 
@@ -64,11 +64,11 @@ Connection: TypeAlias = asyncpg.Connection | PoolConnectionProxy
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One named statement, to be called.
+    """One named, callable statement.
 
-    ``method`` is asyncpg's method that returns what the header promises. ``is_read_only`` tells
-    whether the statement changes nothing and may be repeated after a lost connection;
-    ``invalidates`` whether it may change or delete rows of ``users`` or ``sessions``, which
+    ``method`` is the method of asyncpg that returns the result of the header. ``is_read_only`` is
+    true when the statement changes nothing, so that it may be retried after a lost connection.
+    ``invalidates`` is true when it may change or delete rows of ``users`` or ``sessions``, which
     processes cache.
     """
 
@@ -82,7 +82,7 @@ class Query:
     def __call__(self, db: "Runner | Connection", **arguments: Any) -> Awaitable[Any]:
         """Run on ``db`` with one keyword argument for each parameter of the header.
 
-        Raises ``TypeError`` on a missing or an unknown argument, and what ``db`` raises.
+        Raise ``TypeError`` for a missing or an unknown argument, and the errors of ``db``.
         """
         if len(arguments) != len(self.parameters):
             raise TypeError(f"{self.name} takes {self.parameters}, not {tuple(arguments)}")
@@ -102,9 +102,9 @@ _CALLS: ContextVar[list[Query] | None] = ContextVar("calls", default=None)
 
 
 def collect_invalidating_calls() -> list[Query]:
-    """Return a list to which each call of a query that invalidates is added.
+    """Return a list to which each called query that invalidates is appended.
 
-    Collects the calls of the current context and of every task that is started in it.
+    Collect the calls of the current context and of every task that is started in it.
     """
     calls: list[Query] = []
     _CALLS.set(calls)
@@ -128,7 +128,7 @@ class Namespace:
 
 
 def parse(path: Path, text: str) -> Namespace:
-    """The queries in ``text``; ``path`` names them in errors. Raises ``SqlError``."""
+    """Return the queries in ``text``. Raise ``SqlError``, which names ``path``, on an error."""
     pieces = _HEADER.split(text)
     if _COMMENT.sub("", pieces[0]).strip():
         raise SqlError(f"{path}: a statement stands before the first header")
@@ -148,7 +148,7 @@ def parse(path: Path, text: str) -> Namespace:
         placeholders = {int(number) for number in re.findall(r"\$(\d+)", code)}
         if placeholders != set(range(1, len(parameters) + 1)):
             raise SqlError(f"{path}: {name} lists {parameters} but uses {sorted(placeholders)}")
-        # A `with` may hide an insert, a `for update` takes locks: only a plain select is repeated.
+        # Only a plain select is retried: `with` may contain an insert, `for update` acquires locks.
         is_read_only = bool(re.match(r"select\b", code)) and not _LOCKING.search(code)
         invalidates = bool(_INVALIDATING.search(_BLOCK_COMMENT.sub(" ", code)))
         queries[name] = Query(

@@ -1,4 +1,4 @@
-"""The README, ``.env.example``, the settings and the routes are held together here."""
+"""Test that the README, ``.env.example``, the settings and the routes agree."""
 
 import json
 import re
@@ -18,7 +18,7 @@ NAMES = {setting.name.upper() for setting in fields(Settings)}
 
 
 def table(heading: str) -> list[list[str]]:
-    """The cells of the first table below a heading of the README."""
+    """Return the cells of the first table below a heading of the README."""
     section = README.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in row] for row in rows[2:]]
@@ -56,7 +56,7 @@ def test_the_readme_lists_every_route() -> None:
 
 
 def test_the_readme_quotes_the_tables_of_the_bench() -> None:
-    """Whoever measures anew brings the figures of "How fast" along."""
+    """A new measurement must also update the figures of "How fast" in the README."""
     paragraph = README.partition("In the run that is kept there")[2].partition("\n\n")[0]
     quoted = re.findall(r"\d+\.\d+(?!\d*th)", paragraph)
     tables = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "bench").glob("*.md"))
@@ -65,7 +65,7 @@ def test_the_readme_quotes_the_tables_of_the_bench() -> None:
 
 
 def walk() -> list[tuple[list[str], str]]:
-    """The README's commands, each with the answer printed below it."""
+    """Return the README's commands, each with the response printed below it."""
     steps: list[tuple[list[str], str]] = []
     for block in re.findall(r"^```console\n(.*?)^```", README, re.MULTILINE | re.DOTALL):
         for entry in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
@@ -75,7 +75,10 @@ def walk() -> list[tuple[list[str], str]]:
 
 
 async def carry_out(client: Client, command: list[str], token: str) -> Any:
-    """What curl would do with ``-X``, ``-H`` and ``-d``."""
+    """Send the request that curl would send, and return the response body.
+
+    Support the options ``-X``, ``-H`` and ``-d``.
+    """
     method, url, body, headers = "GET", "", None, {}
     words = iter(command[1:])
     for word in words:
@@ -93,7 +96,7 @@ async def carry_out(client: Client, command: list[str], token: str) -> Any:
 
 
 def matches(shown: Any, real: Any) -> bool:
-    """Whether an answer is the one shown, where ``...`` stands for whatever follows."""
+    """Return whether a response equals the one shown. A trailing ``...`` matches any text."""
     if isinstance(shown, dict) and isinstance(real, dict):
         return list(shown) == list(real) and all(matches(shown[k], real[k]) for k in shown)
     if isinstance(shown, str) and shown.endswith("..."):

@@ -16,7 +16,7 @@ GUESSED = f"JWT_SECRET is well known or too easily guessed; {ADVICE}."
 
 
 def load(**given: str) -> Settings:
-    """What is read of these variables beside a URL and a secret; an empty one counts as none."""
+    """Load ``given`` together with a URL and a secret. An empty value counts as not given."""
     return Settings.load({**ON_A_SERVER, **given}, env_file=None)
 
 

@@ -136,7 +136,7 @@ def test_exactly_these_queries_invalidate() -> None:
 async def test_users_and_sessions_change_only_by_statements_that_name_them(
     db: asyncpg.Connection,
 ) -> None:
-    """The loader cannot see what a function, a trigger or a cascade changes."""
+    """The loader does not detect changes by a function, a trigger or a cascade."""
     functions = await db.fetch(
         "select proname, prosrc from pg_proc where pronamespace = 'public'::regnamespace"
     )

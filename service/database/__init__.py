@@ -1,1 +1,1 @@
-"""The connection pool, the migrations and the listener for changes."""
+"""The connection pool, the migrations and the change listener."""

@@ -1,4 +1,4 @@
-"""Compare, at start, the connections that the processes may open with those the server allows."""
+"""At startup, compare the connections that all processes may open with the server's limit."""
 
 import contextlib
 import logging
@@ -9,10 +9,11 @@ from service.settings.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-BESIDES_POOL = 2  # Connections of a process besides its pool: one that listens, and a spare one.
+BESIDES_POOL = 2  # Per process, beyond DATABASE_POOL_SIZE: the LISTEN and the reserved connection.
 CONNECT_TIMEOUT = 5  # Seconds.
 
-# Reserved for others than ordinary users; `reserved_connections` is there from PostgreSQL 16 on.
+# An ordinary user cannot use connections of either reserve. `reserved_connections` exists since
+# PostgreSQL 16.
 ALLOWED = (
     "select current_setting('max_connections')::int"
     " - current_setting('superuser_reserved_connections')::int"
@@ -21,13 +22,13 @@ ALLOWED = (
 
 
 def warn_of_connection_limit(settings: Settings, url: str) -> None:
-    """Log one warning when the processes may want more connections than the server allows.
+    """Log one warning when the processes may open more connections than the server allows.
 
-    It is no error: pools open connections as they need them, and other clients of the server may
-    come and go.
+    This is not an error: a pool opens connections on demand, and other clients of the server
+    connect and disconnect. Skip the check when the server cannot be reached.
     """
     wanted = settings.web_concurrency * (settings.database_pool_size + BESIDES_POOL)
-    # A server that is away now was there a moment ago: the pool deals with that.
+    # The server was reachable a moment ago. If it is not now, the pool handles the outage.
     with contextlib.suppress(psycopg.Error), _connect(url) as connection:
         row = connection.execute(ALLOWED).fetchone()
         if row is not None and wanted > row[0]:

@@ -1,4 +1,4 @@
-"""Bring a database to the schema of this version, one process at a time."""
+"""Migrate a database to the schema of this version. One process migrates at a time."""
 
 import getpass
 import os
@@ -13,10 +13,10 @@ from psycopg.conninfo import conninfo_to_dict
 
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 
-LOCK = 0x636F6E64756974  # "conduit": one advisory lock for every process that migrates.
-LOCK_TIMEOUT = 600.0  # Seconds to wait for another process that migrates.
+LOCK = 0x636F6E64756974  # "conduit" in ASCII: the advisory lock of every process that migrates.
+LOCK_TIMEOUT = 600.0  # Seconds to wait while another process migrates.
 CONNECT_TIMEOUT = 30.0  # Seconds to wait for a server that is still starting.
-# What does not get better by waiting, in the words of PostgreSQL and of libpq.
+# Messages of PostgreSQL and libpq for errors that a retry does not fix.
 FINAL = (
     "authentication failed",
     "does not exist",
@@ -24,7 +24,7 @@ FINAL = (
     "no pg_hba.conf entry",
     "does not support SSL",
 )
-OLDEST_VERSION = 150000  # As PostgreSQL counts: 15.0.
+OLDEST_VERSION = 150000  # PostgreSQL 15.0, in the format of `server_version_num`.
 
 
 class MigrationError(Exception):
@@ -32,12 +32,14 @@ class MigrationError(Exception):
 
 
 def migrate(url: str, report: Callable[[str], None]) -> int:
-    """Apply every migration that ``url`` lacks and return how many those were.
+    """Apply every migration that the database at ``url`` lacks and return their number.
 
-    Safe to call from several processes at once: one migrates, the rest wait. ``report`` is told
-    about whatever takes its time. Raises ``MigrationError``.
+    Several processes may call this simultaneously: one migrates, the others wait. Call ``report``
+    with a message before each slow step. Raise ``MigrationError`` when the database cannot be
+    reached or migrated.
     """
-    # yoyo writes who migrated, and asks only after the first migration was committed.
+    # yoyo records the name of the system user, and reads it only after it has committed the first
+    # migration. If the user has no name, that would fail too late: use the user id instead.
     try:
         getpass.getuser()
     except (KeyError, OSError):
@@ -45,7 +47,7 @@ def migrate(url: str, report: Callable[[str], None]) -> int:
     try:
         return _migrate(url, report)
     except (psycopg.Error, yoyo.exceptions.BadMigration) as error:
-        # What yoyo tidies up after an interruption may fail in turn and hide it.
+        # yoyo cleans up after an interruption. An error in that cleanup hides the interruption.
         if _is_interruption(error):
             raise KeyboardInterrupt from error
         raise MigrationError(f"The database cannot be migrated: {_sentence(error)}") from error
@@ -60,13 +62,14 @@ def _migrate(url: str, report: Callable[[str], None]) -> int:
             )
         _check_rights(connection)
         _lock(connection, report)
-        # The connection holds the lock, and whoever dies gives it back; yoyo's own lock, a row,
-        # would stay behind. It is ours to break, since nobody else can be migrating now.
+        # The connection holds the advisory lock, so PostgreSQL releases it if the process dies.
+        # yoyo's own lock is a row, which would remain. Breaking it is safe: while this process
+        # holds the advisory lock, no other process migrates.
         with yoyo.get_backend(_yoyo_url(connection)) as backend:
             backend.break_lock()
             with backend.lock():
                 known = yoyo.read_migrations(str(MIGRATIONS))
-                waiting = backend.to_apply(known)  # Makes yoyo's tables where there are none.
+                waiting = backend.to_apply(known)  # Creates yoyo's tables if they are missing.
                 _reject_newer(connection, [migration.id for migration in known])
                 for migration in waiting:
                     report(f"Migrating the database: {migration.id}")
@@ -75,10 +78,10 @@ def _migrate(url: str, report: Callable[[str], None]) -> int:
 
 
 def _apply(backend: yoyo.backends.DatabaseBackend, migration: yoyo.migrations.Migration) -> None:
-    # yoyo itself commits a migration before it notes that it did: whoever is killed in between
-    # leaves a database that no later start can migrate. One transaction holds both here.
+    # yoyo itself commits a migration first and records it afterwards. A process that is killed in
+    # between leaves a database that no later start can migrate. Here one transaction does both.
     migration.load()
-    if not migration.use_transactions:  # Such a file must bear being applied twice.
+    if not migration.use_transactions:  # Such a file must be idempotent.
         backend.apply_one(migration)
         return
     with backend.transaction():
@@ -111,7 +114,8 @@ def _connect(url: str, report: Callable[[str], None]) -> psycopg.Connection:
 
 
 def _check_rights(connection: psycopg.Connection) -> None:
-    # yoyo hides that it may not make its tables, and fails where it first needs one.
+    # Without the right to create its tables yoyo hides the error, and fails later at the first use
+    # of a table.
     row = connection.execute(
         "select to_regclass('yoyo_lock') is not null"
         " or coalesce(has_schema_privilege(current_schema(), 'create'), false)"
@@ -127,7 +131,8 @@ def _check_rights(connection: psycopg.Connection) -> None:
 def _reject_newer(connection: psycopg.Connection, known: list[str]) -> None:
     """Raise ``MigrationError`` when the database has a migration that is not in ``known``.
 
-    A newer version may have changed any table: the queries of this one would fail, or do harm.
+    A newer version may have changed any table. The queries of this version could then fail or
+    damage data.
     """
     row = connection.execute(
         "select migration_id from _yoyo_migration where migration_id <> all(%s)"
@@ -142,8 +147,8 @@ def _reject_newer(connection: psycopg.Connection, known: list[str]) -> None:
 
 
 def _lock(connection: psycopg.Connection, report: Callable[[str], None]) -> None:
-    # Asked for again and again rather than waited for: a waiting statement holds a snapshot, on
-    # which `create index concurrently` in the other process would wait in turn.
+    # Poll the lock instead of waiting for it in a statement: a waiting statement holds a snapshot,
+    # and `create index concurrently` in the other process would wait for that snapshot.
     deadline = time.monotonic() + LOCK_TIMEOUT
     told = False
     while True:
@@ -159,7 +164,10 @@ def _lock(connection: psycopg.Connection, report: Callable[[str], None]) -> None
 
 
 def _yoyo_url(connection: psycopg.Connection) -> str:
-    """The server that ``connection`` reached, for yoyo, which refuses URLs of several hosts."""
+    """Return the URL of the one server that ``connection`` reached.
+
+    yoyo rejects a URL that lists several hosts.
+    """
     info = connection.info
     options = conninfo_to_dict(info.dsn)
     options["password"] = info.password

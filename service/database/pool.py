@@ -1,7 +1,8 @@
-"""The pool of connections, and what happens when PostgreSQL is away.
+"""Provide the connection pool and handle outages of PostgreSQL.
 
-A read that meets a lost connection is repeated for a short while, so that a restart of the server
-is a pause, not an error. What changes data is repeated only while it surely was never sent.
+A read that fails with a lost connection is retried for a short time, so that a restart of the
+server causes a delay and not an error. A query that may change data is retried only before it is
+sent.
 """
 
 import asyncio
@@ -23,11 +24,11 @@ _Result = TypeVar("_Result")
 
 CONNECT_TIMEOUT = 5.0  # Seconds to open a connection, and to wait for a free one.
 COMMAND_TIMEOUT = 15.0  # Seconds a statement may take.
-RETRY_WINDOW = 3.0  # Seconds to retry after the database was lost; then requests fail at once.
-RETRY_DELAY = 0.05  # Seconds between two tries.
-PROBE_INTERVAL = 1.0  # Seconds between two looks, in a long outage, whether it is over.
+RETRY_WINDOW = 3.0  # Seconds to retry after a loss of the database; then requests fail immediately.
+RETRY_DELAY = 0.05  # Seconds between two attempts.
+PROBE_INTERVAL = 1.0  # Seconds between two probes of the server in a long outage.
 PING_TIMEOUT = 2.0
-CLOSE_TIMEOUT = 2.0  # Seconds for the statements that still run when the service ends.
+CLOSE_TIMEOUT = 2.0  # Seconds that running statements get when the service stops.
 
 CONNECTION_ERRORS = (
     OSError,
@@ -39,38 +40,42 @@ CONNECTION_ERRORS = (
     asyncpg.InternalClientError,
     asyncpg.ReadOnlySQLTransactionError,
 )
-"""What a request sees when PostgreSQL stops, restarts or fails over (seen in tests of asyncpg)."""
+"""The errors of asyncpg when PostgreSQL stops, restarts or fails over (found in tests)."""
 
 QUERY_CANCELED = asyncpg.QueryCanceledError
-"""A subclass of one of the above that speaks of the statement, not of the connection."""
+"""A subclass of one of the errors above that concerns the statement, not the connection."""
 
 CONNECT_ERRORS = (*CONNECTION_ERRORS, asyncpg.PostgresError)
-"""What opening a connection may raise: a refusal, as of a changed password, is an outage too."""
+"""The errors of opening a connection.
+
+A rejected connection, as after a change of the password, is also an outage.
+"""
 
 CONFLICTS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
-"""PostgreSQL rolled a transaction back so that another can go on: run again, it may succeed."""
+"""PostgreSQL rolled back the transaction so that another can continue. A retry may succeed."""
 
 
 class DatabaseUnavailable(Exception):
-    """PostgreSQL cannot be reached now; what was asked of it may or may not have happened."""
+    """PostgreSQL cannot be reached now. The failed statement may or may not have taken effect."""
 
 
 async def _keep_as_is(connection: asyncpg.Connection) -> None:
-    """No reset at release: no code here leaves session state behind, and it costs a round trip."""
+    """Skip the reset at release: no code here leaves session state, and a reset is a round trip."""
 
 
 async def _prepare(connection: asyncpg.Connection) -> None:
-    """Settings of a new connection.
+    """Apply the settings of a new connection.
 
-    Every statement here is written so that one plan fits every call: left to itself, PostgreSQL
-    plans some of them anew each time, which takes longer than running them. Set by a statement,
-    since a pooler refuses parameters at the start that it does not know.
+    Every statement of this service is written so that one generic plan fits every call. By default
+    PostgreSQL plans some statements again at each call, which takes longer than running them. The
+    settings are applied by a statement because a pooler rejects startup parameters that it does
+    not know.
     """
     settings = "set plan_cache_mode = force_generic_plan; set jit = off"
     try:
         await connection.execute(settings, timeout=CONNECT_TIMEOUT)
     except BaseException:
-        # asyncpg would close it gracefully, which takes for ever when the server is silent.
+        # asyncpg would close it gracefully, and hang when the server does not respond.
         connection.terminate()
         raise
 
@@ -78,10 +83,10 @@ async def _prepare(connection: asyncpg.Connection) -> None:
 class Database:
     """A bounded pool of connections to one PostgreSQL.
 
-    ``url`` is a libpq connection URL, ``size`` the most connections, besides a spare one. Its
-    queries and transactions raise ``DatabaseUnavailable`` when PostgreSQL cannot be reached, and
-    ``CancelledError`` when they had to wait for a connection and then ``is_abandoned`` says that
-    the response would reach no client.
+    ``url`` is a libpq connection URL. ``size`` is the maximum number of connections, without the
+    reserved one. Queries and transactions raise ``DatabaseUnavailable`` when PostgreSQL cannot be
+    reached. They raise ``CancelledError`` when they had to wait for a connection and
+    ``is_abandoned`` then returns that the client has disconnected.
     """
 
     def __init__(
@@ -91,8 +96,8 @@ class Database:
         self._size = size
         self._is_abandoned = is_abandoned
         self._pool: asyncpg.Pool | None = None
-        # Connections are given in the order of asking. asyncpg's own queue lets a newcomer take
-        # what it has woken somebody for, who then stands behind all others, again and again.
+        # Queue here in FIFO order. asyncpg's pool is not FIFO: a new caller can take a connection
+        # that was released for a waiter, and the waiter goes to the end of the queue.
         self._turns = asyncio.Semaphore(size)
         self._spare = asyncio.Semaphore(1)
         self._lost_since: float | None = None
@@ -100,11 +105,11 @@ class Database:
         self._ping: asyncio.Task[bool] | None = None
 
     async def open(self) -> None:
-        """Make the pool. PostgreSQL may be away: the first request that needs it connects."""
+        """Create the pool without connecting: PostgreSQL may be down. The first query connects."""
         self._pool = asyncpg.create_pool(
             url_for_asyncpg(self._url),
             min_size=0,
-            max_size=self._size + 1,  # And the spare one.
+            max_size=self._size + 1,  # Plus the reserved one.
             timeout=CONNECT_TIMEOUT,
             command_timeout=COMMAND_TIMEOUT,
             init=_prepare,
@@ -113,7 +118,7 @@ class Database:
         await self._pool
 
     async def close(self) -> None:
-        """Wait for running statements, then close every connection."""
+        """Wait up to ``CLOSE_TIMEOUT`` for running statements, then close every connection."""
         if self._pool is not None:
             try:
                 await asyncio.wait_for(self._pool.close(), CLOSE_TIMEOUT)
@@ -121,15 +126,15 @@ class Database:
                 self._pool.terminate()
 
     async def run(self, query: Query, arguments: list[Any]) -> Any:
-        """Carry out ``query`` on a connection of its own; what its header promises comes back.
+        """Run ``query`` on a connection of its own and return what its header declares.
 
-        Retries once after a deadlock or a serialization failure.
+        Retry once after a deadlock or a serialization failure.
         """
         return await _retry_after_conflict(lambda: self._run(query, arguments, self._turns))
 
     @property
     def spare(self) -> Runner:
-        """The same database by a connection that no request takes, for what must not wait."""
+        """Return a runner on the reserved connection, for queries that must not wait in a queue."""
         return _Spare(self)
 
     async def _run(self, query: Query, arguments: list[Any], turns: asyncio.Semaphore) -> Any:
@@ -153,9 +158,8 @@ class Database:
     async def transact(self, work: Callable[[asyncpg.Connection], Awaitable[_Result]]) -> _Result:
         """Run ``work`` in a transaction and return its result.
 
-        Commits when ``work`` returns and rolls back when it raises. After a deadlock or a
-        serialization failure ``work`` runs a second time: it must do nothing that a rollback does
-        not undo.
+        Commit when ``work`` returns, roll back when it raises. After a deadlock or a serialization
+        failure ``work`` runs a second time: it must have no effect that a rollback does not undo.
         """
         return await _retry_after_conflict(lambda: self._transact(work))
 
@@ -176,16 +180,16 @@ class Database:
             await self._release(connection, self._turns)
 
     async def answers(self) -> bool:
-        """Whether PostgreSQL gives a sign of life within ``PING_TIMEOUT`` seconds."""
-        # Simultaneous callers share one ping, so that a flood of them delays no heartbeat.
+        """Return whether PostgreSQL responds within ``PING_TIMEOUT`` seconds."""
+        # Simultaneous callers share one ping, so that a flood of calls does not delay heartbeats.
         if self._ping is None or self._ping.done():
             self._ping = asyncio.create_task(self._send_ping())
-        # A ping that timed out may still be closing its connection: no caller waits for that.
+        # After its timeout a ping may still be closing its connection. No caller waits for that.
         done, _ = await asyncio.wait({self._ping}, timeout=PING_TIMEOUT)
         return bool(done) and await self._ping
 
     async def _send_ping(self) -> bool:
-        # On the spare connection: a pool full of slow statements is not an outage.
+        # Use the reserved connection: a pool full of slow statements is not an outage.
         try:
             async with asyncio.timeout(PING_TIMEOUT):
                 connection = await self._borrow(self._spare)
@@ -203,12 +207,12 @@ class Database:
         return True
 
     async def _acquire(self, give_up: float, turns: asyncio.Semaphore) -> asyncpg.Connection:
-        """A connection; tried again within the gap, since nothing was sent yet."""
+        """Acquire a connection. Retrying until ``give_up`` is safe: nothing has been sent yet."""
         while True:
             looks = self._is_long_lost()
             if looks:
-                # A server that is silent keeps whoever asks waiting: in a long outage that is one
-                # request at a time, and the others are refused at once.
+                # The circuit is half-open: one request probes the server, the others fail
+                # immediately. Otherwise a server that does not respond would block them all.
                 if _now() < self._next_probe:
                     raise DatabaseUnavailable
                 self._next_probe = math.inf
@@ -223,13 +227,17 @@ class Database:
             await asyncio.sleep(RETRY_DELAY)
 
     async def _borrow(self, turns: asyncio.Semaphore) -> asyncpg.Connection:
-        """A connection, in one's turn. Raises ``TimeoutError`` when that does not come."""
+        """Acquire a connection in FIFO order.
+
+        Raise ``TimeoutError`` after ``CONNECT_TIMEOUT`` seconds in the queue. Raise
+        ``CancelledError`` when the client disconnected while its request was in the queue.
+        """
         if turns.locked():
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await turns.acquire()
-            # Clients that send, reset and send again must not fill the queue: their number is
-            # bounded, that of the requests they leave behind is not. Only here, where nothing runs
-            # yet: to cancel a running statement takes asyncpg a connection of its own.
+            # A client that sends, resets and sends again must not fill the queue: the number of
+            # clients is bounded, the number of requests that they abandon is not. Check only here,
+            # before a statement runs: asyncpg needs another connection to cancel a statement.
             if self._is_abandoned():
                 turns.release()
                 raise asyncio.CancelledError("the client is gone")
@@ -260,12 +268,12 @@ class Database:
             logger.info("The database is back")
 
     def _should_give_up(self, give_up: float, error: BaseException) -> bool:
-        """Note that the database is away; tell whether this request has waited enough for it."""
+        """Note that the database is lost, and return whether this request must stop retrying."""
         self._note_loss(error)
         return _now() >= give_up or self._is_long_lost()
 
     def _is_long_lost(self) -> bool:
-        """Whether the gap is over, counted from the first loss that was seen."""
+        """Return whether ``RETRY_WINDOW`` has passed since the first loss that was noticed."""
         return self._lost_since is not None and _now() - self._lost_since >= RETRY_WINDOW
 
     def _open_pool(self) -> asyncpg.Pool:
@@ -274,30 +282,30 @@ class Database:
 
 
 class _Spare:
-    """Runs queries on the spare connection."""
+    """Run queries on the reserved connection."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def run(self, query: Query, arguments: list[Any]) -> Any:
-        """As ``Database.run``."""
+        """Run ``query`` as ``Database.run`` does, but without a retry after a conflict."""
         return await self._database._run(query, arguments, self._database._spare)
 
 
 async def _retry_after_conflict(attempt: Callable[[], Awaitable[_Result]]) -> _Result:
-    """Await ``attempt`` and, after a deadlock or a serialization failure, once more."""
+    """Await ``attempt``. Repeat it once after a deadlock or a serialization failure."""
     try:
         return await attempt()
     except CONFLICTS:
-        # The transaction that survived must first wake up and acquire what the rollback released.
+        # The surviving transaction must first wake up and acquire the locks that were released.
         await asyncio.sleep(RETRY_DELAY)
         return await attempt()
 
 
 def _discard(connection: asyncpg.Connection) -> None:
-    """Close a connection that failed, so that the pool opens another in its place.
+    """Close a failed connection, so that the pool opens a new one in its place.
 
-    One that a failover left on a server which only reads would fail every change for ever.
+    After a failover a connection may lead to a read-only server, where every change would fail.
     """
     with contextlib.suppress(asyncpg.InterfaceError):  # The pool has closed it already.
         connection.terminate()

@@ -1,1 +1,1 @@
-"""Mail: a message, the SMTP server and the outbox. Knows no account."""
+"""Mail: a message, the SMTP server and the outbox. Independent of accounts."""

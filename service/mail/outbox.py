@@ -1,8 +1,9 @@
-"""The outbox: mails wait in PostgreSQL until a mail server has taken them.
+"""Keep mails in PostgreSQL until a mail server accepts them.
 
-A mail is written in the transaction that causes it: what is rolled back is not sent, and what is
-committed is not lost, whatever crashes. It may be sent twice, when the server's answer is lost or a
-crash comes between it and the removal of the row; both copies have one Message-ID.
+A mail is inserted in the transaction that causes it. If that transaction is rolled back, the mail
+is not sent. If it is committed, no crash loses the mail. A mail may be sent twice: when the
+server's reply is lost, or when the process crashes between the reply and the deletion of the row.
+Both copies have the same Message-ID.
 """
 
 import asyncio
@@ -17,39 +18,42 @@ from service.mail.smtp import Mail, Mailer, PermanentMailError, TemporaryMailErr
 
 logger = logging.getLogger(__name__)
 
-POLL = 1.0  # Seconds between two looks for mails that are due.
-PAUSE = 60  # Seconds after the first try; more than one try can take.
-LONGEST_PAUSE = 3600
-LIFETIME = 4 * 86_400  # RFC 5321, section 4.5.4.1: give up after four or five days.
-DRAIN_TIMEOUT = 2.0  # Seconds that the mail in hand gets when the service ends.
+POLL = 1.0  # Seconds between two checks for due mails.
+PAUSE = 60  # Seconds after the first attempt; longer than one attempt can take.
+LONGEST_PAUSE = 3600  # Seconds between two attempts, at most.
+LIFETIME = 4 * 86_400  # Seconds. RFC 5321, section 4.5.4.1: give up after four or five days.
+DRAIN_TIMEOUT = 2.0  # Seconds to finish the current mail when the service stops.
 
 NO_RECIPIENT = ""
-"""The recipient of a mail that is not sent: writing it takes as long as one to somebody."""
+"""The recipient of a mail that is neither stored nor sent.
+
+The statement runs all the same: writing this mail takes as long as writing one to a recipient.
+"""
 
 
 async def write_mail(connection: sql.Connection, mail: Mail) -> None:
-    """Have ``mail`` sent once the transaction of ``connection`` is committed."""
+    """Queue ``mail``. It is sent after the transaction of ``connection`` is committed."""
     await sql.outbox.write(
         connection, recipient=mail.recipient, subject=mail.subject, body=mail.text
     )
 
 
 class Outbox:
-    """Sends what is due, one mail at a time; every process may, and none waits for another."""
+    """Send due mails, one at a time. Every process may do so, and none waits for another."""
 
     def __init__(self, database: Database, mailer: Mailer) -> None:
         self._database = database
         self._mailer = mailer
         self._ends = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._waits = False  # Mails are delayed, and somebody was told.
+        self._waits = False  # Mails are delayed, and the log says so.
 
     def start(self) -> None:
-        """Begin to send, and go on until ``stop``."""
+        """Send mails in the background until ``stop`` is called."""
         self._task = asyncio.create_task(self._send_for_ever())
 
     async def stop(self) -> None:
-        """Let the mail in hand be sent, for a moment, and send no more."""
+        """Stop sending. Wait up to ``DRAIN_TIMEOUT`` seconds for the current mail."""
         self._ends.set()
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=DRAIN_TIMEOUT)
@@ -58,9 +62,10 @@ class Outbox:
                 await self._task
 
     async def send_next(self) -> bool:
-        """Try the mail that is due for longest; whether there was one and it was taken.
+        """Try to send the mail that has been due the longest.
 
-        A mail that is refused for good, or for ``LIFETIME`` seconds, is given up.
+        Give up a mail that the server permanently rejects, or that is older than ``LIFETIME``.
+        Return whether a mail was sent or given up: ``False`` when none is due or it is delayed.
         """
         row = await sql.outbox.claim(
             self._database, pause=PAUSE, longest_pause=LONGEST_PAUSE, lifetime=LIFETIME
@@ -71,7 +76,7 @@ class Outbox:
         try:
             await self._mailer.send(mail, mail_id=row["id"], written_at=row["created_at"])
         except PermanentMailError as refused:
-            # Whose mail it was, the mail server's log tells; ours keeps no addresses.
+            # The recipient is in the mail server's log. This log contains no email.
             logger.warning("The mail %s was refused for good: %s", row["id"], refused)
         except TemporaryMailError as delayed:
             self._note_delay(delayed)
@@ -89,7 +94,7 @@ class Outbox:
             try:
                 sent = await self.send_next()
             except DatabaseUnavailable:
-                pass  # The pool has told.
+                pass  # The pool has logged it.
             except Exception:
                 logger.exception("a mail could not be sent; it is tried again later")
             if not sent:

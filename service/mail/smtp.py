@@ -1,4 +1,4 @@
-"""A mail, and how it leaves the service: to an SMTP server, or printed to the log without one."""
+"""Send a mail to an SMTP server, or print it to the log when no server is set."""
 
 import asyncio
 import contextlib
@@ -20,14 +20,14 @@ from service.settings.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-COMMAND_TIMEOUT = 10.0  # Seconds that the server may take to answer one command.
-FAREWELL_TIMEOUT = 1.0
-SEND_TIMEOUT = 45.0  # Seconds that one mail may take, from the connection to the last answer.
+COMMAND_TIMEOUT = 10.0  # Seconds for the server's reply to one command.
+FAREWELL_TIMEOUT = 1.0  # Seconds for the reply to QUIT.
+SEND_TIMEOUT = 45.0  # Seconds for one mail, from the connection to the last reply.
 
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """A mail to one address, of plain text."""
+    """A plain-text mail to one recipient."""
 
     recipient: str
     subject: str
@@ -35,40 +35,43 @@ class Mail:
 
 
 class PermanentMailError(Exception):
-    """The server takes this mail neither now nor later; the message says why."""
+    """The server permanently rejects this mail. The message gives the reason."""
 
 
 class TemporaryMailError(Exception):
-    """The mail could not be handed over now; a later try may succeed."""
+    """The server did not accept the mail now. A later attempt may succeed."""
 
 
 class Mailer(Protocol):
-    """What sends mails."""
+    """The interface of an object that sends mails."""
 
     async def send(self, mail: Mail, *, mail_id: UUID, written_at: datetime) -> None:
-        """Hand ``mail`` over. Raises ``PermanentMailError`` and ``TemporaryMailError``."""
+        """Send ``mail``. Raise ``PermanentMailError`` or ``TemporaryMailError`` on failure."""
 
 
 def create_mailer(settings: Settings) -> Mailer:
-    """The way that ``SMTP_URL`` names."""
+    """Return a mailer for the server of ``SMTP_URL``, or ``MailLog`` when that is not set."""
     return SmtpServer(settings.smtp_url, settings.mail_from) if settings.smtp_url else MailLog()
 
 
 class MailLog:
-    """Prints mails to the log, for development: no server is needed to read them."""
+    """Print mails to the log, so that development needs no mail server."""
 
     async def send(self, mail: Mail, *, mail_id: UUID, written_at: datetime) -> None:
-        """Print ``mail``."""
+        """Print ``mail`` to the log."""
         logger.info(
             "A mail to %s (SMTP_URL is not set): %s\n\n%s", mail.recipient, mail.subject, mail.text
         )
 
 
 class SmtpServer:
-    """Hands mails to a server that takes submissions (RFC 6409), each on its own connection."""
+    """Send mails to a submission server (RFC 6409), each on its own connection."""
 
     def __init__(self, url: str, mail_from: str) -> None:
-        """``url`` is ``smtp://`` or ``smtps://``, ``mail_from`` an address, with a name or not."""
+        """Use the server at ``url``, which starts with ``smtp://`` or ``smtps://``.
+
+        ``mail_from`` is the sender's email, with or without a display name.
+        """
         parts = urlsplit(url)
         self._from = mail_from
         _, self._sender = parseaddr(mail_from)
@@ -77,15 +80,15 @@ class SmtpServer:
         self._user = unquote(parts.username) if parts.username else None
         self._password = unquote(parts.password) if parts.password else None
         self._is_tls = parts.scheme == "smtps"
-        # Made once: reading the system's certificates would hold up the event loop at every mail.
+        # Created once: to read the system's certificates for each mail would block the event loop.
         self._tls = ssl.create_default_context()
-        # Without a password TLS is used where the server offers it; a password must not travel in
-        # the clear because somebody cut the offer out (RFC 8314, section 3).
+        # Without a password, use TLS if the server offers it. With a password, require TLS: an
+        # attacker who removes the offer must not receive it in clear text (RFC 8314, section 3).
         is_localhost = self._host in ("localhost", "127.0.0.1", "::1")
         self._starts_tls = True if self._password and not is_localhost else None
 
     async def send(self, mail: Mail, *, mail_id: UUID, written_at: datetime) -> None:
-        """Hand ``mail`` over. Raises ``PermanentMailError`` and ``TemporaryMailError``."""
+        """Send ``mail``. Raise ``PermanentMailError`` or ``TemporaryMailError`` on failure."""
         recipient = _in_ascii(mail.recipient)
         message = self._message(mail, recipient, mail_id, written_at)
         client = aiosmtplib.SMTP(
@@ -111,7 +114,7 @@ class SmtpServer:
                 raise PermanentMailError("no SMTPUTF8") from error
             raise TemporaryMailError(f"{type(error).__name__}: {error}") from error
         else:
-            # The mail is theirs: a farewell that fails must not send it again.
+            # The server has accepted the mail: a failed QUIT must not send it again.
             with contextlib.suppress(aiosmtplib.SMTPException, OSError):
                 await client.quit(timeout=FAREWELL_TIMEOUT)
         finally:
@@ -126,19 +129,22 @@ class SmtpServer:
         message["Subject"] = mail.subject
         message["Date"] = written_at
         message["Message-ID"] = f"<{mail_id}@{self._sender.rpartition('@')[2]}>"
-        message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no holiday notes in return.
+        message["Auto-Submitted"] = "auto-generated"  # RFC 3834: prevents automatic replies.
         message.set_content(mail.text)
         return message
 
 
 def _in_ascii(address: str) -> str:
-    """``address`` with its domain as DNS has it: then few servers mind letters beyond ASCII."""
+    """Return the email ``address`` with its domain in ASCII, as in DNS (IDNA).
+
+    Then only a recipient with other letters before the @ needs a server that supports SMTPUTF8.
+    """
     local_part, _, domain = address.rpartition("@")
     return address if domain.isascii() else f"{local_part}@{idna.encode(domain).decode()}"
 
 
 def _outcome(code: int) -> Exception:
-    # RFC 5321, section 4.2.1: 5yz will not succeed later, 4yz may.
+    # RFC 5321, section 4.2.1: a reply 5yz is permanent, a reply 4yz is temporary.
     return (
         PermanentMailError(f"reply {code}") if code >= 500 else TemporaryMailError(f"reply {code}")
     )

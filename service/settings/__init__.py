@@ -1,1 +1,1 @@
-"""The settings: read and checked once, then frozen."""
+"""The settings. They are read and validated once, then frozen."""

@@ -1,6 +1,6 @@
-"""What the text of a setting means: each function returns the value or raises ``ValueError``.
+"""Parse the text of a setting: each function returns the value or raises ``ValueError``.
 
-The message goes on after the setting's name: ``PORT must be a whole number from 1 to 65535.``
+The error message continues the setting's name: ``PORT must be a whole number from 1 to 65535.``
 """
 
 import re
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 MINIMUM_SECRET_BYTES = 32  # RFC 7518, section 3.2: an HS256 key is at least as long as the hash.
 
-# Long enough to pass the length check, printed in tutorials and documentation all the same.
+# These pass the length check, but tutorials and documentation print them.
 WELL_KNOWN_SECRETS = frozenset(
     {
         "your-256-bit-secret-your-256-bit-secret",
@@ -31,19 +31,19 @@ WELL_KNOWN_SECRETS = frozenset(
 
 
 def text(value: str) -> str:
-    """Any text."""
+    """Return ``value`` unchanged: any text is valid."""
 
     return value
 
 
 def path(value: str) -> Path:
-    """A path; ``~`` is the home folder."""
+    """Return a path. A leading ``~`` is replaced by the home directory."""
 
     return Path(value).expanduser()
 
 
 def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
-    """A whole number from ``lowest`` to ``highest``."""
+    """Return a parser of a whole number from ``lowest`` to ``highest``, both included."""
 
     def parse(value: str) -> int:
         if not re.fullmatch(r"-?[0-9]{1,18}", value) or not lowest <= int(value) <= highest:
@@ -54,7 +54,7 @@ def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
 
 
 def flag(value: str) -> bool:
-    """True or false, or another usual word for it."""
+    """Return a boolean from true, 1, yes, false, 0 or no, in upper or lower case."""
 
     known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
     try:
@@ -64,7 +64,7 @@ def flag(value: str) -> bool:
 
 
 def one_of(*known: str) -> Callable[[str], str]:
-    """One of the ``known`` words."""
+    """Return a parser that accepts only the ``known`` words."""
 
     def parse(value: str) -> str:
         if value not in known:
@@ -75,7 +75,7 @@ def one_of(*known: str) -> Callable[[str], str]:
 
 
 def secret(value: str) -> str:
-    """A key for HS256 that nobody guesses."""
+    """Return a key for HS256. Reject one that is short, well known or easily guessed."""
 
     advice = "python -c 'import secrets; print(secrets.token_urlsafe(48))' makes one"
     if len(value.encode("utf-8", "surrogateescape")) < MINIMUM_SECRET_BYTES:
@@ -87,7 +87,7 @@ def secret(value: str) -> str:
 
 
 def origin(value: str) -> str:
-    """A web origin (RFC 6454), or ``*`` for all."""
+    """Return a web origin (RFC 6454), or ``*`` for all origins."""
 
     parts = urlsplit(value)
     if value != "*" and (not parts.netloc or value != f"{parts.scheme}://{parts.netloc}".lower()):
@@ -96,7 +96,7 @@ def origin(value: str) -> str:
 
 
 def list_of(parse: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
-    """Several of what ``parse`` takes, with commas between them."""
+    """Return a parser of a comma-separated list. It calls ``parse`` for each item."""
 
     def parse_all(value: str) -> tuple[str, ...]:
         return tuple(parse(part.strip()) for part in value.split(",") if part.strip())
@@ -105,7 +105,7 @@ def list_of(parse: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
 
 
 def database_url(value: str) -> str:
-    """A libpq connection URL."""
+    """Return a libpq connection URL. Reject another scheme or an invalid port."""
 
     reason = "must look like postgresql://user:password@host:5432/database"
     try:
@@ -122,7 +122,7 @@ def database_url(value: str) -> str:
 
 
 def smtp_url(value: str) -> str:
-    """The URL of a mail server."""
+    """Return the URL of a mail server. Reject a user without a password, and the reverse."""
     reason = "must look like smtp://user:password@host:587, or smtps:// for TLS from the start"
     try:
         parts = urlsplit(value)
@@ -137,7 +137,7 @@ def smtp_url(value: str) -> str:
 
 
 def mailbox(value: str) -> str:
-    """An address (RFC 5322), with a name before it or not."""
+    """Return an email (RFC 5322), with or without a display name."""
     name, address = parseaddr(value)
     try:
         if not address.isascii() or not address.partition("@")[2] or not value.isprintable():

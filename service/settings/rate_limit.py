@@ -1,11 +1,11 @@
-"""How many of something in how many seconds, as a setting says it."""
+"""Parse a rate limit: a maximum count in a number of seconds."""
 
 import re
 from typing import NamedTuple
 
 
 class Limit(NamedTuple):
-    """At most ``most`` of something in ``seconds``; a ``most`` of 0 is no limit."""
+    """A maximum of ``most`` events in ``seconds`` seconds. A ``most`` of 0 means no limit."""
 
     most: int
     seconds: int
@@ -15,7 +15,7 @@ NO_LIMIT = Limit(0, 0)
 
 
 def parse_limit(value: str) -> Limit:
-    """A limit written as ``count/seconds``, or ``0``. Raises ``ValueError``."""
+    """Return a limit written as ``count/seconds``, or ``0``. Raise ``ValueError`` for others."""
     if value == "0":
         return NO_LIMIT
     match = re.fullmatch(r"([1-9][0-9]{0,7})/([1-9][0-9]{0,7})", value)
@@ -25,7 +25,11 @@ def parse_limit(value: str) -> Limit:
 
 
 def parse_login_limits(value: str) -> tuple[Limit, Limit, Limit]:
-    """Three limits with commas between them; a single ``0`` is all. Raises ``ValueError``."""
+    """Return three limits separated by commas. A single ``0`` turns off all three.
+
+    They are the limits per account and IP address, per IP address, and per account. Raise
+    ``ValueError`` for any other text.
+    """
     parts = [part.strip() for part in value.split(",")]
     try:
         pair, address, account = (

@@ -1,7 +1,7 @@
-"""The settings: read once from the environment and ``.env``, checked together, then frozen.
+"""Read the settings once from the environment and ``.env``, validate them together, freeze them.
 
-This is the one file that reads the environment. Every name may also be given as ``NAME_FILE``, the
-path of a file that holds the value, as secret stores mount them.
+Only this file reads the environment. Every setting may also be given as ``NAME_FILE``, the path of
+a file that contains the value, because secret stores mount files.
 """
 
 import os
@@ -21,10 +21,10 @@ LOWEST_PRODUCTION_COST = 10  # OWASP Password Storage Cheat Sheet: bcrypt with a
 
 
 class SettingsError(Exception):
-    """What is wrong with the settings.
+    """One or more settings are invalid.
 
-    ``sentences`` holds one sentence for each faulty setting: all of them, so that one start shows
-    everything there is to mend.
+    ``sentences`` contains one sentence for each invalid setting. It is complete, so that one start
+    shows the operator everything that they have to fix.
     """
 
     def __init__(self, sentences: list[str]) -> None:
@@ -38,124 +38,125 @@ def _setting(parse: Callable[[str], Any], default: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Everything an operator can set; the attribute's name in capitals is the variable's.
+    """The settings of an operator. The variable has the attribute's name in upper case.
 
-    ``Settings.load`` reads and checks them. Tests build the class directly.
+    ``Settings.load`` reads and validates them. Tests create the class directly.
     """
 
     host: str = _setting(kind.text, "0.0.0.0")  # noqa: S104
-    """Address to listen on."""
+    """IP address to listen on."""
 
     port: int = _setting(kind.whole_number(1, 65535), 3000)
     """TCP port to listen on."""
 
     web_concurrency: int = _setting(kind.whole_number(1, 256), 1)
-    """How many processes serve requests."""
+    """Number of processes that serve requests."""
 
     shutdown_timeout: int = _setting(kind.whole_number(0, 3600), 20)
-    """Seconds that running requests may take to finish after SIGTERM."""
+    """Seconds that running requests get to finish after SIGTERM."""
 
     database_url: str | None = _setting(kind.database_url, None)
-    """The PostgreSQL (15 or newer) to use; ``None`` starts the embedded server."""
+    """URL of PostgreSQL (15 or newer). ``None`` starts the embedded server."""
 
     database_pool_size: int = _setting(kind.whole_number(1, 1000), 16)
-    """Most connections to PostgreSQL of one process, besides the two that hear of changes."""
+    """Maximum pooled connections per process. The change listener uses two more."""
 
     data_dir: Path = _setting(kind.path, DATA_DIR)
-    """Folder of the embedded server and of the secrets made for it."""
+    """Directory of the embedded server and of the secrets that are generated for it."""
 
     jwt_secret: str = _setting(kind.secret, "")
-    """Signs access tokens; at least 32 bytes. Made by itself only for the embedded server."""
+    """Key that signs access tokens, at least 32 bytes. Generated only for the embedded server."""
 
     jwt_previous_secrets: tuple[str, ...] = _setting(kind.list_of(kind.secret), ())
-    """Secrets that no longer sign but are still believed, so that a change signs nobody out."""
+    """Former secrets, which only verify tokens, so that a rotation logs out no user."""
 
     access_token_ttl: int = _setting(kind.whole_number(1, 31_536_000), 86_400)
-    """Seconds that an access token is valid."""
+    """Lifetime of an access token in seconds."""
 
     refresh_token_ttl: int = _setting(kind.whole_number(1, 31_536_000), 604_800)
-    """Seconds that a refresh token is valid, unused."""
+    """Lifetime of an unused refresh token in seconds."""
 
     refresh_grace: int = _setting(kind.whole_number(0, 3600), 30)
-    """Seconds after its use that a refresh token is still accepted: two tabs, a lost response."""
+    """Seconds that a used refresh token is still accepted, for two tabs and lost responses."""
 
     session_ttl: int = _setting(kind.whole_number(1, 315_360_000), 2_592_000)
-    """Seconds after its login that a session ends, however much it is used."""
+    """Lifetime of a session in seconds from its login. Use does not extend it."""
 
     session_limit: int = _setting(kind.whole_number(0, 100_000), 0)
-    """Most open sessions of one user; 0 is no limit."""
+    """Maximum active sessions per user. 0 means no limit."""
 
     session_limit_policy: str = _setting(kind.one_of("evict-oldest", "deny"), "evict-oldest")
-    """What a login over the limit does: end the one not used for longest, or fail with 403."""
+    """Effect of a login over the limit: end the least recently used session, or fail with 403."""
 
     event_ttl: int = _setting(kind.whole_number(1, 315_360_000), 7_776_000)
-    """Seconds that the security log goes back."""
+    """Seconds that the security log keeps an event."""
 
     bcrypt_cost: int = _setting(kind.whole_number(4, 16), 12)
-    """Work factor of new password hashes: each step doubles the time of a hash."""
+    """Work factor of new password hashes. Each step doubles the time per hash."""
 
     password_queue_size: int = _setting(kind.whole_number(0, 100_000), 128)
-    """Logins that may wait for a worker in one process, and as many other hashes; past it, 503."""
+    """Maximum logins that wait for a worker in one process, and as many other hashes; then 503."""
 
     max_body_size: int = _setting(kind.whole_number(1024, 1_073_741_824), 1_048_576)
-    """Largest request body in bytes; past it, 413."""
+    """Maximum request body in bytes. A larger one is rejected with 413."""
 
     trusted_proxies: int = _setting(kind.whole_number(0, 32), 0)
-    """Proxies in front whose entry in ``X-Forwarded-For`` is believed; 0 believes none."""
+    """Number of proxies whose entry in ``X-Forwarded-For`` is trusted. 0 ignores the header."""
 
     login_limits: tuple[Limit, Limit, Limit] = _setting(
         parse_login_limits, (Limit(5, 900), Limit(50, 900), Limit(50, 3600))
     )
-    """Failed logins: of an account from one address, from an address, of an account."""
+    """Failed logins per account and IP address, per IP address, and per account."""
 
     known_address_ttl: int = _setting(kind.whole_number(0, 315_360_000), 2_592_000)
-    """Seconds that an address stays known, from which the limit of an account does not hold."""
+    """Seconds that an IP address stays known. A known one is exempt from the account's limit."""
 
     lockout_mail_interval: int = _setting(kind.whole_number(0, 31_536_000), 3600)
-    """Least seconds between two mails that tell an owner of refused logins; 0 sends none."""
+    """Minimum seconds between two mails to a user about rejected logins. 0 sends none."""
 
     registration_limit: Limit = _setting(parse_limit, Limit(10_000, 3600))
-    """Registrations, and changes of name or email, from one address."""
+    """Registrations, and changes of username or email, per IP address."""
 
     conflict_limit: Limit = _setting(parse_limit, Limit(500, 3600))
-    """Responses to one IP address that an email or username is taken."""
+    """Responses that an email or username is taken, per IP address."""
 
     refresh_limit: Limit = _setting(parse_limit, Limit(100_000, 3600))
-    """Refreshed sessions from one address."""
+    """Session refreshes per IP address."""
 
     password_change_limit: Limit = _setting(parse_limit, Limit(100, 3600))
-    """Password changes of one user."""
+    """Password changes per user."""
 
     smtp_url: str | None = _setting(kind.smtp_url, None)
-    """The mail server; ``None`` prints mails to the log."""
+    """URL of the mail server. ``None`` prints mails to the log."""
 
     mail_from: str = _setting(kind.mailbox, "")
-    """Whom mails are from; must be set with ``SMTP_URL``."""
+    """Sender of all mails. Required with ``SMTP_URL``."""
 
     realworld_strict: bool = _setting(kind.flag, False)
-    """Answer exactly as RealWorld 2.0.0: 422 for invalid input, 201 for a registration."""
+    """Respond exactly as RealWorld 2.0.0: 422 for invalid input, 201 for a registration."""
 
     user_cache_size: int = _setting(kind.whole_number(0, 10_000_000), 100_000)
-    """Users and sessions that a process remembers, so as not to ask for them; 0 is off."""
+    """Maximum users and sessions in the cache of a process, which saves queries. 0 disables it."""
 
     user_cache_staleness: int = _setting(kind.whole_number(1, 60), 2)
-    """Seconds within which the loss of the connection that hears of changes is noticed."""
+    """Seconds within which the loss of the LISTEN connection is detected."""
 
     cors_origins: tuple[str, ...] = _setting(kind.list_of(kind.origin), ())
-    """Origins whose web pages may call the service; ``*`` is all, and the embedded default."""
+    """Origins whose web pages may call the service. ``*`` (all) is the embedded default."""
 
     @property
     def embedded(self) -> bool:
-        """Whether the service runs on a PostgreSQL of its own."""
+        """Return whether the service uses the embedded PostgreSQL server."""
         return self.database_url is None
 
     @classmethod
     def load(
         cls, environment: Mapping[str, str] | None = None, env_file: Path | None = Path(".env")
     ) -> "Settings":
-        """Read the settings from ``environment`` (default: the process's own) over ``env_file``.
+        """Read the settings from ``environment`` (default: the process's own) and ``env_file``.
 
-        Raises ``SettingsError`` with one sentence for every faulty setting.
+        ``environment`` takes precedence. Raise ``SettingsError`` with one sentence for every
+        invalid setting.
         """
         sentences: list[str] = []
         given = _read(environment if environment is not None else os.environ, env_file, sentences)
@@ -194,14 +195,18 @@ class Settings:
         if not on_a_server:
             values.setdefault("cors_origins", ("*",))
         if "jwt_secret" not in values:
-            values["jwt_secret"] = _kept_secret(values.get("data_dir", DATA_DIR))
+            values["jwt_secret"] = _load_or_create_secret(values.get("data_dir", DATA_DIR))
         return cls(**values)
 
 
 def _read(
     environment: Mapping[str, str], env_file: Path | None, sentences: list[str]
 ) -> dict[str, str]:
-    """The settings given, by variable name. An empty value counts as not given."""
+    """Return the given settings by variable name. An empty value counts as not given.
+
+    Append a sentence to ``sentences`` for each ``NAME_FILE`` that cannot be read. Raise
+    ``SettingsError`` when ``env_file`` cannot be read.
+    """
     merged: dict[str, str] = {}
     if env_file is not None and env_file.is_file():
         try:
@@ -224,7 +229,7 @@ def _read(
 
 
 def _text_of(path: Path) -> str:
-    """Read a file. Raises ``ValueError`` with the reason when that is impossible."""
+    """Return the text of a file. Raise ``ValueError`` with the reason when it cannot be read."""
     try:
         return path.read_text(encoding="utf-8").strip()
     except OSError as error:
@@ -233,13 +238,16 @@ def _text_of(path: Path) -> str:
         raise ValueError("it is not UTF-8") from error
 
 
-def _kept_secret(data_dir: Path) -> str:
-    """The secret kept beside the embedded data, made at the first start, readable by its owner."""
+def _load_or_create_secret(data_dir: Path) -> str:
+    """Return the secret in ``data_dir``. Create it at the first start, readable by its owner only.
+
+    Raise ``SettingsError`` when it cannot be created or read, or is invalid.
+    """
     path = data_dir / "jwt_secret"
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        # Written whole under another name and linked: a crash leaves no half secret, and of two
-        # processes that start together both read the one that was first.
+        # Write a draft, then link it: a crash leaves no partial secret, and two processes that
+        # start simultaneously both read the secret that was linked first.
         draft = data_dir / f".jwt_secret.{secrets.token_hex(8)}"
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:

@@ -1,4 +1,4 @@
-"""How a mail leaves: over real SMTP, or into the log."""
+"""Test the sending of a mail: over real SMTP, or to the log."""
 
 import logging
 import ssl
@@ -35,7 +35,7 @@ async def server() -> AsyncIterator[MailServer]:
 
 
 async def send(server: MailServer, mail: Mail = MAIL, url: str = "smtp://127.0.0.1:{port}") -> None:
-    """Send through what the settings make of ``url``."""
+    """Send ``mail`` with the mailer that the settings create for ``url``."""
     settings = Settings(smtp_url=url.format(port=server.port), mail_from=FROM)
     await create_mailer(settings).send(mail, mail_id=ID, written_at=WRITTEN)
 
@@ -113,7 +113,7 @@ async def test_a_server_that_is_silent_delays_a_mail(
 
 @pytest.fixture
 def tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
-    """What a server on localhost encrypts with; who issued its certificate is believed."""
+    """Return the TLS context of a server on localhost. Trust the issuer of its certificate."""
     authority = trustme.CA()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("localhost").configure_cert(context)
@@ -145,7 +145,7 @@ async def test_a_certificate_that_nobody_vouches_for_delays_a_mail(
 
 
 async def test_a_password_does_not_travel_in_the_clear(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody on the way took the offer of TLS out of the server's greeting."""
+    """An attacker on the network path has removed the server's offer of TLS."""
     async with serve_mail(MailServer(), auth_require_tls=False) as server:
         mailer = SmtpServer(f"smtp://user:password@127.0.0.2:{server.port}", FROM)
         monkeypatch.setattr(mailer, "_host", "127.0.0.1")

@@ -1,4 +1,4 @@
-"""Mails wait in the outbox until a server has taken them: none is lost, none comes too often."""
+"""Test that the outbox keeps a mail until a server accepts it, and sends no mail too often."""
 
 import asyncio
 import logging
@@ -32,7 +32,7 @@ async def database(db: asyncpg.Connection, database_url: str) -> AsyncIterator[D
 
 @pytest.fixture
 async def outbox(database: Database, server: MailServer) -> Outbox:
-    """An outbox that sends when it is told to."""
+    """Return an outbox whose background task is not started."""
     return outbox_of(database, server)
 
 
@@ -42,7 +42,7 @@ def outbox_of(database: Database, server: MailServer) -> Outbox:
 
 
 async def waiting(db: asyncpg.Connection) -> list[tuple[int, int]]:
-    """Of each mail the tries so far, and the seconds until the next."""
+    """Return the attempts so far, and the seconds until the next, of each mail."""
     rows = await db.fetch(
         "select attempts, round(extract(epoch from due_at - now()))::integer from outbox"
     )

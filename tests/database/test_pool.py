@@ -1,4 +1,4 @@
-"""The pool of connections: transactions, clients that go away, faults that are not outages."""
+"""Test the connection pool: transactions, lost clients, errors that are not outages."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ SIZE = 4
 
 @pytest.fixture
 async def database(database_url: str, db: asyncpg.Connection) -> AsyncIterator[Database]:
-    """A small pool over the migrated database."""
+    """Open a small pool on the migrated database."""
     opened = Database(database_url, SIZE)
     await opened.open()
     yield opened
@@ -26,7 +26,7 @@ async def database(database_url: str, db: asyncpg.Connection) -> AsyncIterator[D
 
 
 async def insert(on: Database | asyncpg.Connection, name: str) -> None:
-    """Add a user."""
+    """Insert a user."""
     await sql.users.insert(
         on, username=name, username_key=name, email=name, email_key=name, password_hash="x"
     )
@@ -34,7 +34,7 @@ async def insert(on: Database | asyncpg.Connection, name: str) -> None:
 
 @contextlib.asynccontextmanager
 async def borrowed(database: Database) -> AsyncIterator[asyncpg.Connection]:
-    """Hold one of the pool's connections."""
+    """Hold one connection of the pool."""
     connection = await database._borrow(database._turns)
     try:
         yield connection
@@ -43,7 +43,7 @@ async def borrowed(database: Database) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def is_whole(database: Database) -> bool:
-    """Whether every connection can be used at once, and none is inside a transaction."""
+    """Return whether all connections can be used simultaneously, none of them in a transaction."""
     async with contextlib.AsyncExitStack() as stack:
         async with asyncio.timeout(10):
             for _ in range(SIZE):
@@ -113,7 +113,7 @@ async def test_what_is_cancelled_at_any_moment_leaves_the_pool_whole(
 
         await database.transact(work)
 
-    # Cancelled after more and more turns of the event loop: during acquire, begin, each
+    # Cancel after more and more iterations of the event loop: during acquire, begin, each
     # statement, commit and release.
     for turns in range(120):
         work = [asyncio.create_task(change(f"{turns} {number}")) for number in range(SIZE + 2)]
@@ -131,7 +131,7 @@ async def test_what_is_cancelled_at_any_moment_leaves_the_pool_whole(
         ]
         assert not unexpected
     assert await is_whole(database)
-    # Wholly or not at all.
+    # Each transaction took effect completely or not at all.
     assert (
         await db.fetchval(
             "select count(*) from users one where not exists (select from users other"
@@ -140,7 +140,7 @@ async def test_what_is_cancelled_at_any_moment_leaves_the_pool_whole(
         )
         == 0
     )
-    # What a cancelled predecessor left open would swallow this.
+    # A transaction that a cancelled task left open would never commit these inserts.
     await asyncio.gather(*(insert(database, f"last {number}") for number in range(SIZE * 3)))
     assert await db.fetchval("select count(*) from users where username like 'last%'") == SIZE * 3
 
@@ -162,7 +162,7 @@ async def test_clients_that_disconnect_leave_the_pool_whole(
 
 
 async def ask(client: Client, token: str) -> int:
-    """The status of a request that uses the database."""
+    """Return the status of a request that uses the database."""
     return (await client.get("/api/user", token=token)).status
 
 
@@ -222,7 +222,7 @@ async def test_closing_does_not_wait_for_a_statement_that_hangs(
 
 
 async def test_connections_are_given_in_the_order_of_asking(database_url: str) -> None:
-    """Whoever comes just when one is given back does not take it from who was waiting for it."""
+    """A new caller does not take a connection that was released for a waiter."""
     database = Database(database_url, 1)
     await database.open()
 
@@ -259,7 +259,7 @@ async def test_what_must_not_wait_has_a_connection_when_all_are_taken(
 
 
 async def test_simultaneous_pings_are_one_statement(database_url: str) -> None:
-    """A flood of health checks must not keep heartbeats from the connection that both use."""
+    """A flood of health checks must not delay heartbeats, which use the same connection."""
     database = Database(database_url, 1)
     await database.open()
     pings: list[str] = []

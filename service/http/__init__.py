@@ -1,1 +1,1 @@
-"""HTTP conventions: routes, errors, authentication, validation, logs. Knows no resource."""
+"""Provide routes, errors, authentication, validation and request logs for all resources."""

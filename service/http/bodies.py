@@ -1,4 +1,4 @@
-"""Request bodies: bounded reading, strict JSON, and the schema that stands on the route."""
+"""Read request bodies: size and time limits, strict JSON, validation by the route's schema."""
 
 import asyncio
 from typing import Any
@@ -12,19 +12,20 @@ from service.http.openapi.schemas import ByDialect
 from service.http.routes import Auth, operation_of
 from service.http.validation import NOT_ALLOWED, check
 
-BODY_TIMEOUT = 30.0  # Seconds: a body that dribbles in for longer is refused with 408.
+BODY_TIMEOUT = 30.0  # Seconds to receive a whole body. A slower body is rejected with 408.
 
-# The names of a body come back in the response: it must not be larger than the request.
+# Error responses repeat field names from the body. With these limits a response is not larger than
+# its request.
 MAX_NAMES = 100
 MAX_NAME_LENGTH = 100
 
 
 async def read_body(request: web.Request) -> Any:
-    """The request's JSON body, checked by the schema that stands on the route.
+    """Return the request's JSON body, validated by the schema of the route.
 
-    Raises ``InvalidInput`` with every faulty field, ``Unauthorized`` when the session ended while
-    the body was on its way, ``ConnectionResetError`` when the client disconnected before its end,
-    and aiohttp's 408 and 413.
+    Raises ``InvalidInput`` with every invalid field, ``Unauthorized`` if the session ended before
+    the whole body arrived, ``ConnectionResetError`` if the client disconnected during the upload,
+    ``HTTPRequestTimeout`` (408) and ``HTTPRequestEntityTooLarge`` (413).
     """
     operation = operation_of(request)
     assert operation is not None and operation.body is not None, "the route names no body"
@@ -34,30 +35,31 @@ async def read_body(request: web.Request) -> Any:
             raw = await request.read()
     except OSError as error:
         if request.transport is None:
-            # The kernel has several errors for a lost connection, ETIMEDOUT (a TimeoutError) too.
+            # The kernel reports a lost connection by several errors. One of them, ETIMEDOUT, is a
+            # TimeoutError.
             raise ConnectionResetError("the upload broke off") from error
         if isinstance(error, TimeoutError):
             raise web.HTTPRequestTimeout from None
         raise
     except web.RequestPayloadError:
-        # A body that breaks off, or whose Content-Encoding is not what it says.
+        # The body is incomplete, or it does not match its Content-Encoding.
         raise InvalidInput({"body": ["cannot be read"]}) from None
-    # Whoever holds back a body must not write with a session that was ended meanwhile.
+    # A client that delays its body must not write with a session that was revoked during the delay.
     if waits and operation.auth is Auth.REQUIRED:
         await reauthenticate(request)
     data = _parse(raw)
     schema = operation.body
     if isinstance(schema, ByDialect):
         schema = schema.of(request.app[SETTINGS].realworld_strict)
-    # PostgreSQL's text cannot hold a NUL, so that none is let in, whatever the field.
-    nuls = _places_of_nul(data) if b"\\u0000" in raw else set()
+    # PostgreSQL's text type cannot store NUL, so NUL is rejected in every field.
+    nuls = _fields_with_nul(data) if b"\\u0000" in raw else set()
     return check(data, schema, {place: [NOT_ALLOWED] for place in nuls})
 
 
 def _parse(raw: bytes) -> dict[str, Any]:
-    """The object in ``raw``. Raises ``InvalidInput`` on anything but a JSON object.
+    """Return the JSON object in ``raw``. Raises ``InvalidInput`` for anything else.
 
-    orjson refuses NaN, lone surrogates, broken UTF-8 and more than a thousand levels of nesting.
+    orjson rejects NaN, lone surrogates, invalid UTF-8 and more than 1,000 levels of nesting.
     """
     try:
         data = orjson.loads(raw)
@@ -68,10 +70,11 @@ def _parse(raw: bytes) -> dict[str, Any]:
     return data
 
 
-def _places_of_nul(data: dict[str, Any]) -> set[str]:
-    """The names of the fields below which a NUL stands, at most ``MAX_NAMES``.
+def _fields_with_nul(data: dict[str, Any]) -> set[str]:
+    """Return the names of the fields that contain a NUL, at most ``MAX_NAMES``.
 
-    One in a name counts for what it is in, as does one below a name that is too long to repeat.
+    A NUL in a field name is reported under the enclosing field. So is a NUL inside a field whose
+    name is longer than ``MAX_NAME_LENGTH``, because the response cannot repeat that name.
     """
     found: set[str] = set()
     waiting: list[tuple[str, Any]] = [("body", data)]

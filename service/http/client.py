@@ -1,4 +1,4 @@
-"""Where a request comes from: the socket's address, or what a trusted proxy says it is."""
+"""Find the IP address of a client: from the socket, or from the header of a trusted proxy."""
 
 import ipaddress
 import re
@@ -9,18 +9,19 @@ from service.http.errors import SETTINGS
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-# Some proxies write the client's port too: 192.0.2.1:1234, [2001:db8::1]:1234.
 _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052, section 2.1.
 
+# Some proxies write the client's port too: 192.0.2.1:1234, [2001:db8::1]:1234.
 _WITH_PORT = re.compile(r"(?:\[(?P<bracketed>[^\]]*)\]|(?P<plain>[0-9.]+))(?::[0-9]{1,5})?")
 
 
 def client_address(request: web.Request) -> str:
-    """The IP address of the client, in its short form; ``""`` where the socket has none.
+    """Return the client's IP address in its short form, or ``""`` if the socket has none.
 
-    With ``TRUSTED_PROXIES`` = n it is the n-th entry of ``X-Forwarded-For`` from the right: each
-    proxy appends whom it heard, so whatever stands further left is anybody's invention. Without
-    such an entry, or when it is no address, the socket's own address is all that can be believed.
+    With ``TRUSTED_PROXIES`` = n, the IP address is the n-th entry of ``X-Forwarded-For`` from the
+    right. Each proxy appends the IP address of its peer. A client can forge all entries further
+    left. If that entry is missing or is not an IP address, only the IP address of the socket can be
+    trusted.
     """
     proxies = request.app[SETTINGS].trusted_proxies
     socket = _parse(request.remote or "")
@@ -32,10 +33,10 @@ def client_address(request: web.Request) -> str:
 
 
 def address_key(address: str) -> str:
-    """What counts as one client: an IPv4 address, or a network of 64 bits in IPv6.
+    """Return the rate-limit key of an IP address: the IPv4 address, or the /64 network of IPv6.
 
-    Providers give every customer a /64 at least (RFC 6177), with more addresses than any counter
-    could tell apart. What is no address is its own key.
+    Providers assign each customer at least a /64 (RFC 6177). It has too many IP addresses to count
+    each one separately. A text that is not an IP address is its own key.
     """
     parsed = _parse(address)
     if parsed is None:
@@ -46,10 +47,10 @@ def address_key(address: str) -> str:
 
 
 def site_key(address: str) -> str | None:
-    """The /48 of an IPv6 address, or ``None`` for IPv4 and for what is no address.
+    """Return the /48 network of an IPv6 address, or ``None`` for any other text.
 
-    A /48 is the largest network that one customer usually gets (RFC 6177): 65,536 networks that
-    ``address_key`` tells apart.
+    A /48 is the largest network that one customer usually gets (RFC 6177). It contains 65,536
+    networks with different ``address_key`` values.
     """
     parsed = _parse(address)
     if not isinstance(parsed, ipaddress.IPv6Address):
@@ -58,10 +59,10 @@ def site_key(address: str) -> str | None:
 
 
 def _parse(text: str) -> Address | None:
-    """The address in ``text``, without port, brackets and scope.
+    """Return the IP address in ``text`` without port, brackets and scope, or ``None``.
 
-    An IPv4 address inside an IPv6 one, mapped or translated (NAT64), is that IPv4 address: else all
-    of IPv4 would be one network of 64 bits.
+    For an IPv4 address inside an IPv6 address, mapped or translated (NAT64), return the IPv4
+    address. Otherwise all IPv4 clients would share one /64 network.
     """
     if match := _WITH_PORT.fullmatch(text):
         text = match["bracketed"] or match["plain"] or ""

@@ -1,7 +1,7 @@
 """Cross-origin requests (Fetch standard, CORS): which web pages may call the service.
 
-No credentials are involved: the token travels in a header that a page must set by itself, so a
-page of any origin can only do what its reader's token lets it.
+No cookies or other CORS credentials are involved. A page must set the token in a header itself, so
+a page of any origin can do only what its user's token allows.
 """
 
 from collections.abc import Awaitable
@@ -14,29 +14,29 @@ from service.http.errors import Handler
 METHODS = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
 HEADERS = "authorization, content-type, x-request-id"
 EXPOSED = "Retry-After, X-Request-ID"
-MAX_AGE = "7200"  # Seconds that a browser may remember the answer; Chromium takes no more.
+MAX_AGE = "7200"  # Seconds that a browser may cache a preflight response. Chromium's maximum.
 
 
 def cors_middleware(origins: tuple[str, ...]) -> Middleware:
-    """Lets pages from ``origins`` (such as ``https://example.org``, or ``*`` for all) call."""
-    everyone = "*" in origins
+    """Allow requests from ``origins``, such as ``https://example.org``, or ``*`` for all."""
+    any_origin = "*" in origins
 
-    async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def respond(request: web.Request, handler: Handler) -> web.StreamResponse:
         origin = request.headers.get(hdrs.ORIGIN)
-        allowed = everyone or origin in origins
-        asks_before = (
+        allowed = any_origin or origin in origins
+        is_preflight = (
             request.method == hdrs.METH_OPTIONS
             and origin is not None
             and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers
         )
-        response = web.Response(status=204) if asks_before and allowed else await handler(request)
-        if not everyone:
-            # A cache must not give one origin's answer to another.
+        response = web.Response(status=204) if is_preflight and allowed else await handler(request)
+        if not any_origin:
+            # A cache must not return the response for one origin to another origin.
             response.headers[hdrs.VARY] = hdrs.ORIGIN
         if origin is not None and allowed:
-            response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = "*" if everyone else origin
+            response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = "*" if any_origin else origin
             response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = EXPOSED
-            if asks_before:
+            if is_preflight:
                 response.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = METHODS
                 response.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = HEADERS
                 response.headers[hdrs.ACCESS_CONTROL_MAX_AGE] = MAX_AGE
@@ -44,9 +44,9 @@ def cors_middleware(origins: tuple[str, ...]) -> Middleware:
 
     @web.middleware
     def middleware(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
-        # Most requests are no page's, and get the same answer as if this layer were not there.
-        if everyone and hdrs.ORIGIN not in request.headers:
+        # Most requests have no Origin header. Skip the coroutine for them: it would add nothing.
+        if any_origin and hdrs.ORIGIN not in request.headers:
             return handler(request)
-        return answer(request, handler)
+        return respond(request, handler)
 
     return middleware

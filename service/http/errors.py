@@ -1,6 +1,6 @@
-"""Every error answer: the exceptions that handlers raise, and the one place that renders them.
+"""Define the exceptions that handlers raise, and render every error response.
 
-The shape is ``{"errors": {"<field or subject>": ["message", ...]}, "code": "<stable_code>"}``.
+The body is ``{"errors": {"<field or subject>": ["message", ...]}, "code": "<stable_code>"}``.
 """
 
 import logging
@@ -24,10 +24,10 @@ BLANK = "can't be blank"
 
 
 class ApiError(Exception):
-    """An error that the client is told about.
+    """An error that is shown to the client.
 
-    ``status`` is the HTTP status, ``code`` a name that stays stable for programs, ``errors`` maps a
-    field or subject to its messages, ``headers`` are added to the answer.
+    ``status`` is the HTTP status. ``code`` is a stable name for programs. ``errors`` maps a field
+    or subject to its messages. ``headers`` are added to the response.
     """
 
     status = 500
@@ -43,25 +43,28 @@ class ApiError(Exception):
 
 
 class InvalidInput(ApiError):
-    """400, or 422 under the strict dialect: the input has faults, all of them listed."""
+    """400, or 422 in the strict dialect: the input is invalid. ``errors`` lists every problem."""
 
     status = 400
     code = "invalid_input"
 
 
 class Unauthorized(ApiError):
-    """401: wrong credentials, or no token that counts."""
+    """401: the credentials are wrong, or the token is missing or invalid."""
 
     status = 401
     code = "unauthorized"
 
     def __init__(self, subject: str, message: str, *, code: str) -> None:
-        # RFC 9110, section 15.5.2: a 401 names the scheme that would be accepted.
+        # RFC 9110, section 15.5.2: a 401 response must name an accepted scheme.
         super().__init__({subject: [message]}, code=code, headers={"WWW-Authenticate": "Token"})
 
 
 class Forbidden(ApiError):
-    """403: signed in, but not allowed; ``subject`` names what is another's."""
+    """403: the request is authenticated, but the resource belongs to another user.
+
+    ``subject`` names the kind of resource.
+    """
 
     status = 403
     code = "forbidden"
@@ -71,7 +74,7 @@ class Forbidden(ApiError):
 
 
 class NotFound(ApiError):
-    """404: no such thing; ``subject`` names the kind of thing."""
+    """404: the resource does not exist. ``subject`` names the kind of resource."""
 
     status = 404
     code = "not_found"
@@ -81,7 +84,7 @@ class NotFound(ApiError):
 
 
 class Conflict(ApiError):
-    """409: a value that must be unique is somebody else's."""
+    """409: a value that must be unique is already in use."""
 
     status = 409
     code = "already_taken"
@@ -91,7 +94,7 @@ class Conflict(ApiError):
 
 
 class TooManyAttempts(ApiError):
-    """429: a limit is met; ``retry_after`` is in seconds, and never less than one."""
+    """429: a rate limit is reached. ``retry_after`` is in seconds. At least one second is sent."""
 
     status = 429
     code = "too_many_attempts"
@@ -102,7 +105,7 @@ class TooManyAttempts(ApiError):
 
 
 class Unavailable(ApiError):
-    """503: a part the request needs cannot take it now; ``retry_after`` is in seconds."""
+    """503: a component that the request needs is unavailable. ``retry_after`` is in seconds."""
 
     status = 503
     code = "unavailable"
@@ -112,8 +115,8 @@ class Unavailable(ApiError):
         super().__init__({subject: [message]}, code=code, headers=headers)
 
 
-# What aiohttp refuses by itself, in our words: status -> subject, message, code.
-_REFUSED = {
+# Error responses for the requests that aiohttp rejects itself: status -> subject, message, code.
+_FRAMEWORK_ERRORS = {
     404: ("path", "not found", "not_found"),
     405: ("method", "not allowed", "method_not_allowed"),
     408: ("body", "took too long to arrive", "request_timeout"),
@@ -127,31 +130,32 @@ _REFUSED = {
 def framework_error_response(
     status: int, headers: Mapping[str, str] | None = None
 ) -> web.StreamResponse:
-    """The answer to a request that never reached a handler; ``status`` is the HTTP status."""
-    unnamed = ("request", HTTPStatus(status).phrase.lower(), "bad_request")
-    subject, message, code = _REFUSED.get(status, unnamed)
+    """Return the response to a request that reached no handler. ``status`` is the HTTP status."""
+    default = ("request", HTTPStatus(status).phrase.lower(), "bad_request")
+    subject, message, code = _FRAMEWORK_ERRORS.get(status, default)
     kept = {"Allow": headers["Allow"]} if headers and "Allow" in headers else None
     body = {"errors": {subject: [message]}, "code": code}
     return json_response(body, status=status, headers=kept)
 
 
 def render(error: ApiError, *, strict: bool) -> web.StreamResponse:
-    """The answer for ``error``; ``strict`` tells the RealWorld 2.0.0 dialect."""
+    """Return the response for ``error``. ``strict`` selects the RealWorld 2.0.0 dialect."""
     status = 422 if strict and isinstance(error, InvalidInput) else error.status
     body = {"errors": error.errors, "code": error.code}
     return json_response(body, status=status, headers=error.headers)
 
 
 def internal_error_response() -> web.StreamResponse:
-    """The answer to a fault of ours: it tells nothing about it; the log does."""
+    """Return the response to an internal error. Only the log contains the details."""
     body = {"errors": {"server": ["internal error"]}, "code": "internal_error"}
     return json_response(body, status=500)
 
 
 def error_middleware(expected: Mapping[type[Exception], ApiError], *, strict: bool) -> Middleware:
-    """Turns whatever a handler raises into an answer of the one shape.
+    """Convert every exception of a handler into an error response of the common shape.
 
-    ``expected`` is what the client is told when a layer below raises one of these.
+    ``expected`` maps exception types of lower layers to the errors that are shown to the client.
+    ``strict`` selects the RealWorld 2.0.0 dialect.
     """
 
     @web.middleware
@@ -160,13 +164,13 @@ def error_middleware(expected: Mapping[type[Exception], ApiError], *, strict: bo
             return await handler(request)
         except ApiError as error:
             return render(error, strict=strict)
-        except web.HTTPException as refused:
-            return framework_error_response(refused.status, refused.headers)
+        except web.HTTPException as rejected:
+            return framework_error_response(rejected.status, rejected.headers)
         except Exception as error:
-            if told := expected.get(type(error)):
-                return render(told, strict=strict)
+            if mapped := expected.get(type(error)):
+                return render(mapped, strict=strict)
             if isinstance(error, ConnectionError) and request.transport is None:
-                raise  # The client disconnected: no response can reach it.
+                raise  # The client disconnected. No response can reach it.
             logger.exception("unhandled error")
             return internal_error_response()
 

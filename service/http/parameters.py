@@ -1,4 +1,4 @@
-"""What stands in the address of a request: parts of the path, and the query string."""
+"""Read and validate the parameters of a URL: path parameters and the query string."""
 
 import re
 from collections.abc import Callable
@@ -14,9 +14,9 @@ LARGEST = 2**63 - 1  # PostgreSQL's bigint.
 
 
 def path_text(request: web.Request, name: str) -> str:
-    """The part of the path that the route calls ``name``, decoded.
+    """Return the path parameter ``name``, percent-decoded.
 
-    Raises ``InvalidInput`` where it holds what PostgreSQL's text cannot.
+    Raises ``InvalidInput`` if PostgreSQL's text type cannot store it.
     """
     value = request.match_info[name]
     if not is_storable(value):
@@ -25,7 +25,10 @@ def path_text(request: web.Request, name: str) -> str:
 
 
 def is_storable(value: str) -> bool:
-    """Whether ``value`` is Unicode text without NUL: no surrogates, alone or from bad escapes."""
+    """Return whether PostgreSQL can store ``value``: Unicode text without NUL and surrogates.
+
+    Invalid percent-escapes are decoded to surrogates.
+    """
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -41,7 +44,7 @@ class Number:
         self.highest = highest
 
     def __call__(self, value: str) -> int:
-        # Forty digits are beyond every bound; int() takes its time over thousands.
+        # 40 digits exceed every limit. int() is slow for thousands of digits.
         if not re.fullmatch(r"-?[0-9]{1,40}", value):
             raise vol.Invalid("must be a whole number")
         if int(value) < self.lowest:
@@ -52,14 +55,14 @@ class Number:
 
 
 def filter_text(value: str) -> str:
-    """A validator for a text to look for."""
+    """Validate a text to filter by. Raises ``vol.Invalid`` if PostgreSQL cannot store it."""
     if not is_storable(value):
         raise vol.Invalid(NOT_ALLOWED)
     return value
 
 
 class QueryString:
-    """The parameters that a route reads: each with its validator and its default."""
+    """The query parameters of a route, each with its validator and its default."""
 
     def __init__(self, **parameters: tuple[Callable[[str], Any], Any]) -> None:
         self.validators = {name: validate for name, (validate, _) in parameters.items()}
@@ -67,10 +70,10 @@ class QueryString:
         self._schema = vol.Schema({vol.Optional(name): v for name, v in self.validators.items()})
 
     def read(self, request: web.Request) -> dict[str, Any]:
-        """The parameters of ``request``; one without a value counts as not given.
+        """Return the query parameters of ``request``. Treat an empty parameter as not given.
 
-        Raises ``InvalidInput`` with every faulty one. A repeated one is faulty: nobody can tell
-        which of the two was meant.
+        Raises ``InvalidInput`` with every invalid parameter. A repeated parameter is invalid,
+        because its intended value is ambiguous.
         """
         query = request.query
         errors: dict[str, list[str]] = {}

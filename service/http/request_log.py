@@ -1,4 +1,7 @@
-"""One line a request: JSON for machines, plain on a terminal. Never a body, a header or a query."""
+"""Log one line per request: JSON, or plain text on a terminal.
+
+A line never contains a body, a header other than the request id, or a query string.
+"""
 
 import asyncio
 import itertools
@@ -23,8 +26,8 @@ _ACCEPTABLE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _NUMBERS = itertools.count(1)
 _prefix = secrets.token_hex(6)
 
-CLIENT_GONE = 499  # nginx's word for it: nobody was there to take the answer.
-VERSION_NOT_SUPPORTED = 505  # The only status of 500 and above that a client causes.
+CLIENT_GONE = 499  # nginx's status for a client that disconnected before its response.
+VERSION_NOT_SUPPORTED = 505  # The only 5xx status that a client causes.
 
 
 def _renew_prefix() -> None:
@@ -32,12 +35,12 @@ def _renew_prefix() -> None:
     _prefix = secrets.token_hex(6)
 
 
-# A forked worker counts from the same number as its siblings and needs a prefix of its own.
+# Forked workers count from the same number. Each needs its own prefix, or request ids would repeat.
 os.register_at_fork(after_in_child=_renew_prefix)
 
 
 def request_id_of(request: web.BaseRequest) -> str:
-    """The client's own ``X-Request-ID`` where it is short and harmless, or a new one."""
+    """Return the client's ``X-Request-ID`` if it is short and safe to log, or a new id."""
     given = request.headers.get(HEADER)
     if given is not None and _ACCEPTABLE.fullmatch(given):
         return given
@@ -45,38 +48,38 @@ def request_id_of(request: web.BaseRequest) -> str:
 
 
 class Line(NamedTuple):
-    """One answered request."""
+    """The log line of one completed request."""
 
     answered: float
-    """When, in seconds since 1970."""
+    """The time of the response, in seconds since 1970."""
     request_id: str
     method: str
     route: str | None
-    """The template of the path, if it has one."""
+    """The path template of the route, or ``None`` if no route matched."""
     status: int
     seconds: float
-    """How long the answer took."""
+    """The duration until the response was complete, in seconds."""
     user_id: UUID | None
 
 
 class RequestLog:
-    """Writes the lines to ``stream``, all those of one turn of the event loop at once."""
+    """Write request lines to ``stream``, in one batch per iteration of the event loop."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream if stream is not None else sys.stdout
         self._render = self._plain if self._stream.isatty() else self._json
         self._lines: list[Line] = []
-        self._millisecond = 0  # The one that the time stamp was last written for.
+        self._millisecond = 0  # The millisecond of the cached ``_timestamp``.
         self._timestamp = ""
 
     def write(self, line: Line) -> None:
-        """Note one answered request."""
+        """Queue the line of one completed request."""
         if not self._lines:
             asyncio.get_running_loop().call_soon(self.flush)
         self._lines.append(line)
 
     def flush(self) -> None:
-        """Write what waits. A log that nobody can take any more must not stop the service."""
+        """Write the queued lines. Ignore write errors: a broken log must not stop the service."""
         lines, self._lines = self._lines, []
         try:
             self._stream.write("".join(map(self._render, lines)))
@@ -91,19 +94,19 @@ class RequestLog:
         return f"{text}  {request_id} {user_id or ''}".rstrip() + "\n"
 
     def _json(self, line: Line) -> str:
-        # Put together by hand, in half the time of a JSON library: none of these texts can hold a
-        # character that JSON would escape.
+        # Formatting by hand takes half the time of a JSON library. It is safe: none of these texts
+        # can contain a character that JSON must escape.
         answered, request_id, method, route, status, seconds, user_id = line
         level = "error" if status >= 500 and status != VERSION_NOT_SUPPORTED else "info"
-        shown_route = f'"{route}"' if route is not None else "null"
-        shown_user = f'"{user_id}"' if user_id is not None else "null"
+        route_json = f'"{route}"' if route is not None else "null"
+        user_json = f'"{user_id}"' if user_id is not None else "null"
         return (
-            f'{{"time":"{self._shown(answered)}","level":"{level}","request_id":"{request_id}",'
-            f'"method":"{method}","route":{shown_route},"status":{status},'
-            f'"milliseconds":{seconds * 1000:.2f},"user_id":{shown_user}}}\n'
+            f'{{"time":"{self._format_time(answered)}","level":"{level}","request_id":"{request_id}",'
+            f'"method":"{method}","route":{route_json},"status":{status},'
+            f'"milliseconds":{seconds * 1000:.2f},"user_id":{user_json}}}\n'
         )
 
-    def _shown(self, seconds: float) -> str:
+    def _format_time(self, seconds: float) -> str:
         millisecond = int(seconds * 1000)
         if millisecond != self._millisecond:
             self._millisecond = millisecond
@@ -117,13 +120,16 @@ REQUEST_LOG = web.AppKey("request_log", RequestLog)
 
 
 def route_of(request: web.Request) -> str | None:
-    """The template of the path that matched, such as ``/api/articles/{slug}``."""
+    """Return the path template of the matched route, such as ``/api/articles/{slug}``.
+
+    Return ``None`` if no route matched.
+    """
     resource = request.match_info.route.resource
     return resource.canonical if resource is not None else None
 
 
 def request_log_middleware(log: RequestLog) -> Middleware:
-    """Gives each request its id, passes it on, and writes its line to ``log``."""
+    """Assign an id to each request, call its handler, and write its line to ``log``."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:

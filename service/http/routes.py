@@ -1,4 +1,4 @@
-"""A route and all that is known of it: who may call it, what it takes, what it answers."""
+"""Register routes with their authentication, inputs and responses."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -15,45 +15,49 @@ _Handler = TypeVar("_Handler", bound=Callable[..., Any])
 
 
 class Auth(Enum):
-    """What a route asks of the one who calls it."""
+    """The authentication that a route requires."""
 
     REQUIRED = "required"
-    """Without a valid token the answer is 401 and the handler does not run."""
+    """Reject a request without a valid token with 401. The handler does not run."""
 
     OPTIONAL = "optional"
-    """Without a valid token the request goes on as nobody's."""
+    """Handle a request without a valid token as anonymous."""
 
     NONE = "none"
-    """The route does not care, and the token is not looked at."""
+    """Ignore the token."""
 
 
 @dataclass(frozen=True)
 class Operation:
-    """What the document says of a route; the route itself works by ``auth`` and ``body``."""
+    """The description of a route for the OpenAPI document.
+
+    ``auth`` and ``body`` also control how a request is handled.
+    """
 
     auth: Auth
     body: vol.Schema | ByDialect | None
-    """Checks the request's body; ``read_body`` uses it."""
+    """The validator of the request body, used by ``read_body``."""
     query: QueryString | None
-    """Reads the query string; the handler uses the same."""
+    """The reader of the query string. The handler uses the same object."""
     answers: Mapping[Any, Any]
-    """The schema of the body by status; ``None`` for an answer without one."""
+    """The schema of the response body by status, or ``None`` for a response without a body."""
     errors: Collection[int]
-    """Statuses of errors beyond those that follow from the rest."""
+    """Error statuses in addition to those that follow from the other fields."""
     parameters: Mapping[str, Any]
-    """The schemas of the parts of the path; one that is not named is a text."""
+    """The schemas of the path parameters. A parameter without a schema is a string."""
     tag: str
-    """The heading that it stands under; ``""`` is the name of the handler's module."""
+    """The tag in the OpenAPI document. ``""`` means the name of the handler's module."""
 
 
 class RouteTableDef(web.RouteTableDef):
-    """aiohttp's route table, with the flag ``auth`` and what the document needs to know.
+    """aiohttp's route table, with the flag ``auth`` and the data for the OpenAPI document.
 
-    The flag left out is ``Auth.REQUIRED``: forgetting it closes a door rather than opening one.
+    The default is ``Auth.REQUIRED``: a route whose flag was forgotten rejects requests without a
+    valid token.
     """
 
     def __init__(self, tag: str = "") -> None:
-        """``tag`` is the heading that the document puts these routes under."""
+        """Create a table whose routes have the OpenAPI tag ``tag``."""
         super().__init__()
         self._tag = tag
 
@@ -70,7 +74,10 @@ class RouteTableDef(web.RouteTableDef):
         parameters: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> Callable[[_Handler], _Handler]:
-        """Register the handler below; see ``Operation`` for the arguments."""
+        """Return a decorator that registers a handler. ``Operation`` describes the arguments.
+
+        The decorator raises ``ValueError`` if a handler has two routes with different flags.
+        """
         register = super().route(method, path, **kwargs)
         operation = Operation(auth, body, query, answers or {}, errors, parameters or {}, self._tag)
 
@@ -84,5 +91,5 @@ class RouteTableDef(web.RouteTableDef):
 
 
 def operation_of(request: web.Request) -> Operation | None:
-    """The operation of the route that ``request`` matched; ``None`` for routes of aiohttp's own."""
+    """Return the operation of the matched route, or ``None`` for aiohttp's own routes."""
     return getattr(request.match_info.handler, "operation", None)

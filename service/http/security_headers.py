@@ -1,4 +1,7 @@
-"""Headers that protect every response: no guessed content type, no cached token, no version."""
+"""Set the security headers of every response.
+
+They prevent content type sniffing, cached tokens and disclosure of the server version.
+"""
 
 from aiohttp import hdrs, web
 from multidict import istr
@@ -8,11 +11,11 @@ SAFE = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
 
 
 def add_security_headers(request: web.BaseRequest, response: web.StreamResponse) -> None:
-    """Add them to ``response``, just before its head is written.
+    """Add the security headers to ``response``, just before its head is written.
 
-    No cache may keep the response to a request that was authenticated, and none with a token in it
-    (RFC 6749, section 5.1). The first has an ``Authorization`` header; the second is, without one,
-    only ever the response to a method other than GET, which a test holds.
+    Forbid caching of every response that contains a token (RFC 6749, section 5.1), and of every
+    response to an authenticated request. An authenticated request has an ``Authorization`` header.
+    Without that header, only methods other than GET and HEAD return a token. A test verifies this.
     """
     headers = response.headers
     headers[NOSNIFF] = "nosniff"
@@ -21,6 +24,6 @@ def add_security_headers(request: web.BaseRequest, response: web.StreamResponse)
 
 
 async def on_response_prepare(request: web.Request, response: web.StreamResponse) -> None:
-    """Do the same for a response of aiohttp's own classes, and remove its ``Server`` header."""
+    """Add the security headers to a response of aiohttp's own classes. Remove ``Server``."""
     add_security_headers(request, response)
     response.headers.popall(hdrs.SERVER, None)

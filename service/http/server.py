@@ -1,4 +1,4 @@
-"""The server below the application: answers what aiohttp refuses itself in the contract's shape."""
+"""Run the HTTP server, and give aiohttp's own rejections the common error shape."""
 
 import asyncio
 import socket
@@ -15,14 +15,14 @@ from service.http.request_log import HEADER, REQUEST_LOG, Line, RequestLog, requ
 from service.http.responses import JsonResponse, json_response
 from service.http.unread_responses import limit_kernel_buffers
 
-KEEPALIVE_SECONDS = 75.0  # Above the idle time of common proxies, so that they close first.
+KEEPALIVE_SECONDS = 75.0  # Longer than common proxies' idle timeout: they must close first.
 BACKLOG = 1024
-ENDING = 1.0  # Seconds that a request gets to end once it is broken off.
-POLL = 0.02  # Seconds between two looks whether requests still run.
+ENDING = 1.0  # Seconds for a request to end after it is canceled.
+POLL = 0.02  # Seconds between two checks for running requests.
 
 
 class RequestProtocol(BoundedConnection):
-    """aiohttp's protocol, with its plain-text refusals put into the one error shape."""
+    """aiohttp's protocol, with its plain-text errors converted to the common error shape."""
 
     __slots__ = ("_is_half_closed", "_last_payload", "_request_log")
 
@@ -39,24 +39,25 @@ class RequestProtocol(BoundedConnection):
         self._last_payload: StreamReader = EMPTY_PAYLOAD
 
     def data_received(self, data: bytes) -> None:
-        """Parse ``data``; keep the body of the last request, which may be on its way still."""
+        """Parse ``data``. Keep the body of the last request, which may still be incomplete."""
         super().data_received(data)
         if self._messages:
             self._last_payload = self._messages[-1][1]
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's takes a bool too.
-        """Keep the connection open until every request that arrived whole has its response.
+        """Keep the connection open until every complete request has its response.
 
-        A client may close its sending side and read on (RFC 9293, section 3.6). By default the
-        connection is closed with it, and a response is sent only where its handler never waits (on
-        Python 3.11, where tasks start later, not even then). A broken upload closes it at once.
+        A client may close its sending side and continue to read (RFC 9293, section 3.6). By default
+        the transport closes the connection then, and only a handler that never waits can send its
+        response. On Python 3.11, where tasks start later, not even that handler can. With an
+        incomplete upload, close the connection immediately.
         """
         is_idle = self._waiter is not None and not self._waiter.done()
         if is_idle or not self._last_payload.is_eof():
             return False
         self._is_half_closed = True
         if not self._messages:
-            self._close = True  # The request that runs is the last one.
+            self._close = True  # The running request is the last one.
         return True
 
     def handle_error(
@@ -66,9 +67,10 @@ class RequestProtocol(BoundedConnection):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The answer to bytes that are not HTTP, or to a fault outside the middlewares.
+        """Return the response to invalid HTTP, or to an error outside the middlewares.
 
-        Raises ``exc`` when it is the client's disconnection: the request log has its line already.
+        Raises ``exc`` if the client disconnected: the request log already has a line for it. Raises
+        ``ConnectionError`` if the response has begun, because it can only be aborted then.
         """
         if isinstance(exc, ConnectionError) and self.transport is None:
             raise exc
@@ -91,25 +93,25 @@ class RequestProtocol(BoundedConnection):
     def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> Any:
-        """Send ``resp``; a refusal from before the middlewares (``Expect``) is rendered here."""
+        """Send ``resp``. Render the errors raised before the middlewares run (``Expect``)."""
         if type(resp) is not JsonResponse and isinstance(resp, web.HTTPException):
             resp = framework_error_response(resp.status, resp.headers)
             self._note(request, resp)
         if request.content.exception() is not None:
-            resp.force_close()  # The body broke: where the next request begins nobody knows.
+            resp.force_close()  # Incomplete body: the start of the next request is unknown.
         elif self._is_half_closed and not self._messages:
             resp.force_close()  # No further request can arrive.
         return super().finish_response(request, resp, start_time)
 
     def log_exception(self, *args: Any, **options: Any) -> None:
-        """Log a fault. A body that breaks while aiohttp reads its rest away is not one of ours."""
+        """Log an error, except a client's incomplete body while aiohttp discards the rest of it."""
         if not isinstance(options.get("exc_info"), web.RequestPayloadError):
             super().log_exception(*args, **options)
 
     def close(self) -> None:
-        """Close the connection after the request that runs, at once if none does.
+        """Close the connection after the running request, or immediately if it is idle.
 
-        aiohttp itself only ceases to listen on an idle one, and leaves its client waiting.
+        aiohttp itself only stops reading from an idle connection, and its client keeps waiting.
         """
         is_idle = self.is_idle()
         super().close()
@@ -125,10 +127,10 @@ class RequestProtocol(BoundedConnection):
 
 
 class Server:
-    """``app`` listening on ``sock``."""
+    """An HTTP server for ``app`` on the socket ``sock``."""
 
     def __init__(self, app: web.Application, sock: socket.socket, shutdown_timeout: float) -> None:
-        """``shutdown_timeout`` is how many seconds running requests get at the end."""
+        """Set how long ``stop`` waits for running requests: ``shutdown_timeout``, in seconds."""
         self._app = app
         self._sock = sock
         self._shutdown_timeout = shutdown_timeout
@@ -137,7 +139,7 @@ class Server:
         self.connections = Connections(max_connections(app[SETTINGS].database_pool_size))
 
     async def start(self) -> None:
-        """Start the application, then listen."""
+        """Start the application, then accept connections."""
         await self._runner.setup()
         loop = asyncio.get_running_loop()
 
@@ -151,7 +153,7 @@ class Server:
                 loop=loop,
                 keepalive_timeout=KEEPALIVE_SECONDS,
                 access_log=None,
-                # Encoded bodies are refused: not a byte of one may be decompressed before that.
+                # Encoded bodies are rejected. No byte may be decompressed before the rejection.
                 auto_decompress=False,
             )
 
@@ -160,12 +162,12 @@ class Server:
         self.connections.start()
 
     async def stop(self) -> None:
-        """Listen no more, let running requests finish, then close the application."""
+        """Stop accepting connections, wait for running requests, then close the application."""
         if self._listening is not None:
             self._listening.close()
         if (server := self._runner.server) is not None:
-            # Waited for here, since aiohttp spends its timeout twice and takes 0 for "for ever".
-            await asyncio.sleep(0)  # What has just arrived counts as running.
+            # Wait here, because aiohttp applies its timeout twice and treats 0 as no timeout.
+            await asyncio.sleep(0)  # Requests that have just arrived count as running.
             deadline = time.monotonic() + self._shutdown_timeout
             while server.connections and time.monotonic() < deadline:
                 server.pre_shutdown()

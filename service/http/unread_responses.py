@@ -1,4 +1,4 @@
-"""A bound on the memory of responses that clients do not read."""
+"""Limit the memory of responses that clients do not read."""
 
 import asyncio
 import contextlib
@@ -13,35 +13,36 @@ logger = logging.getLogger(__name__)
 
 UNREAD_TIMEOUT = 30.0  # Seconds that a client may take to read UNREAD_PROGRESS bytes.
 UNREAD_PROGRESS = 16_384
-MAX_UNREAD_BYTES = 67_108_864  # Bytes of all responses of this process that wait for their clients.
-MAX_KERNEL_BYTES = 131_072  # Of one connection, besides those that fill the client's window.
+MAX_UNREAD_BYTES = 67_108_864  # Total of this process, for responses that clients have not read.
+MAX_KERNEL_BYTES = 131_072  # Per connection, in addition to the bytes in the client's window.
 
 
 def limit_kernel_buffers(listening: socket.socket) -> None:
-    """Let the kernel buffer few unsent bytes of each connection accepted on ``listening``.
+    """Limit the unsent bytes in the kernel for each connection accepted on ``listening``.
 
-    By default its buffer grows to 4 MiB a connection, so that a response that its client does not
-    read appears to be sent.
+    By default the kernel's buffer grows to 4 MiB per connection. An unread response would fit into
+    it and appear to be sent.
     """
     if option := getattr(socket, "TCP_NOTSENT_LOWAT", None):
         listening.setsockopt(socket.IPPROTO_TCP, option, MAX_KERNEL_BYTES)
 
 
 class UnreadResponses:
-    """The responses of this process that their clients have not read, each under a key.
+    """The responses of this process that clients have not read, each under a key.
 
-    A connection is aborted when its client reads nothing for ``UNREAD_TIMEOUT``. Past
-    ``MAX_UNREAD_BYTES`` those are aborted that have read nothing for the longest time.
+    A connection is aborted if its client reads less than ``UNREAD_PROGRESS`` bytes within
+    ``UNREAD_TIMEOUT``. If all responses together exceed ``MAX_UNREAD_BYTES``, the connections
+    without progress for the longest time are aborted.
     """
 
     def __init__(self) -> None:
         self.held_bytes = 0
-        """The bytes of all of them together."""
+        """The total bytes of all unread responses."""
         self._responses: dict[Hashable, _Response] = {}
-        self._is_over_limit = False  # And it was logged.
+        self._is_over_limit = False  # Log once until the total has fallen again.
 
     def add(self, key: Hashable, transport: asyncio.Transport, held: int) -> None:
-        """Count a response that takes ``held`` bytes of memory until its last byte is sent."""
+        """Count a response that occupies ``held`` bytes of memory until its last byte is sent."""
         now = asyncio.get_running_loop().time()
         self._responses[key] = _Response(transport, held, now)
         self.held_bytes += held
@@ -49,12 +50,12 @@ class UnreadResponses:
             self._abort_longest_unread(now)
 
     def discard(self, key: Hashable) -> None:
-        """Count a response no more: it was sent, or its connection is closed."""
+        """Stop counting a response that was sent or whose connection is closed."""
         if response := self._responses.pop(key, None):
             self.held_bytes -= response.held
 
     def check(self, now: float) -> None:
-        """Abort those whose time is over. ``now`` is on the clock of the event loop."""
+        """Abort the connections past ``UNREAD_TIMEOUT``. ``now`` is the event loop's time."""
         for response in list(self._responses.values()):
             response.note_progress(now)
             if now - response.progressed_at >= UNREAD_TIMEOUT:
@@ -63,7 +64,10 @@ class UnreadResponses:
             self._is_over_limit = False
 
     def _abort_longest_unread(self, now: float) -> None:
-        """Abort an eighth of the bytes at once, so that a flood does not sort them each time."""
+        """Abort responses until an eighth of the limit is free.
+
+        With a smaller step, a flood of responses would sort all of them each time.
+        """
         if not self._is_over_limit:
             self._is_over_limit = True
             logger.warning(
@@ -81,7 +85,7 @@ class UnreadResponses:
 
 
 class _Response:
-    """One response whose client has not read all of it."""
+    """A response that its client has not read completely."""
 
     __slots__ = ("_left", "held", "progressed_at", "transport")
 
@@ -92,7 +96,7 @@ class _Response:
         self._left = _unacknowledged(transport)
 
     def note_progress(self, now: float) -> None:
-        """Set ``progressed_at`` to ``now`` if the client has read enough since it was set."""
+        """Set ``progressed_at`` to ``now`` if ``UNREAD_PROGRESS`` bytes were read since then."""
         left = _unacknowledged(self.transport)
         if left <= self._left - UNREAD_PROGRESS:
             self._left = left
@@ -100,10 +104,11 @@ class _Response:
 
 
 def _unacknowledged(transport: asyncio.Transport) -> int:
-    """The bytes that the client has not acknowledged, here and in the kernel's buffer.
+    """Return how many bytes in the transport and in the kernel the client has not acknowledged.
 
-    The kernel takes more from here only once it has room for many bytes, which for a slow client
-    is later than the time limit. Counting its bytes too shows that such a client reads.
+    The kernel takes more bytes from the transport only when it has space for many. With a slow
+    client this can take longer than ``UNREAD_TIMEOUT``. The kernel's own bytes show that such a
+    client still reads.
     """
     left = transport.get_write_buffer_size()
     sock = transport.get_extra_info("socket")

@@ -1,4 +1,4 @@
-"""Requests in a form that this service does not support: other versions of HTTP, encoded bodies."""
+"""Reject requests that this service does not support: other HTTP versions, encoded bodies."""
 
 from collections.abc import Awaitable
 
@@ -13,10 +13,10 @@ SUPPORTED_VERSIONS = (HttpVersion10, HttpVersion11)
 def refuse_unsupported(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
     """Reject other versions of HTTP with 505 and encoded bodies with 415, before the body is read.
 
-    A compressed body can be a thousand times larger than what was sent, and decompressing it takes
-    seconds on the event loop.
+    A body can become a thousand times larger by decompression. Decompressing it would block the
+    event loop for seconds.
     """
-    # Nearly every request has neither, and this is the whole cost for it.
+    # Nearly all requests use HTTP/1.1 without an encoding. This check is their only cost.
     if request.version == HttpVersion11 and hdrs.CONTENT_ENCODING not in request.headers:
         return handler(request)
     return _examine(request, handler)
@@ -27,18 +27,18 @@ async def _examine(request: web.Request, handler: Handler) -> web.StreamResponse
         response = framework_error_response(505)
     elif _is_encoded(request):
         response = framework_error_response(415)
-        # RFC 9110, section 15.5.16: it names what would be accepted.
+        # RFC 9110, section 15.5.16: a 415 response names the accepted encodings.
         response.headers[hdrs.ACCEPT_ENCODING] = "identity"
     else:
         response = await handler(request)
         if request.version == HttpVersion11 or hdrs.TRANSFER_ENCODING not in request.headers:
             return response
-        # RFC 9112, section 6.1: HTTP/1.0 has no chunks, so the end of the body is not certain.
+        # RFC 9112, section 6.1: HTTP/1.0 has no chunks. The end of the body is uncertain.
     response.force_close()
     return response
 
 
 def _is_encoded(request: web.Request) -> bool:
-    """Whether a ``Content-Encoding`` header lists anything but ``identity``."""
+    """Return whether a ``Content-Encoding`` header lists a coding other than ``identity``."""
     listed = ",".join(request.headers.getall(hdrs.CONTENT_ENCODING, ())).split(",")
     return any(coding.strip(" \t").lower() not in ("", "identity") for coding in listed)

@@ -1,4 +1,4 @@
-"""voluptuous schemas and validators with the contract's words."""
+"""Build voluptuous schemas and validators with the error messages of the API contract."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,9 +13,10 @@ NOT_ALLOWED = "has a character that is not allowed"
 def wrapped(
     wrapper: str, fields: dict[Any, Any], *checks: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> vol.Schema:
-    """A schema for ``{"<wrapper>": {<fields>}}``. Fields that it doesn't name are ignored.
+    """Return a schema for ``{"<wrapper>": {<fields>}}``. It ignores unknown fields.
 
-    ``checks`` look at the fields together once each has passed, and return what is kept.
+    ``checks`` run after every field has passed. Each receives all fields and returns the fields to
+    keep.
     """
     inner = vol.Schema(fields, extra=vol.REMOVE_EXTRA)
 
@@ -33,23 +34,23 @@ def wrapped(
 
 
 def something_to_change(given: dict[str, Any]) -> dict[str, Any]:
-    """A check for ``wrapped``: an update names at least one field."""
+    """Require at least one field in an update. Raises ``vol.Invalid``. A check for ``wrapped``."""
     if not given:
         raise vol.Invalid("must have at least one field to change")
     return given
 
 
 def required(name: str) -> vol.Required:
-    """The key of a field that must be given."""
+    """Return the schema key of a required field."""
     return vol.Required(name, msg=BLANK)
 
 
 class Text:
-    """A validator for a string that is not blank, and what the document says of it.
+    """A validator for a string that is not blank, and its description in the OpenAPI document.
 
-    ``shortest`` and ``longest`` count characters; with a ``shortest`` of 0 the text may be blank.
-    ``checks`` run after that, in order, and return the value that is kept. ``example`` and ``form``
-    (JSON Schema's ``format``) are documentation.
+    ``shortest`` and ``longest`` are lengths in characters. With a ``shortest`` of 0, the text may
+    be blank. ``checks`` run after the length checks, in order. Each returns the value to keep.
+    ``example`` and ``form`` (JSON Schema's ``format``) are only documentation.
     """
 
     def __init__(
@@ -83,16 +84,17 @@ class Text:
 
 
 class TextOrNull(Text):
-    """The same, but null is a value too, and ``""`` means null."""
+    """A validator like ``Text`` that also accepts null. It converts ``""`` to null."""
 
     def __call__(self, value: Any) -> Any:
         return None if value is None or value == "" else super().__call__(value)
 
 
 def check(data: Any, schema: vol.Schema, known: Mapping[str, list[str]] | None = None) -> Any:
-    """``data`` as ``schema`` makes it. Raises ``InvalidInput`` with every faulty field.
+    """Return ``data`` as validated and converted by ``schema``.
 
-    ``known`` are faults that were found before, by the field: nothing more is said of these.
+    Raises ``InvalidInput`` with every invalid field. ``known`` maps fields to messages of earlier
+    checks. These messages replace the schema's messages for the same fields.
     """
     errors: dict[str, list[str]] = {}
     try:
@@ -109,7 +111,7 @@ def check(data: Any, schema: vol.Schema, known: Mapping[str, list[str]] | None =
 
 
 def _field(path: list[Any]) -> str:
-    """The field that an error is about: below the wrapper, above the places of a list."""
-    # A key that is missing stands there as its marker, not as its name.
+    """Return the name of the invalid field, without the wrapper and without list positions."""
+    # For a missing key, the path contains the key's marker, not its name.
     names = [str(part) for part in path if isinstance(part, str | vol.Marker)]
     return names[1] if len(names) > 1 else names[0]

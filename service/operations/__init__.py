@@ -1,1 +1,1 @@
-"""Routes about the service itself: health, the OpenAPI document and its page."""
+"""Routes for operations: health, the OpenAPI document and its page."""

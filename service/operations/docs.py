@@ -1,4 +1,4 @@
-"""``GET /docs``: the document as a page to read and to try, with nothing from the network."""
+"""``GET /docs``: show the OpenAPI document in Swagger UI, with all files served locally."""
 
 import functools
 from importlib.resources import files
@@ -15,7 +15,7 @@ POLICY = "; ".join(
         "default-src 'none'",
         "script-src 'self'",
         "style-src 'self'",
-        # Swagger UI's stylesheet has its icons within it.
+        # Swagger UI's stylesheet contains its icons as data URLs.
         "img-src 'self' data:",
         "connect-src 'self'",
         "frame-ancestors 'none'",
@@ -34,7 +34,7 @@ TYPES = {
     "swagger-ui.css": "text/css; charset=utf-8",
     "favicon-32x32.png": "image/png",
 }
-"""The files that the page loads: what is not named here is not served."""
+"""The files that the page loads, with their content types. No other file is served."""
 
 PAGE = "docs.html"
 HTML = "text/html; charset=utf-8"
@@ -44,7 +44,7 @@ routes = RouteTableDef(tag="Operations")
 
 @functools.cache
 def contents() -> dict[str, bytes]:
-    """The page and its files by name, read once: at start, by the application's wiring."""
+    """Return the page and its files by name. The application reads them once, at start."""
     own = files("service.operations") / "static"
     foreign = swagger_ui_bundle.swagger_ui_path
     found = {name: own / name for name in (PAGE, *TYPES)}
@@ -60,7 +60,7 @@ def contents() -> dict[str, bytes]:
     answers={200: Media(("text/html",), string(example="<!doctype html>..."))},
 )
 async def page(request: web.Request) -> web.StreamResponse:
-    """The page that shows this document."""
+    """Get the page that shows the OpenAPI document."""
     return _file(PAGE, HTML)
 
 
@@ -72,7 +72,7 @@ async def page(request: web.Request) -> web.StreamResponse:
     errors=(404,),
 )
 async def asset(request: web.Request) -> web.StreamResponse:
-    """A file that the page loads."""
+    """Get a file that the documentation page loads."""
     name = request.match_info["asset"]
     if name not in TYPES:
         raise NotFound("file")

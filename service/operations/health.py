@@ -1,4 +1,4 @@
-"""``GET /health``: is the service up, and does it reach its database?"""
+"""``GET /health``: report whether the service runs and can reach its database."""
 
 from collections.abc import Awaitable, Callable
 
@@ -9,7 +9,7 @@ from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef
 
 DATABASE_ANSWERS: web.AppKey[Callable[[], Awaitable[bool]]] = web.AppKey("database_answers")
-"""Tells whether the database gives a sign of life. Set by the application's wiring."""
+"""Return whether the database responds. The application sets this function at start."""
 
 routes = RouteTableDef(tag="Operations")
 
@@ -23,7 +23,10 @@ routes = RouteTableDef(tag="Operations")
     },
 )
 async def health(request: web.Request) -> web.StreamResponse:
-    """200 while the database answers, 503 while it does not."""
+    """Check the health of the service.
+
+    The status is 200 if the database responds and 503 if it does not.
+    """
     if await request.app[DATABASE_ANSWERS]():
         return json_response({"status": "ok", "database": "connected"})
     body = {"status": "error", "database": "disconnected"}

@@ -23,5 +23,5 @@ routes = RouteTableDef(tag="Operations")
     },
 )
 async def show(request: web.Request) -> web.StreamResponse:
-    """This document."""
+    """Get the OpenAPI document."""
     return web.Response(body=request.app[DOCUMENT], headers={"Content-Type": JSON})

@@ -1,1 +1,1 @@
-"""The OpenAPI document, made from the routes and the schemas that validate."""
+"""Generate the OpenAPI document from the routes and their validation schemas."""

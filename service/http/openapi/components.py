@@ -1,4 +1,4 @@
-"""The parts of the document that no route decides: errors, headers, how to sign in."""
+"""Define the parts of the OpenAPI document that all routes share: errors, headers, security."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -76,7 +76,7 @@ ANY_ERROR = {
 
 @dataclass(frozen=True)
 class SharedError:
-    """An error answer that stands once in the document."""
+    """An error response that all routes share. The OpenAPI document defines it once."""
 
     name: str
     description: str
@@ -87,7 +87,7 @@ class SharedError:
 
     @property
     def example(self) -> dict[str, Any]:
-        """The body, in the one shape."""
+        """Return an example body in the common error shape."""
         return {"errors": {self.subject: [self.message]}, "code": self.code}
 
 

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the routes and from the schemas that validate."""
+"""Generate the OpenAPI 3.1 document from the routes and their validation schemas."""
 
 import inspect
 import re
@@ -16,7 +16,7 @@ from service.http.openapi.schemas import ByDialect, Media, Named, string
 from service.http.routes import Auth, Operation
 
 DOCUMENT = web.AppKey("document", bytes)
-"""The document as JSON. Set by the application's wiring, once every route stands."""
+"""The OpenAPI document as JSON. The application sets it after all routes are registered."""
 
 REQUEST_ID = {"X-Request-ID": {"$ref": "#/components/headers/X-Request-ID"}}
 SECURITY: Mapping[Auth, list[dict[str, list[str]]]] = {
@@ -27,19 +27,19 @@ SECURITY: Mapping[Auth, list[dict[str, list[str]]]] = {
 
 
 def render_document(app: web.Application) -> bytes:
-    """The document of every route that ``app`` has by now, in the dialect it is set to."""
+    """Return the OpenAPI document of all current routes of ``app``, in its configured dialect."""
     return orjson.dumps(Document(app[SETTINGS].realworld_strict).of(app))
 
 
 class Document:
-    """Puts the document together in one of the two dialects."""
+    """A generator of the OpenAPI document. ``strict`` selects the RealWorld 2.0.0 dialect."""
 
     def __init__(self, strict: bool) -> None:
         self.strict = strict
         self.schemas: dict[str, Any] = {"Error": self.resolve(ANY_ERROR)}
 
     def of(self, app: web.Application) -> dict[str, Any]:
-        """The whole document."""
+        """Return the complete OpenAPI document of ``app``."""
         paths: dict[str, dict[str, Any]] = {}
         for method, path, handler in documented_routes(app):
             paths.setdefault(path, {})[method.lower()] = self.operation(path, handler)
@@ -65,12 +65,15 @@ class Document:
         }
 
     def operation(self, path: str, handler: Any) -> dict[str, Any]:
-        """What the document says of one method of one path."""
+        """Return the operation object of one method of ``path``.
+
+        The summary is the first sentence of the handler's docstring. The description is all of it.
+        """
         operation: Operation = handler.operation
         text = inspect.getdoc(handler) or handler.__name__
         first = " ".join(text.partition("\n\n")[0].split())
         tag = operation.tag or handler.__module__.rpartition(".")[2].capitalize()
-        said: dict[str, Any] = {
+        operation_object: dict[str, Any] = {
             "operationId": f"{handler.__module__.rpartition('.')[2]}_{handler.__name__}",
             "tags": [tag],
             "summary": re.split(r"[:;.](?:\s|$)", first)[0].replace("``", ""),
@@ -79,27 +82,27 @@ class Document:
         }
         parameters = [*self.path_parameters(path, operation), *self.query_parameters(operation)]
         if parameters:
-            said["parameters"] = parameters
+            operation_object["parameters"] = parameters
         if operation.body is not None:
-            said["requestBody"] = {
+            operation_object["requestBody"] = {
                 "required": True,
                 "content": self.json(schema_of(operation.body)),
             }
         statuses = {self.resolve(status): body for status, body in operation.answers.items()}
-        said["responses"] = {
+        operation_object["responses"] = {
             str(status): self.response(status, statuses.get(status), status in statuses)
             for status in sorted({*statuses, *self.errors(operation, bool(parameters))})
         }
-        return said
+        return operation_object
 
     def path_parameters(self, path: str, operation: Operation) -> Iterator[dict[str, Any]]:
-        """The parts of the path that stand in braces."""
+        """Yield the parameter objects of the names in braces in ``path``."""
         for name in re.findall(r"{(\w+)", path):
             schema = self.resolve(operation.parameters.get(name, string(example=name)))
             yield {"name": name, "in": "path", "required": True, "schema": schema}
 
     def query_parameters(self, operation: Operation) -> Iterator[dict[str, Any]]:
-        """What the handler reads from the query string, with its bounds and defaults."""
+        """Yield the parameter objects of the query string, with their bounds and defaults."""
         if operation.query is None:
             return
         for name, validator in operation.query.validators.items():
@@ -109,7 +112,7 @@ class Document:
             yield {"name": name, "in": "query", "required": False, "schema": schema}
 
     def errors(self, operation: Operation, has_parameters: bool) -> Iterator[int]:
-        """The statuses of the errors that this operation can answer with."""
+        """Yield the error statuses that this operation can return."""
         invalid = 422 if self.strict else 400
         if operation.auth is Auth.REQUIRED:
             yield 401
@@ -121,34 +124,38 @@ class Document:
         yield from (500, 503)
 
     def response(self, status: int, body: Any, is_answer: bool) -> dict[str, Any]:
-        """One answer: the route's own, or one of the errors that all routes share."""
+        """Return the response object of ``status``.
+
+        With ``is_answer``, describe the route's own response with ``body`` as its schema. Otherwise
+        refer to the shared error.
+        """
         if not is_answer:
             return {"$ref": f"#/components/responses/{ERRORS[status].name}"}
-        said: dict[str, Any] = {
+        response_object: dict[str, Any] = {
             "description": DESCRIPTIONS.get(status, HTTPStatus(status).phrase),
             "headers": REQUEST_ID,
         }
         if isinstance(body, Media):
             schema = self.resolve(body.schema)
-            said["content"] = {kind: {"schema": schema} for kind in body.types}
+            response_object["content"] = {kind: {"schema": schema} for kind in body.types}
         elif body is not None:
-            said["content"] = self.json(body)
-        return said
+            response_object["content"] = self.json(body)
+        return response_object
 
     def error_response(self, example: Any, headers: tuple[str, ...]) -> dict[str, Any]:
-        """An error of the one shape."""
+        """Return the response object of a shared error."""
         referred = {name: {"$ref": f"#/components/headers/{name}"} for name in headers}
         schema = {"$ref": "#/components/schemas/Error"}
         content = {"application/json": {"schema": schema, "example": example}}
         return {"headers": REQUEST_ID | referred, "content": content}
 
     def json(self, schema: Any) -> dict[str, Any]:
-        """A JSON body with its example."""
+        """Return the content object of a JSON body with its example."""
         content = {"schema": self.resolve(schema), "example": self.example(schema)}
         return {"application/json": content}
 
     def resolve(self, schema: Any) -> Any:
-        """``schema`` in this dialect, with references in place of what has a name."""
+        """Return ``schema`` in this dialect, with references in place of ``Named`` schemas."""
         if isinstance(schema, ByDialect):
             return self.resolve(schema.of(self.strict))
         if isinstance(schema, Named):
@@ -162,7 +169,7 @@ class Document:
         return schema
 
     def example(self, schema: Any) -> Any:
-        """A value that fits ``schema``, from the examples of its leaves."""
+        """Return an example of ``schema``, composed of the examples of its leaves."""
         if isinstance(schema, ByDialect):
             return self.example(schema.of(self.strict))
         if isinstance(schema, Named):
@@ -178,7 +185,7 @@ DESCRIPTIONS = {200: "Done.", 201: "Made.", 204: "Done; the answer is empty."}
 
 
 def documented_routes(app: web.Application) -> Iterator[tuple[str, str, Any]]:
-    """Method, path and handler of every route; aiohttp adds a ``HEAD`` to each ``GET``."""
+    """Yield method, path and handler of every route, except the HEAD that aiohttp adds to GET."""
     for route in app.router.routes():
         if route.resource is not None and route.method != hdrs.METH_HEAD:
             yield route.method, route.resource.canonical, route.handler

@@ -1,4 +1,4 @@
-"""What is accepted, as JSON Schema: read off the very validators that decide."""
+"""Generate the JSON Schema of request inputs from the validators that check them."""
 
 from typing import Any
 
@@ -10,9 +10,10 @@ from service.http.validation import Text, TextOrNull, something_to_change
 
 
 def schema_of(validator: Any) -> Schema:
-    """What ``validator`` accepts. Raises ``TypeError`` for one that it does not know.
+    """Return the JSON Schema of the values that ``validator`` accepts.
 
-    A validator of another kind brings its schema itself, by ``json_schema``.
+    A validator of another type must have the attribute ``json_schema``. Raises ``TypeError`` for an
+    unknown validator.
     """
     if isinstance(validator, ByDialect):
         return ByDialect(schema_of(validator.default), schema_of(validator.strict))
@@ -39,7 +40,10 @@ def _object(fields: dict[Any, Any]) -> Schema:
 
 
 def _all(validator: vol.All) -> Schema:
-    """The fields of a wrapper: the checks around them are known, or not of any shape."""
+    """Return the schema of the fields inside a wrapper.
+
+    Of the checks around the fields, only ``something_to_change`` has a JSON Schema equivalent.
+    """
     fields = next(part for part in validator.validators if isinstance(part, vol.Schema))
     schema = _object(fields.schema)
     if something_to_change in validator.validators:
@@ -54,7 +58,7 @@ def _text(validator: Text) -> Schema:
     if validator.form is not None:
         schema["format"] = validator.form
     if isinstance(validator, TextOrNull):
-        # The empty text is accepted too: it means null.
+        # The empty text is accepted too. It means null.
         return nullable({**schema, "minLength": 0})
-    # Blank is as good as missing.
+    # Blank text is treated as missing.
     return {**schema, "pattern": r"\S"}

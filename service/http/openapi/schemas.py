@@ -1,6 +1,6 @@
-"""What an answer looks like, for the document: small builders of JSON Schema.
+"""Build JSON Schemas of responses for the OpenAPI document.
 
-Every leaf has an example, so that the example of a whole answer can be put together.
+Every leaf has an example, so that the example of a complete response can be composed.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 _Validator = TypeVar("_Validator", bound=Callable[..., Any])
 
 Schema = Any
-"""A JSON Schema, in which ``ByDialect`` and ``Named`` may stand at any place."""
+"""A JSON Schema that may contain ``ByDialect`` and ``Named`` at any level."""
 
 
 @dataclass(frozen=True)
 class ByDialect:
-    """A status, a schema or the validator of a body that depends on ``REALWORLD_STRICT``."""
+    """A status, schema or body validator that depends on the setting ``REALWORLD_STRICT``."""
 
     default: Any
     strict: Any
@@ -27,7 +27,7 @@ class ByDialect:
 
 @dataclass(frozen=True)
 class Named:
-    """A schema that stands once in the document, under its name, and is referred to."""
+    """A schema that the OpenAPI document defines once, by name, and refers to elsewhere."""
 
     name: str
     schema: Schema
@@ -35,14 +35,14 @@ class Named:
 
 @dataclass(frozen=True)
 class Media:
-    """The body of an answer that is not JSON."""
+    """A response body that is not JSON."""
 
     types: tuple[str, ...]
     schema: Schema
 
 
 def string(*, example: str, form: str | None = None) -> Schema:
-    """A text; ``form`` is JSON Schema's ``format``."""
+    """Return the schema of a string. ``form`` is JSON Schema's ``format``."""
     schema = {"type": "string", "examples": [example]}
     return {**schema, "format": form} if form else schema
 
@@ -51,29 +51,29 @@ TIME = string(example="2016-02-18T03:22:56.637Z", form="date-time")
 
 
 def one_of(*values: str) -> Schema:
-    """One of these texts; the first is the example."""
+    """Return the schema of a string from ``values``. The first value is the example."""
     return {"type": "string", "enum": list(values), "examples": [values[0]]}
 
 
 def integer(*, example: int, lowest: int | None = None, highest: int | None = None) -> Schema:
-    """A whole number within the bounds that are given."""
+    """Return the schema of an integer within the given bounds, both inclusive."""
     bounds = {"minimum": lowest, "maximum": highest}
     given = {name: bound for name, bound in bounds.items() if bound is not None}
     return {"type": "integer", **given, "examples": [example]}
 
 
 def boolean(*, example: bool) -> Schema:
-    """True or false."""
+    """Return the schema of a boolean."""
     return {"type": "boolean", "examples": [example]}
 
 
 def array_of(items: Schema) -> Schema:
-    """A list; its example has one item."""
+    """Return the schema of an array. Its example has one item."""
     return {"type": "array", "items": items}
 
 
 def object_of(**properties: Schema) -> Schema:
-    """An object with all of these keys and no other."""
+    """Return the schema of an object with exactly these keys, all required."""
     return {
         "type": "object",
         "properties": properties,
@@ -83,12 +83,15 @@ def object_of(**properties: Schema) -> Schema:
 
 
 def nullable(schema: Mapping[str, Any]) -> Schema:
-    """The same, or null."""
+    """Return ``schema`` extended to accept null."""
     return {**schema, "type": [schema["type"], "null"]}
 
 
 def json_schema(schema: Schema) -> Callable[[_Validator], _Validator]:
-    """Say what a validator function accepts, which the document cannot see in its code."""
+    """Return a decorator that attaches ``schema`` to a validator function.
+
+    The OpenAPI document cannot derive the schema from the function's code.
+    """
 
     def mark(validator: Any) -> Any:
         validator.json_schema = schema

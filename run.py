@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The command line: ``python run.py [serve|migrate|seed]``; ``serve`` is the default."""
+"""Command line of the service: ``python run.py [serve|migrate|seed]``. The default is ``serve``."""
 
 import argparse
 import asyncio
@@ -20,16 +20,16 @@ logger = logging.getLogger("run")
 
 FAILED = 1
 MISCONFIGURED = 2
-INTERRUPTED = 130  # As a shell counts it: 128 and the number of SIGINT.
+INTERRUPTED = 130  # The convention of shells: 128 plus the number of SIGINT.
 
 
 def serve(settings: Settings) -> int:
-    """Migrate the database, then serve requests until told to stop."""
+    """Migrate the database, then serve requests until a signal stops the service."""
     return Supervisor(settings).run()
 
 
 def migrate_only(settings: Settings) -> int:
-    """Bring the database to the schema of this version, and end."""
+    """Migrate the database to the schema of this version, then exit."""
     with _database_of(settings) as url:
         count = migrate(url, logger.info)
     logger.info("The database is up to date (%s migrations applied)", count)
@@ -37,7 +37,7 @@ def migrate_only(settings: Settings) -> int:
 
 
 def seed_blog(settings: Settings) -> int:
-    """Fill an empty database with a small blog to look at."""
+    """Fill an empty database with the data of a small example blog."""
     with _database_of(settings) as url:
         migrate(url, logger.info)
         password = asyncio.run(_seed(url, settings.bcrypt_cost))
@@ -57,7 +57,10 @@ async def _seed(url: str, cost: int) -> str:
 
 @contextlib.contextmanager
 def _database_of(settings: Settings) -> Iterator[str]:
-    """The URL of the database, the embedded server running for as long as it is used."""
+    """Yield the URL of the database.
+
+    Without ``DATABASE_URL``, start the embedded server first and stop it at the end.
+    """
     block_signals()
     if settings.database_url is not None:
         with interruptible():
@@ -75,7 +78,7 @@ COMMANDS = {"serve": serve, "migrate": migrate_only, "seed": seed_blog}
 
 
 def main() -> int:
-    """Run the command that the arguments name; return the exit status."""
+    """Run the command named on the command line and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="run.py", description="A user-account service and RealWorld API."
     )

@@ -1,7 +1,7 @@
-"""The parent process: owns the port and the embedded server, forks the workers, keeps all alive.
+"""Parent process: bind the port, start the embedded server, fork the workers and replace them.
 
-It runs no event loop and no thread. It waits for signals, and every change of its children is one.
-Between them it looks whether the workers still send heartbeats.
+The parent has no event loop and no threads. It waits for signals; the kernel reports every exit of
+a child process as one (SIGCHLD). Between signals the parent checks the heartbeats of the workers.
 """
 
 import contextlib
@@ -26,32 +26,32 @@ from service.worker import HEARTBEAT_INTERVAL, Heartbeats, exit_with_parent, run
 logger = logging.getLogger(__name__)
 
 STOPPING = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM}
-INTERRUPT_RETRY = 0.05  # Seconds until an interruption that went astray is tried again.
-PORT_WAIT = 2.0  # Seconds that a port may still be held by a service that is just ending.
-CRASH_LOOP_SECONDS = 1.0  # Seconds: a worker that lives shorter is not started again at once.
-KILL_AFTER = 5.0  # Seconds beyond the drain that a worker is given to end by itself.
-POLL = 0.02  # Seconds between two looks whether the workers have ended.
+INTERRUPT_RETRY = 0.05  # Seconds until a dropped ``KeyboardInterrupt`` is raised again.
+PORT_WAIT = 2.0  # Seconds to wait until a service that is stopping releases the port.
+CRASH_LOOP_SECONDS = 1.0  # Wait this long before replacing a worker that ran for less than this.
+KILL_AFTER = 5.0  # Seconds from the end of the drain until a worker that still runs is killed.
+POLL = 0.02  # Seconds between two checks whether the workers have exited.
 
 
 class StartError(Exception):
-    """The service cannot start; the message is one sentence."""
+    """The service cannot start. The message is one sentence."""
 
 
 class Supervisor:
-    """Runs the service until it is told to stop."""
+    """Run the service until a signal stops it."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._embedded: EmbeddedServer | None = None
         self._database_url = settings.database_url or ""
         self._sockets: list[socket.socket] = []
-        self._workers: dict[int, tuple[int, float]] = {}  # pid -> (place, started at)
+        self._workers: dict[int, tuple[int, float]] = {}  # pid -> (index, start time)
         self._heartbeats = Heartbeats(settings.web_concurrency)
 
     def run(self) -> int:
-        """Start everything, serve until SIGTERM, SIGINT or SIGHUP, stop; return the exit status.
+        """Start the service, wait for SIGTERM, SIGINT or SIGHUP, stop it, return the exit status.
 
-        Raises ``StartError``, ``EmbeddedError`` and ``MigrationError`` when it cannot start.
+        Raise ``StartError``, ``EmbeddedError`` or ``MigrationError`` if the service cannot start.
         """
         block_signals()
         try:
@@ -73,18 +73,18 @@ class Supervisor:
                 self._database_url = self._embedded.start()
             migrate(self._database_url, logger.info)
             warn_of_connection_limit(settings, self._database_url)
-        with _ready_pipe() as (ready, tell):
-            for place in range(settings.web_concurrency):
-                self._start_worker(place, tell)
-            os.close(tell)
+        with _ready_pipe() as (ready, ready_writer):
+            for index in range(settings.web_concurrency):
+                self._start_worker(index, ready_writer)
+            os.close(ready_writer)
             with interruptible():
                 if _wait_until_ready(ready, settings.web_concurrency):
                     self._announce()
 
     def _announce(self) -> None:
         host = self._settings.host
-        shown = "localhost" if host in ("0.0.0.0", "::", "") else host  # noqa: S104
-        shown = f"[{shown}]" if ":" in shown else shown
+        shown_host = "localhost" if host in ("0.0.0.0", "::", "") else host  # noqa: S104
+        shown_host = f"[{shown_host}]" if ":" in shown_host else shown_host
         app = create_app(self._settings, self._database_url)
         endpoints = [
             f"  {route.method:<7} {route.resource.canonical}"
@@ -92,16 +92,16 @@ class Supervisor:
             if route.resource is not None and route.method != "HEAD"
         ]
         logger.info(
-            "Listening on http://%s:%s\n%s", shown, self._settings.port, "\n".join(endpoints)
+            "Listening on http://%s:%s\n%s", shown_host, self._settings.port, "\n".join(endpoints)
         )
 
-    def _start_worker(self, place: int, tell: int | None = None) -> None:
+    def _start_worker(self, index: int, ready_writer: int | None = None) -> None:
         parent = os.getpid()
-        self._heartbeats.reset(place)
+        self._heartbeats.reset(index)
         sys.stdout.flush()
         pid = os.fork()
         if pid:
-            self._workers[pid] = (place, time.monotonic())
+            self._workers[pid] = (index, time.monotonic())
             return
         status = 1
         try:
@@ -109,11 +109,11 @@ class Supervisor:
             if self._embedded is not None:
                 self._embedded.detach()
             for other, sock in enumerate(self._sockets):
-                if other != place:
+                if other != index:
                     sock.close()
-            sock = self._sockets[place]
+            sock = self._sockets[index]
             status = run_worker(
-                self._settings, self._database_url, sock, tell, self._heartbeats, place
+                self._settings, self._database_url, sock, ready_writer, self._heartbeats, index
             )
         except BaseException:
             logger.exception("a worker failed")
@@ -122,18 +122,18 @@ class Supervisor:
             os._exit(status)
 
     def _watch(self) -> None:
-        """Deal with what happens until it is time to stop."""
+        """Replace workers that exit or hang until a signal stops the service."""
         awaited = {number for number in STOPPING if signal.getsignal(number) != signal.SIG_IGN}
-        next_look = time.monotonic() + HEARTBEAT_INTERVAL
+        next_check = time.monotonic() + HEARTBEAT_INTERVAL
         while True:
-            number = _next_signal(awaited | {signal.SIGCHLD}, next_look - time.monotonic())
+            number = _next_signal(awaited | {signal.SIGCHLD}, next_check - time.monotonic())
             if number in awaited:
                 return
             if number == signal.SIGCHLD:
                 self._replace_ended()
-            if time.monotonic() >= next_look:
+            if time.monotonic() >= next_check:
                 self._kill_silent_workers()
-                next_look = time.monotonic() + HEARTBEAT_INTERVAL
+                next_check = time.monotonic() + HEARTBEAT_INTERVAL
 
     def _replace_ended(self) -> None:
         for pid in _reap():
@@ -145,25 +145,25 @@ class Supervisor:
                     self._embedded.restart()
 
     def _kill_silent_workers(self) -> None:
-        """Kill the workers that hang: their end is a signal, on which they are replaced."""
+        """Kill the workers that hang. The SIGCHLD that follows leads to their replacement."""
         hanging = self._heartbeats.look()
-        for pid, (place, _) in self._workers.items():
-            if place in hanging:
+        for pid, (index, _) in self._workers.items():
+            if index in hanging:
                 logger.error("killing a worker that sends no heartbeats: pid=%d", pid)
                 _signal(pid, signal.SIGKILL)
 
     def _replace(self, pid: int) -> None:
-        place, started = self._workers.pop(pid)
+        index, started = self._workers.pop(pid)
         logger.error("A worker (process %s) ended; starting another", pid)
-        # A worker that cannot live must not become a storm of forks.
+        # If each new worker crashes as it starts, the parent must not fork without a pause.
         if time.monotonic() - started < CRASH_LOOP_SECONDS:
             with interruptible():
                 time.sleep(CRASH_LOOP_SECONDS)
-        self._start_worker(place)
+        self._start_worker(index)
 
     def _stop(self) -> None:
-        """End the workers, killing those that don't, then the embedded server."""
-        # New clients are turned away rather than left in a queue that nobody serves any more.
+        """Stop the workers, kill those that do not exit in time, then stop the embedded server."""
+        # Reject new connections. No worker would serve them if they waited in the accept queue.
         for sock in self._sockets:
             sock.close()
         for pid in self._workers:
@@ -180,21 +180,21 @@ class Supervisor:
 
 
 def block_signals() -> None:
-    """Block the signals to stop, so that none is lost between two looks.
+    """Block the stop signals, so that none is lost between two waits for a signal.
 
-    What takes its time runs inside ``interruptible``, which lets them in.
+    Run each slow step inside ``interruptible``, which unblocks them.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING | {signal.SIGCHLD})
     for number in STOPPING:
         ignored = signal.getsignal(number) == signal.SIG_IGN
-        if not (ignored and number == signal.SIGHUP):  # Ignored: it was started by nohup.
+        if not (ignored and number == signal.SIGHUP):  # Keep SIGHUP ignored for nohup.
             signal.signal(number, _interrupt)
     sys.unraisablehook = _interrupt_again
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Let a signal to stop end what is done inside, with a ``KeyboardInterrupt``."""
+    """Unblock the stop signals: one of them raises ``KeyboardInterrupt`` inside the block."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
     try:
         yield
@@ -203,13 +203,14 @@ def interruptible() -> Iterator[None]:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    # Once is enough: what is cleaned up from here on must not be interrupted in turn.
+    # Interrupt only once: a second signal must not interrupt the cleanup.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     raise KeyboardInterrupt
 
 
 def _interrupt_again(dropped: "sys.UnraisableHookArgs") -> None:
-    # Python drops what is raised in a finalizer or around a fork: it is raised anew, a bit later.
+    # Python drops an exception raised in a finalizer or during a fork, so raise it again a little
+    # later.
     if dropped.exc_type is not KeyboardInterrupt:
         sys.__unraisablehook__(dropped)
         return
@@ -218,19 +219,22 @@ def _interrupt_again(dropped: "sys.UnraisableHookArgs") -> None:
 
 
 def _next_signal(awaited: set[signal.Signals], timeout: float) -> int | None:
-    """Wait for one of the blocked signals ``awaited``; ``None`` after ``timeout`` seconds."""
-    if sys.platform == "darwin":  # It has no sigtimedwait: workers that hang are not found there.
+    """Wait for a blocked signal in ``awaited``. Return ``None`` after ``timeout`` seconds."""
+    if sys.platform == "darwin":  # No sigtimedwait on macOS, so no detection of hanging workers.
         return signal.sigwait(awaited)
     received = signal.sigtimedwait(awaited, max(0.0, timeout))
     return received.si_signo if received is not None else None
 
 
 def _bind(host: str, port: int, count: int) -> list[socket.socket]:
-    """One socket for each worker, all on one port: the kernel spreads the connections."""
+    """Return one listening socket per worker, all on one port. The kernel balances connections.
+
+    Retry for ``PORT_WAIT`` seconds while the port is in use, then raise ``StartError``.
+    """
     deadline = time.monotonic() + PORT_WAIT
     while True:
         try:
-            # The first try is without SO_REUSEPORT, which would share the port with a stranger.
+            # First bind without SO_REUSEPORT, which would share the port with another program.
             _socket(host, port, shared=False).close()
             return [_socket(host, port, shared=count > 1) for _ in range(count)]
         except (socket.gaierror, UnicodeError):
@@ -258,7 +262,7 @@ def _socket(host: str, port: int, *, shared: bool) -> socket.socket:
         if shared:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(address)
-        # Without listening, a port bound with SO_REUSEADDR could still be bound by another.
+        # Until a socket listens, another one with SO_REUSEADDR can bind the same port.
         sock.listen()
     except OSError:
         sock.close()
@@ -268,20 +272,20 @@ def _socket(host: str, port: int, *, shared: bool) -> socket.socket:
 
 @contextlib.contextmanager
 def _ready_pipe() -> Iterator[tuple[int, int]]:
-    ready, tell = os.pipe()
+    ready, ready_writer = os.pipe()
     try:
-        yield ready, tell
+        yield ready, ready_writer
     finally:
         os.close(ready)
 
 
 def _wait_until_ready(ready: int, count: int) -> bool:
-    """Whether every worker said that it serves; not, when one ended before."""
+    """Wait for ``count`` workers. Return ``False`` if one of them exited before it was ready."""
     return all(os.read(ready, 1) for _ in range(count))
 
 
 def _reap() -> Iterator[int]:
-    """The ids of the children that ended."""
+    """Reap the children that exited and yield their process ids."""
     while True:
         try:
             pid, _ = os.waitpid(-1, os.WNOHANG)

@@ -1,4 +1,4 @@
-"""A worker process: serves requests, and shows its parent that its event loop still runs."""
+"""Worker process: serve requests and send heartbeats to the parent from the event loop."""
 
 import asyncio
 import ctypes
@@ -16,43 +16,43 @@ from service.app import create_app
 from service.http.server import Server
 from service.settings.settings import Settings
 
-HEARTBEAT_INTERVAL = 1.0  # Seconds between two heartbeats, and between two looks of the parent.
-SILENT_LOOKS = 20  # Looks in succession without a heartbeat that make a worker a hanging one.
+HEARTBEAT_INTERVAL = 1.0  # Seconds between two heartbeats, and between two checks by the parent.
+SILENT_LOOKS = 20  # A worker hangs when this many consecutive checks find no heartbeat.
 PR_SET_PDEATHSIG = 1
 
 
 class Heartbeats:
-    """Tells the parent which workers hang, by one byte of shared memory for each.
+    """Detect hanging workers through one byte of shared memory per worker.
 
-    A worker sets its byte, the parent reads and clears it. Silence is counted in looks of the
-    parent, not in seconds: the parent does not look while it is stopped or the machine is
-    suspended, so that this time never counts against a worker.
+    A worker sets its byte; the parent reads and clears it. The limit is a number of checks, not of
+    seconds: the parent makes no checks while it is stopped or the machine is suspended, so this
+    time does not count against a worker.
     """
 
     def __init__(self, count: int) -> None:
-        """Make room for ``count`` workers, before they are forked."""
-        self._beats = mmap.mmap(-1, count)
+        """Allocate the shared memory for ``count`` workers, before they are forked."""
+        self._flags = mmap.mmap(-1, count)
         self._silent_looks: list[int | None] = [None] * count  # None: not watched yet.
 
     def send(self, index: int) -> None:
-        """Send a heartbeat of the worker at ``index``."""
-        self._beats[index] = 1
+        """Send a heartbeat from the worker at ``index``."""
+        self._flags[index] = 1
 
     def reset(self, index: int) -> None:
-        """Forget the worker at ``index``. The next one is watched from its first heartbeat on."""
-        self._beats[index] = 0
+        """Clear the state of ``index``. A new worker is watched from its first heartbeat on."""
+        self._flags[index] = 0
         self._silent_looks[index] = None
 
     def look(self) -> list[int]:
-        """Return the indexes of the workers that have just become silent for too long."""
+        """Check for heartbeats. Return the indexes of the workers that reach the limit now."""
         hanging = []
-        for index, silent in enumerate(self._silent_looks):
-            if self._beats[index]:
-                self._beats[index] = 0
+        for index, silent_looks in enumerate(self._silent_looks):
+            if self._flags[index]:
+                self._flags[index] = 0
                 self._silent_looks[index] = 0
-            elif silent is not None:
-                self._silent_looks[index] = silent + 1
-                if silent + 1 == SILENT_LOOKS:
+            elif silent_looks is not None:
+                self._silent_looks[index] = silent_looks + 1
+                if silent_looks + 1 == SILENT_LOOKS:
                     hanging.append(index)
         return hanging
 
@@ -67,9 +67,11 @@ def run_worker(
 ) -> int:
     """Serve requests on ``sock`` until SIGTERM; return the exit status.
 
-    ``ready`` is the descriptor of a pipe that is told once when requests are served.
+    ``ready`` is the writing end of a pipe. When the worker accepts requests, it writes
+    one byte to the pipe and closes it.
     """
-    # The terminal sends Ctrl-C to everyone; the parent passes it on, so it counts once.
+    # The terminal sends SIGINT to every process on Ctrl-C. The worker ignores it, because the
+    # parent then sends SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_IGN)
@@ -85,18 +87,18 @@ def run_worker(
         loop.add_signal_handler(signal.SIGTERM, stop.set)
         server = Server(create_app(settings, database_url), sock, settings.shutdown_timeout)
         await server.start()
-        # What lives as long as the process is kept out of every later collection.
+        # Exclude the objects that exist until the process exits from every later collection.
         gc.collect()
         gc.freeze()
         if ready is not None:
             os.write(ready, b".")
             os.close(ready)
-        # The start may take its time, so the first heartbeat is sent after it. The drain may, too,
-        # but the event loop runs meanwhile.
-        beating = asyncio.create_task(_send_heartbeats(heartbeats, index))
+        # Send the first heartbeat after the start, which may take long. The drain may take long as
+        # well, but the event loop runs during it and sends heartbeats.
+        heartbeat_task = asyncio.create_task(_send_heartbeats(heartbeats, index))
         await stop.wait()
         await server.stop()
-        beating.cancel()
+        heartbeat_task.cancel()
 
     uvloop.run(serve())
     return 0
@@ -109,8 +111,8 @@ async def _send_heartbeats(heartbeats: Heartbeats, index: int) -> None:
 
 
 def exit_with_parent(parent: int) -> None:
-    """Have the kernel end this worker when its parent is killed (Linux)."""
+    """Ask the kernel to send SIGTERM to this worker when the parent process dies (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # It died before we asked.
+        if os.getppid() != parent:  # The parent died before the call.
             os._exit(1)

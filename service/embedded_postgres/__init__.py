@@ -1,1 +1,1 @@
-"""A PostgreSQL server of the service's own. Imports nothing of ours."""
+"""A private PostgreSQL server. This package imports no other package of the service."""

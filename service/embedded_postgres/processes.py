@@ -1,7 +1,8 @@
-"""The processes of the embedded PostgreSQL: started, recognised, awaited and ended.
+"""Start, find, wait for and stop the processes of the embedded PostgreSQL.
 
-Every program is started *inside* its data folder, entered while still root, and told to use
-`/proc/self/cwd`: an unprivileged process then works below folders that it may not pass through.
+Each program starts *inside* its data folder, which the process enters while it is still root, and
+uses `/proc/self/cwd` as the path. An unprivileged process can then work in the data folder without
+permission to traverse the folders above it.
 """
 
 from __future__ import annotations
@@ -26,32 +27,33 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class EmbeddedError(Exception):
-    """One clear sentence for the person at the terminal."""
+    """The embedded PostgreSQL cannot be used. The message is one sentence for the terminal."""
 
 
 @dataclass(frozen=True)
 class Owner:
-    """The user and group ids, never 0, which PostgreSQL runs as."""
+    """The user id and group id that PostgreSQL runs as, never 0."""
 
     uid: int
     gid: int
 
 
 def spawn_options(owner: Owner, folder: Path, death_signal: signal.Signals) -> dict[str, Any]:
-    """Build the Popen options that run a program as `owner` inside `folder`.
+    """Return the Popen options that run a program as `owner` with `folder` as working directory.
 
-    On Linux the kernel sends `death_signal` to the program when the thread that started it ends.
+    On Linux the kernel sends `death_signal` to the program when the thread that started it exits.
     """
     parent = os.getpid()
 
-    def die_with_parent() -> None:
+    def exit_with_parent() -> None:
         if _libc is not None:
             _libc.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
-            # The parent may have gone before the call above, and then no signal would ever come.
+            # If the parent died before the call above, the kernel sends no signal.
             if os.getppid() != parent:
                 os._exit(1)
 
-    # The service's own environment holds secrets, and PG* variables would change what is started.
+    # Do not pass on the whole environment: it contains secrets, and PG* variables would change the
+    # settings of the program.
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
     return {
         "cwd": folder,
@@ -62,26 +64,29 @@ def spawn_options(owner: Owner, folder: Path, death_signal: signal.Signals) -> d
         "env": {**kept, "LC_ALL": "C", "TZ": "UTC"},
         "stdin": subprocess.DEVNULL,
         "start_new_session": True,
-        "preexec_fn": die_with_parent,
+        "preexec_fn": exit_with_parent,
     }
 
 
 def data_argument(folder: Path) -> str:
-    """Name the data folder to a program that was started inside it."""
+    """Return the path of the data folder for a program that starts inside it."""
     return "/proc/self/cwd" if sys.platform == "linux" else str(folder)
 
 
 def cluster_name(folder: Path) -> str:
-    """Name a data folder for the command lines of its processes, by whatever path it is reached."""
+    """Return a name for a data folder that is the same for every path to it.
+
+    PostgreSQL shows the name in the command lines of its processes.
+    """
     status = folder.stat()
     return f"conduit-{status.st_dev:x}-{status.st_ino:x}"
 
 
 def wait_for_previous_server(folder: Path, owner: Owner, report: Callable[[str], None]) -> None:
-    """Wait until no process of an earlier server over the data `folder` is left.
+    """Wait until every process of an earlier server on the data `folder` has exited.
 
-    Raises EmbeddedError when the earlier server is still there after a minute. Where there is no
-    /proc to tell, it is left to PostgreSQL to refuse a second start.
+    Raise EmbeddedError if the earlier server still runs after 60 seconds. On systems without /proc
+    do nothing; there PostgreSQL itself rejects a second start.
     """
     if sys.platform != "linux" or not folder.exists():
         return
@@ -89,7 +94,7 @@ def wait_for_previous_server(folder: Path, owner: Owner, report: Callable[[str],
     reported = False
     while processes := _server_processes(cluster_name(folder).encode(), owner.uid):
         if not any(processes.values()):
-            # Without their server these can only finish queries whose results nobody gets.
+            # The server process is gone, so no client can receive the results of these processes.
             for orphan in processes:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(orphan, signal.SIGKILL)
@@ -105,8 +110,8 @@ def wait_for_previous_server(folder: Path, owner: Owner, report: Callable[[str],
 
 
 def is_ready(folder: Path, pid: int) -> bool:
-    """Tell whether the server `pid` over the data `folder` accepts connections."""
-    # The server keeps its state in the last line of this file, which is what pg_ctl reads too.
+    """Return whether the server with the process id `pid` accepts connections on `folder`."""
+    # The server writes its state to the last line of this file. pg_ctl reads the same line.
     try:
         lines = (folder / "postmaster.pid").read_text().splitlines()
     except FileNotFoundError:
@@ -115,7 +120,10 @@ def is_ready(folder: Path, pid: int) -> bool:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Shut a server down: fast, then at once, then by force; at most 30 s. Nothing if it ended."""
+    """Stop a server: fast shutdown, immediate shutdown, then SIGKILL, within 30 seconds in total.
+
+    Do nothing if the server has already exited.
+    """
     for number, seconds in _SHUTDOWN:
         process.send_signal(number)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -124,9 +132,10 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _server_processes(cluster_name: bytes, uid: int) -> dict[int, bool]:
-    """Find the processes of a cluster by their command lines; True for the server itself.
+    """Return the process ids of a cluster. The value is True for the server itself.
 
-    Containers often hide a process's folder and program even from root, but not its command line.
+    Find them by their command lines: containers often hide the working directory and the executable
+    of a process even from root, but not its command line.
     """
     found: dict[int, bool] = {}
     for entry in Path("/proc").glob("[0-9]*"):
@@ -145,7 +154,10 @@ def _server_processes(cluster_name: bytes, uid: int) -> dict[int, bool]:
 
 
 def is_alive(pid: str) -> bool:
-    """Tell whether a recorded process id, or what should be one, names a running process."""
+    """Return whether `pid`, as recorded in the lock file, is the id of a running process.
+
+    Return False if the text is not a number.
+    """
     if not pid.isdecimal():
         return False
     try:

@@ -1,16 +1,17 @@
-"""A private PostgreSQL for development, tests and single machines, supervised by its parent.
+"""A private PostgreSQL for development, tests and single machines, run by the parent process.
 
-The parent has neither event loop nor threads: it starts the server, forks workers, and waits.
-How the pieces live and die together:
+The parent has no event loop and no threads. It starts the server, forks workers, and waits.
+Lifetimes:
 
-- A lock beside the data folder is held from `start` to `stop`; the kernel frees it with its holder.
-- On Linux a parent that dies, even by SIGKILL, takes PostgreSQL with it in a clean shutdown. The
-  kernel ties this to the *thread* that called `start`, which must be the main one.
-- A forked worker inherits the lock, so it calls `detach`; otherwise the lock would live as long as
-  the last worker. Programs that are exec'ed inherit nothing.
-- The parent may reap with `os.waitpid(-1, ...)`. When that returns `pid`, PostgreSQL has exited:
-  call `restart` or `stop`. Both cope with a child that was reaped already. Only `start` runs other
-  short-lived children, so reaping begins after it has returned.
+- `start` acquires a lock next to the data folder and `stop` releases it. If the process that holds
+  the lock dies, the kernel releases it.
+- On Linux, PostgreSQL shuts down cleanly when the parent dies, even by SIGKILL. The kernel ties
+  this to the *thread* that called `start`, so that must be the main thread.
+- A forked worker inherits the lock and must call `detach`. Otherwise the lock would stay held until
+  the last worker exits. Programs started with exec do not inherit the lock.
+- The parent may reap children with `os.waitpid(-1, ...)`. When that returns `pid`, PostgreSQL has
+  exited: call `restart` or `stop`. Both accept a child that has already been reaped. `start` runs
+  other short-lived children, so the parent must not reap before `start` returns.
 """
 
 from __future__ import annotations
@@ -57,14 +58,14 @@ _MAX_CONNECTIONS = 200
 _PORT = 5432
 _POLL_SECONDS = 0.02
 _READY_SECONDS = 120.0
-_PATIENCE_SECONDS = 3.0
+_REPORT_AFTER_SECONDS = 3.0
 _ORPHANED_LOCK_SECONDS = 10.0
 _MAX_LOG_BYTES = 5_000_000
 _NOT_DURABLE = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 
 
 class EmbeddedServer:
-    """One PostgreSQL server over one folder, reachable through a private Unix socket only."""
+    """One PostgreSQL server with one data folder. It listens only on a private Unix socket."""
 
     def __init__(
         self,
@@ -73,11 +74,12 @@ class EmbeddedServer:
         *,
         durable: bool = True,
     ) -> None:
-        """Describe a server; nothing is touched before `start`.
+        """Configure the server. No file is created or changed before `start`.
 
-        `data_dir` holds the data (`postgres`), the `lock` and `postgres.log`, and is created when
-        missing. `report` gets a line for each step that a person waits for. `durable=False` trades
-        for speed, in tests, the last commits before a kill and all the data in a power cut.
+        `data_dir` contains the data (`postgres`), the `lock` and `postgres.log`; `start` creates it
+        if it is missing. `report` is called with one line of text for each slow step. With
+        `durable=False`, for tests, the server is faster, but a kill loses the last commits and a
+        power failure can lose all data.
         """
         self._shown = data_dir
         self._data_dir = data_dir.absolute()
@@ -85,30 +87,30 @@ class EmbeddedServer:
         self._report = report
         self._durable = durable
         self._lock: int | None = None
-        self._held: int | None = None
+        self._runtime_lock: int | None = None
         self._owner: Owner | None = None
         self._run: RuntimeDirectory | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def pid(self) -> int | None:
-        """The process id of PostgreSQL, kept after it exits until `restart` or `stop`."""
+        """Return the process id of PostgreSQL, also after it exited, until `restart` or `stop`."""
         return None if self._process is None else self._process.pid
 
     def start(self) -> str:
-        """Start PostgreSQL, creating the database if there is none, and return the DSN.
+        """Start PostgreSQL and return the DSN. Create the database if it does not exist.
 
-        Raises EmbeddedError, leaving nothing running, when that is impossible.
+        If that fails, stop all processes and raise EmbeddedError.
         """
         with self._wrap_errors():
-            leftover = self._take_lock()
+            leftover = self._acquire_lock()
         try:
             with self._wrap_errors():
                 self._owner = owner_of(self._data_dir)
                 wait_for_previous_server(self._folder, self._owner, self._report)
                 remove_leftovers(self._data_dir, leftover)
                 self._run = make_run_folder(self._owner, self._report)
-                self._held = hold(self._run.path)
+                self._runtime_lock = hold(self._run.path)
                 self._record(f"{os.getpid()}\n{self._run.path}\n")
                 self._prepare_data(self._owner, self._run)
                 self._launch()
@@ -118,9 +120,9 @@ class EmbeddedServer:
         return f"postgresql://{ROLE}@/{DATABASE}?host={self._run.socket}&port={_PORT}"
 
     def restart(self) -> None:
-        """Start PostgreSQL again after it exited, on the same data and for the same DSN.
+        """Start PostgreSQL again after it exited, with the same data and the same DSN.
 
-        Raises EmbeddedError when it does not come back; the lock stays held until `stop`.
+        Raise EmbeddedError if it does not start. The lock remains held until `stop`.
         """
         assert self._owner is not None and self._process is not None, "start comes first"
         end(self._process)
@@ -129,10 +131,10 @@ class EmbeddedServer:
             self._launch()
 
     def stop(self) -> None:
-        """Shut PostgreSQL down, remove the run folder and release the lock; idempotent.
+        """Stop PostgreSQL, remove the runtime directory and release the lock. Idempotent.
 
-        Open connections are cut and their transactions rolled back. Takes a moment as a rule and
-        30 s at most.
+        PostgreSQL closes open connections and rolls back their transactions. This usually takes
+        less than a second, and at most 30 seconds.
         """
         if self._process is not None:
             end(self._process)
@@ -140,20 +142,21 @@ class EmbeddedServer:
             shutil.rmtree(self._run.path, ignore_errors=True)
         if self._lock is not None:
             os.ftruncate(self._lock, 0)
-        self._forget()
+        self._clear_state()
 
     def detach(self) -> None:
-        """In a forked worker: let go of the lock and leave the server to the parent."""
+        """Close the inherited lock in a forked worker, and leave the server to the parent."""
         if self._process is not None:
-            # It is no child of this process, so there is nothing to warn of when it is forgotten.
+            # The server is not a child of the worker. With a return code, Popen does not warn of a
+            # running child when the object is deleted.
             self._process.returncode = 0
-        self._forget()
+        self._clear_state()
 
-    def _forget(self) -> None:
-        for descriptor in (self._held, self._lock):
+    def _clear_state(self) -> None:
+        for descriptor in (self._runtime_lock, self._lock):
             if descriptor is not None:
                 os.close(descriptor)
-        self._lock = self._held = self._owner = self._run = self._process = None
+        self._lock = self._runtime_lock = self._owner = self._run = self._process = None
 
     @contextlib.contextmanager
     def _wrap_errors(self) -> Iterator[None]:
@@ -168,15 +171,19 @@ class EmbeddedServer:
             ) from error
 
     def _open(self, name: str, flags: int) -> int:
-        # Root may work in another user's folder: follow none of its links, take none of its files.
+        # Root may work in the folder of another user. Do not follow links there, and make the owner
+        # of the folder the owner of its files.
         descriptor = os.open(self._data_dir / name, flags | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         folder = self._data_dir.stat()
         if os.geteuid() == 0:
             os.fchown(descriptor, folder.st_uid, folder.st_gid)
         return descriptor
 
-    def _take_lock(self) -> str:
-        """Lock the folder and return the run folder which the last holder recorded."""
+    def _acquire_lock(self) -> str:
+        """Acquire the lock and return the runtime directory recorded by its last holder.
+
+        Raise EmbeddedError if another process holds the lock.
+        """
         self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = self._open("lock", os.O_RDWR)
         deadline = time.monotonic() + _ORPHANED_LOCK_SECONDS
@@ -186,7 +193,7 @@ class EmbeddedServer:
                 break
             except BlockingIOError:
                 holder, _ = _read_record(lock)
-                # Workers of a killed parent may hold the lock for the moment they need to end.
+                # The workers of a killed parent may hold the lock until they have exited.
                 if is_alive(holder) or time.monotonic() > deadline:
                     os.close(lock)
                     raise EmbeddedError(
@@ -202,7 +209,7 @@ class EmbeddedServer:
 
     def _record(self, text: str) -> None:
         assert self._lock is not None
-        # Written before it is shortened, so that a kill in between loses no run folder.
+        # Write before truncating: a kill between the two steps must not lose the recorded path.
         os.pwrite(self._lock, text.encode(), 0)
         os.ftruncate(self._lock, len(text.encode()))
 
@@ -210,7 +217,7 @@ class EmbeddedServer:
         shown = self._shown / "postgres"
         holder = self._folder.stat().st_uid if self._folder.exists() else owner.uid
         if holder == 0:
-            # Root copied or restored the folder; PostgreSQL itself never runs as root.
+            # Root has copied or restored the folder. PostgreSQL never runs as root.
             give(self._folder, owner)
         elif holder != owner.uid:
             raise EmbeddedError(
@@ -238,8 +245,8 @@ class EmbeddedServer:
         for stale in self._run.socket.iterdir():
             stale.unlink()
         if sys.platform == "linux":
-            # No server of this folder is left, and the process id in this file may have been given
-            # to somebody else since, whom PostgreSQL would take for a server and refuse to start.
+            # No server uses this folder now. The process id in this file may belong to another
+            # program by now; PostgreSQL would mistake that for a server and refuse to start.
             (self._folder / "postmaster.pid").unlink(missing_ok=True)
         settings = [
             "listen_addresses=",
@@ -263,7 +270,7 @@ class EmbeddedServer:
             )
         finally:
             os.close(log)
-        self._await_ready(self._process, log_start)
+        self._wait_until_ready(self._process, log_start)
 
     def _open_log(self) -> int:
         path = self._data_dir / "postgres.log"
@@ -271,9 +278,9 @@ class EmbeddedServer:
             path.replace(path.with_suffix(".log.1"))
         return self._open(path.name, os.O_WRONLY | os.O_APPEND)
 
-    def _await_ready(self, process: subprocess.Popen[bytes], log_start: int) -> None:
+    def _wait_until_ready(self, process: subprocess.Popen[bytes], log_start: int) -> None:
         started = time.monotonic()
-        patient = False
+        reported = False
         while not is_ready(self._folder, process.pid):
             waited = time.monotonic() - started
             exited = process.poll() is not None
@@ -284,8 +291,8 @@ class EmbeddedServer:
                     f"PostgreSQL {problem}; the end of {self._shown / 'postgres.log'} says:"
                     f" {self._log_tail(log_start)}"
                 )
-            if waited > _PATIENCE_SECONDS and not patient:
-                patient = True
+            if waited > _REPORT_AFTER_SECONDS and not reported:
+                reported = True
                 self._report("PostgreSQL is recovering from an interruption ...")
             time.sleep(_POLL_SECONDS)
 

@@ -14,28 +14,28 @@ TESTS ?=
 help: ## List the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-run: $(RUN) ## Start the service on http://localhost:3000 with a PostgreSQL of its own
+run: $(RUN) ## Start the service on http://localhost:3000 with an embedded PostgreSQL
 	@exec $(BIN)/python run.py
 
-test: $(DEV) ## Run the tests (TESTS=tests/http for some of them)
+test: $(DEV) ## Run the tests (TESTS=tests/http runs only a part of them)
 	@$(BIN)/python -m pytest $(TESTS)
 
-lint: $(DEV) ## Check lint, format and types
+lint: $(DEV) ## Run the linter, the format check and the type checker
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-format: $(DEV) ## Put the code into the one format
+format: $(DEV) ## Format the code
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format --quiet .
 
 bench: $(DEV) ## Measure the service against a bare aiohttp handler (needs wrk)
 	@$(BIN)/python -m bench
 
-fuzz: $(DEV) ## Try the service with whatever its document allows (SECONDS=120)
+fuzz: $(DEV) ## Fuzz the service with requests generated from its OpenAPI document (SECONDS=120)
 	@$(BIN)/python -m tests.fuzz $(SECONDS)
 
-clean: ## Remove the virtual environment and caches; the data in .data stays
+clean: ## Remove the virtual environment and the caches, but keep the data in .data
 	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -122,7 +122,7 @@ class Supervisor:
             os._exit(status)
 
     def _watch(self) -> None:
-        """Replace workers that exit or hang until a signal stops the service."""
+        """Replace workers that exit or hang, and restart PostgreSQL, until a signal to stop."""
         awaited = {number for number in STOPPING if signal.getsignal(number) != signal.SIG_IGN}
         next_check = time.monotonic() + HEARTBEAT_INTERVAL
         while True:

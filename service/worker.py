@@ -70,8 +70,8 @@ def run_worker(
     ``ready`` is the writing end of a pipe. When the worker accepts requests, it writes
     one byte to the pipe and closes it.
     """
-    # The terminal sends SIGINT to every process on Ctrl-C. The worker ignores it, because the
-    # parent then sends SIGTERM.
+    # The terminal sends SIGINT to every process on Ctrl-C. The worker ignores it and
+    # waits for the SIGTERM of the parent, so that one Ctrl-C has one effect.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_IGN)

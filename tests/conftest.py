@@ -1,8 +1,9 @@
-"""A real PostgreSQL, migrated once; the application over it; rows removed after each test.
+"""Fixtures: a real PostgreSQL database, migrated once, and clients of the application on it.
 
-``TEST_DATABASE_URL`` names a server to use (any version from 15 on); without it the tests start the
-embedded one. A database of its own is made there, and dropped at the end.
-``TEST_USER_CACHE_SIZE=0`` runs them all with the cache of users off.
+All rows are deleted after each test. ``TEST_DATABASE_URL`` names the PostgreSQL server to use, of
+version 15 or later. Without it the tests start the embedded server. The tests create their own
+databases on the server and drop them at the end.
+``TEST_USER_CACHE_SIZE=0`` runs the tests with the session cache disabled.
 """
 
 import asyncio
@@ -38,7 +39,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="session")
 def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The PostgreSQL server of this run."""
+    """Yield the URL of the PostgreSQL server of this test run."""
     if given := os.environ.get("TEST_DATABASE_URL"):
         yield given
         return
@@ -49,7 +50,7 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def new_database(server_url: str) -> Iterator[Callable[[], str]]:
-    """Makes an empty database and returns its URL."""
+    """Yield a function that creates an empty database and returns its URL."""
     made: list[str] = []
 
     def create() -> str:
@@ -66,7 +67,7 @@ def new_database(server_url: str) -> Iterator[Callable[[], str]]:
 
 
 def url_of(server_url: str, database: str) -> str:
-    """The URL of another database on the same server."""
+    """Return the URL of ``database`` on the server of ``server_url``."""
     head, _, query = server_url.partition("?")
     base = head.rpartition("/")[0]
     return f"{base}/{database}" + (f"?{query}" if query else "")
@@ -74,7 +75,7 @@ def url_of(server_url: str, database: str) -> str:
 
 @pytest.fixture(scope="session")
 def database_url(new_database: Callable[[], str]) -> str:
-    """The migrated database that the tests share."""
+    """Create and migrate the database that the tests share, and return its URL."""
     url = new_database()
     migrate(url, lambda _: None)
     return url
@@ -82,7 +83,7 @@ def database_url(new_database: Callable[[], str]) -> str:
 
 @pytest.fixture
 async def db(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection to look behind the service; every row is removed after the test."""
+    """Connect to the database of the service. Delete all rows after the test."""
     connection = await asyncpg.connect(database_url)
     yield connection
     await connection.execute(
@@ -92,20 +93,20 @@ async def db(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def until_blocked(db: asyncpg.Connection, count: int) -> None:
-    """Return once ``count`` connections to the tests' database wait for a lock."""
+    """Wait until ``count`` connections to the test database are blocked by a lock."""
     waiting = (
         "select count(*) from pg_stat_activity"
         " where wait_event_type = 'Lock' and datname = current_database()"
     )
     async with asyncio.timeout(20):
         while await db.fetchval(waiting) < count:
-            # Within a transaction the statistics are those of its first look otherwise.
+            # Otherwise a transaction sees the statistics of its first query again.
             await db.execute("select pg_stat_clear_snapshot()")
 
 
 @dataclass
 class Answer:
-    """What came back, read whole."""
+    """A response whose body has been read."""
 
     status: int
     body: Any
@@ -114,7 +115,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Device:
-    """What a device that signed in holds."""
+    """The tokens and the session id of a device that is logged in."""
 
     access: str
     refresh: str
@@ -122,7 +123,7 @@ class Device:
 
     @classmethod
     def of(cls, answer: Answer) -> "Device":
-        """The tokens in the answer to a registration, a login or a refresh."""
+        """Return the tokens from the response to a registration, a login or a refresh."""
         assert answer.status in (200, 201), answer
         access = answer.body.get("access_token") or answer.body["user"]["token"]
         claims = jwt.decode(access, options={"verify_signature": False})
@@ -130,9 +131,10 @@ class Device:
 
 
 class Client:
-    """Talks to one instance of the service; paths and JSON in, ``Answer`` out.
+    """Send requests with JSON bodies to one instance of the service, and return ``Answer`` objects.
 
-    Every answer is held against the document of that instance, where a test client knows it.
+    Check each response against the OpenAPI document of the instance, if the test client has access
+    to the application.
     """
 
     def __init__(self, client: TestClient[Any, Any], settings: Settings, log: io.StringIO) -> None:
@@ -167,30 +169,30 @@ class Client:
         return await self.send("DELETE", path, json, **options)
 
     async def register(self, name: str, **changes: Any) -> str:
-        """Open an account called ``name`` and return its access token."""
+        """Register the user ``name`` and return their access token."""
         return (await self.open_account(name, **changes)).access
 
     async def open_account(self, name: str, **changes: Any) -> "Device":
-        """Open an account called ``name`` on a device and return what that holds."""
+        """Register the user ``name`` and return the device that is logged in."""
         user = {"username": name, "email": f"{name}@example.test", "password": f"{name}-secret"}
         return Device.of(await self.post("/api/users", {"user": {**user, **changes}}))
 
     async def sign_in(self, name: str, password: str | None = None, **options: Any) -> "Device":
-        """Sign ``name`` in on another device and return what that holds."""
+        """Log in the user ``name`` on another device and return that device."""
         user = {"email": f"{name}@example.test", "password": password or f"{name}-secret"}
         return Device.of(await self.post("/api/users/login", {"user": user}, **options))
 
     async def is_authenticated(self, access: str) -> bool:
-        """Whether an access token is worth anything."""
+        """Return whether the service accepts the access token."""
         return (await self.get("/api/user", token=access)).status == 200
 
     async def refresh(self, token: str) -> Answer:
-        """Show a refresh token."""
+        """Exchange a refresh token for new tokens, and return the response."""
         return await self.post("/api/auth/refresh", {"refresh_token": token})
 
 
 async def read(response: ClientResponse) -> Any:
-    """The body: JSON as data, anything else as text, nothing as ``None``."""
+    """Return the body: parsed if it is JSON, ``None`` if it is empty, and otherwise text."""
     if response.content_type == "application/json":
         return await response.json()
     return await response.text() or None
@@ -203,16 +205,17 @@ MakeClient = Callable[..., Awaitable[Client]]
 def make_client(
     db: asyncpg.Connection, database_url: str, aiohttp_client: Any, tmp_path: Path
 ) -> MakeClient:
-    """Starts the service with some settings changed and returns a client of it.
+    """Return a function that starts the service with changed settings and returns a client.
 
-    It ends before ``db``, which comes first here, removes the rows: nothing writes any more then.
+    ``db`` comes first in the parameters, so its rows are deleted after the service has stopped and
+    can no longer write.
     """
 
     async def make(url: str = database_url, **changes: Any) -> Client:
         settings = Settings(**{**SETTINGS, "data_dir": tmp_path, **changes})
         log = io.StringIO()
         app = create_app(settings, url, RequestLog(log))
-        # Without a limit of its own the client sends as much at once as a test starts at once.
+        # Disable the connection limit of the client: all requests of a test must run concurrently.
         connector = TCPConnector(limit=0)
         return Client(await aiohttp_client(app, connector=connector), settings, log)
 
@@ -221,13 +224,13 @@ def make_client(
 
 @pytest.fixture
 async def client(make_client: MakeClient) -> Client:
-    """A client of the service in its default dialect."""
+    """Return a client of the service in the default dialect."""
     return await make_client()
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """The three answers in which the two dialects differ."""
+    """The three values in which the two dialects differ."""
 
     strict: bool
     invalid: int
@@ -243,23 +246,23 @@ DIALECTS = {
 
 @pytest.fixture(params=DIALECTS)
 def dialect(request: pytest.FixtureRequest) -> Dialect:
-    """Each dialect in turn."""
+    """Return each dialect in turn."""
     return DIALECTS[request.param]
 
 
 @pytest.fixture
 async def dialect_client(make_client: MakeClient, dialect: Dialect) -> Client:
-    """A client of the service in the dialect of the test."""
+    """Return a client of the service in the dialect of the test."""
     return await make_client(realworld_strict=dialect.strict)
 
 
 @pytest.fixture
 async def alice(client: Client) -> str:
-    """Alice's token: she owns what the test is about."""
+    """Register Alice, the owner of the objects in the test, and return the token."""
     return await client.register("alice")
 
 
 @pytest.fixture
 async def bob(client: Client) -> str:
-    """Bob's token: he is a stranger."""
+    """Register Bob, a user without rights on the objects of Alice, and return the token."""
     return await client.register("bob")

@@ -1,6 +1,6 @@
-"""``make fuzz``: schemathesis reads the document and sends the service whatever comes to its mind.
+"""``make fuzz``: run schemathesis, which generates requests from the OpenAPI document.
 
-``python -m tests.fuzz 600`` goes on for ten minutes, from another seed each time.
+``python -m tests.fuzz 600`` runs for 600 seconds. The seed is different each time.
 """
 
 import argparse
@@ -23,8 +23,8 @@ from service.http.request_log import RequestLog
 from service.http.server import Server
 from service.settings.settings import Settings
 
-# Not `allow_header_conformance`: it takes `/api/articles/feed` for a path of `GET` alone, though
-# the other methods of `/api/articles/{slug}` take it too, as `Allow` rightly says.
+# `allow_header_conformance` is left out: it expects `/api/articles/feed` to allow only `GET`. The
+# other methods of `/api/articles/{slug}` match this path too, and `Allow` correctly lists them.
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -38,23 +38,23 @@ CHECKS = (
 
 @contextlib.asynccontextmanager
 async def serving(settings: Settings, database_url: str, log: Any) -> AsyncIterator[str]:
-    """The service behind its own server, on a port of its own; its address."""
+    """Start the service on a free port, yield its URL, and stop it at the end."""
     app = create_app(settings, database_url, RequestLog(log))
     listening = socket.create_server(("127.0.0.1", 0))
-    address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    base_url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     server = Server(app, listening, 1.0)
     await server.start()
     try:
-        yield address
+        yield base_url
     finally:
         await server.stop()
 
 
-async def register(address: str) -> str:
-    """Open an account, with an article and a comment to find, and return its token."""
+async def register(base_url: str) -> str:
+    """Register an account, create an article and a comment, and return the token."""
     user = {"username": "jake", "email": "jake@jake.jake", "password": secrets.token_hex()}
     article = {"title": "How to train your dragon", "description": "Ever wonder how?", "body": "No"}
-    async with aiohttp.ClientSession(address, raise_for_status=True) as session:
+    async with aiohttp.ClientSession(base_url, raise_for_status=True) as session:
         async with session.post("/api/users", json={"user": user}) as answer:
             token = str((await answer.json())["user"]["token"])
         session.headers["Authorization"] = f"Token {token}"
@@ -65,30 +65,30 @@ async def register(address: str) -> str:
             return token
 
 
-async def fuzz(address: str, folder: Path, *options: str) -> tuple[int, str]:
-    """Let schemathesis at the service; its exit status, and what it says where that is not 0."""
-    token = await register(address)
+async def fuzz(base_url: str, folder: Path, *options: str) -> tuple[int, str]:
+    """Run schemathesis against the service. Return its exit status and its output."""
+    token = await register(base_url)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "schemathesis.cli", "run", f"{address}/openapi.json"),
+        *(sys.executable, "-m", "schemathesis.cli", "run", f"{base_url}/openapi.json"),
         *("--header", f"Authorization: Token {token}"),
         *("--checks", ",".join(CHECKS)),
-        # It would end the session that all the rest is asked in.
+        # A logout would revoke the session that all other requests use.
         *("--exclude-path", "/api/auth/logout"),
         *("--continue-on-failure", "--no-color", "--warnings", "off"),
-        # Bodies that come close to the limit, and texts that few filters let through, are fine.
+        # Large bodies, and strings that the filters of schemathesis often reject, are no problem.
         *("--suppress-health-check", "all", "--request-timeout", "30"),
         *options,
         cwd=folder,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    said, _ = await process.communicate()
+    output, _ = await process.communicate()
     assert process.returncode is not None
-    return process.returncode, said.decode()
+    return process.returncode, output.decode()
 
 
 async def run(seconds: int, seed: int, strict: bool) -> int:
-    """Fuzz a service and a database made for it; the exit status."""
+    """Fuzz a service with a temporary database. Return the exit status of schemathesis."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         server = EmbeddedServer(folder / "postgres", print, durable=False)
@@ -100,17 +100,17 @@ async def run(seconds: int, seed: int, strict: bool) -> int:
             )
             print(f"Fuzzing for {seconds} s from seed {seed} ...", flush=True)
             with (folder / "log").open("w", encoding="utf-8") as log:
-                async with serving(settings, url, log) as address:
+                async with serving(settings, url, log) as base_url:
                     options = ("--max-time", str(seconds), "--seed", str(seed))
-                    status, said = await fuzz(address, folder, *options)
+                    status, output = await fuzz(base_url, folder, *options)
         finally:
             await asyncio.to_thread(server.stop)
-    print(said)
+    print(output)
     return status
 
 
 def main() -> int:
-    """Read the command line and fuzz."""
+    """Parse the command line, fuzz, and return the exit status."""
     parser = argparse.ArgumentParser(description="Fuzz the service by its own document.")
     parser.add_argument("seconds", nargs="?", type=int, default=120)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**31))

@@ -1,4 +1,4 @@
-"""A network between the service and PostgreSQL that a test may break."""
+"""A proxy between the service and PostgreSQL, with which a test simulates network failures."""
 
 import asyncio
 import contextlib
@@ -8,9 +8,9 @@ from psycopg.conninfo import conninfo_to_dict
 
 
 class Network:
-    """Passes on what either side sends, until told to hold it: then nobody hears of the other.
+    """Forward bytes in both directions until ``hold``, which stops the delivery in both.
 
-    ``url`` leads through it to the server of the URL it was made with.
+    ``url`` connects through the proxy to the server of ``server_url``.
     """
 
     def __init__(self, server_url: str) -> None:
@@ -20,9 +20,9 @@ class Network:
         self._tasks: set[asyncio.Task[None]] = set()
         self.url = ""
         self.connections = 0
-        """How many were opened so far."""
+        """The number of connections opened so far."""
         self.held = asyncio.Event()
-        """Set once something is held."""
+        """Set when bytes have been held back."""
 
     async def __aenter__(self) -> Self:
         self._listening = await asyncio.start_server(self._connect, "127.0.0.1")
@@ -38,40 +38,40 @@ class Network:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def hold(self, of: bytes = b"") -> None:
-        """Hold every byte from now on, of connections whose beginning contains ``of``."""
+        """Hold back every byte from now on, on connections whose first bytes contain ``of``."""
         self._held = of
         self._freed.clear()
         self.held = asyncio.Event()
 
     def free(self) -> None:
-        """Pass on again, beginning with what was held."""
+        """Forward again, and deliver the held bytes first."""
         self._held = None
         self._freed.set()
 
     def lose(self) -> None:
-        """Pass on again, but never what was held: those connections stay silent for ever."""
+        """Forward again, but never deliver the held bytes: those connections stay silent."""
         self._held = None
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         host, port = str(self._server["host"]), self._server.get("port", 5432)
         if host.startswith("/"):
-            far = await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
+            upstream = await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
         else:
-            far = await asyncio.open_connection(host, int(port))
-        beginning = bytearray()
-        for source, target in ((reader, far[1]), (far[0], writer)):
-            task = asyncio.create_task(self._pass_on(source, target, beginning))
+            upstream = await asyncio.open_connection(host, int(port))
+        first_bytes = bytearray()
+        for source, target in ((reader, upstream[1]), (upstream[0], writer)):
+            task = asyncio.create_task(self._forward(source, target, first_bytes))
             self._tasks.add(task)
 
-    async def _pass_on(
-        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, beginning: bytearray
+    async def _forward(
+        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, first_bytes: bytearray
     ) -> None:
         with contextlib.closing(target), contextlib.suppress(OSError):
             while data := await source.read(65_536):
-                if len(beginning) < 1_000:
-                    beginning += data
-                if self._held is not None and self._held in beginning:
+                if len(first_bytes) < 1_000:
+                    first_bytes += data
+                if self._held is not None and self._held in first_bytes:
                     self.held.set()
                     await self._freed.wait()
                 target.write(data)

@@ -1,7 +1,7 @@
-"""A PostgreSQL that a test may stop, kill and start while others go on.
+"""A separate PostgreSQL server, which a test can stop and kill without effect on other tests.
 
-It is held by a process of its own, ``python -m tests.postgres FOLDER``, since its supervisor blocks
-while it starts: the test's event loop shall not stand still meanwhile.
+The server runs under a separate process, ``python -m tests.postgres FOLDER``: ``EmbeddedServer``
+blocks while it starts, and the event loop of the test must not be blocked.
 """
 
 import os
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class OwnPostgres:
-    """One server, running and migrated inside ``with``."""
+    """One server with a migrated database, which runs inside the ``with`` block."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -30,45 +30,46 @@ class OwnPostgres:
             text=True,
             bufsize=1,
         )
-        self.url = self._answer()
-        self._is_away = False
+        self.url = self._read_line()
+        self._is_stopped = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *failure: object) -> None:
-        # At the end of its input it stops the server and ends, also when the tests were killed.
+        # The process stops the server and exits when its standard input is closed, which also
+        # happens when the tests are killed.
         self._process.communicate()
 
     def stop(self) -> None:
-        """Shut it down as an administrator would."""
-        self._tell("stop")
-        self._is_away = True
+        """Stop the server with a fast shutdown, as an administrator does."""
+        self._send_command("stop")
+        self._is_stopped = True
 
     def kill(self) -> None:
-        """End it as a power cut would."""
-        self._tell("kill")
-        self._is_away = True
+        """Kill the server, as a power failure does."""
+        self._send_command("kill")
+        self._is_stopped = True
 
     def start(self) -> None:
-        """Start it again, unless it runs; it answers when this returns."""
-        if self._is_away:
-            self._tell("start")
-            self._is_away = False
+        """Start the server if it does not run, and wait until it accepts connections."""
+        if self._is_stopped:
+            self._send_command("start")
+            self._is_stopped = False
 
-    def _tell(self, command: str) -> None:
+    def _send_command(self, command: str) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(command + "\n")
-        assert self._answer() == "done"
+        assert self._read_line() == "done"
 
-    def _answer(self) -> str:
+    def _read_line(self) -> str:
         assert self._process.stdout is not None
         return self._process.stdout.readline().strip()
 
 
 def main() -> None:
-    """Hold a server and obey."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests, which then end this.
+    """Run a server and execute the commands read from standard input."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # On Ctrl-C, pytest ends this process.
     server = EmbeddedServer(Path(sys.argv[1]), lambda _: None)
     url = server.start()
     migrate(url, lambda _: None)

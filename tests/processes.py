@@ -1,6 +1,6 @@
-"""The service as its users run it: a real process, with an environment of its own.
+"""Run the service as a real process with its own environment, as its users do.
 
-Every process started here ends with its test, also when the test fails.
+Every process started here is killed at the end of its test, also if the test fails.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from service.embedded_postgres.processes import cluster_name
 ROOT = Path(__file__).resolve().parents[1]
 RUN = (sys.executable, str(ROOT / "run.py"))
 SECRET = "processes sign with this, 32 bytes or more"
-PATIENCE = 30.0  # Seconds: what takes longer will never come.
+PATIENCE = 30.0  # Seconds. A test fails when it has to wait longer.
 
 _Found = TypeVar("_Found")
 
@@ -32,7 +32,7 @@ needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="looks into /pro
 
 
 def eventually(look: Callable[[], _Found], what: str = "what was waited for") -> _Found:
-    """What ``look`` finds, as soon as it finds something."""
+    """Call ``look`` until its result is true, and return that result. Fail after ``PATIENCE``."""
     deadline = time.monotonic() + PATIENCE
     while not (found := look()):
         assert time.monotonic() < deadline, f"{what} did not happen"
@@ -41,14 +41,17 @@ def eventually(look: Callable[[], _Found], what: str = "what was waited for") ->
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a port that no process listens on."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
 
 
 class Process:
-    """A program with exactly the given environment, in an empty folder, where no ``.env`` is."""
+    """A program that runs in an empty folder, without a ``.env`` file, with a given environment.
+
+    The environment contains ``PATH`` and ``DATA_DIR`` in addition.
+    """
 
     def __init__(self, command: Sequence[str], folder: Path, environment: dict[str, str]) -> None:
         self.folder = folder
@@ -72,33 +75,34 @@ class Process:
         return self
 
     def __exit__(self, *failure: object) -> None:
-        # The workers are in its session; on Linux PostgreSQL ends with its parent.
+        # The workers are in the same process group. On Linux PostgreSQL exits with its parent.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._popen.wait()
         eventually(lambda: not self.postgres(), "the end of PostgreSQL")
-        # A killed service leaves its run folder to the next start over its data: there is none.
+        # Only the next start with the same data removes the runtime directory of a killed service,
+        # and there is no next start here.
         lock = self.data_dir / "lock"
         if lock.exists():
             remove_leftovers(self.data_dir, lock.read_text().partition("\n")[2].strip())
 
     @property
     def port(self) -> int:
-        """Where it was told to listen."""
+        """Return the port that the service was configured to listen on."""
         return int(self._environment["PORT"])
 
     @property
     def out(self) -> str:
-        """What it has written to standard output so far."""
+        """Return the standard output so far."""
         return self._out.read_text()
 
     @property
     def err(self) -> str:
-        """What it has written to standard error so far."""
+        """Return the standard error so far."""
         return self._err.read_text()
 
     def says(self, words: str) -> None:
-        """Wait until it has said ``words``."""
+        """Wait until ``words`` appear in the standard output. Fail if the process exits first."""
 
         def look() -> bool:
             if words in self.out:
@@ -109,29 +113,29 @@ class Process:
         eventually(look, f"{words!r}")
 
     def serving(self) -> Self:
-        """Wait until it serves."""
+        """Wait until the service listens."""
         self.says("Listening on")
         return self
 
     def send(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send the signal ``number`` to the process."""
         os.kill(self.pid, number)
 
     def status(self) -> int:
-        """Wait for its end; its exit status."""
+        """Wait for the exit of the process and return its exit status."""
         return self._popen.wait(PATIENCE)
 
     def children(self) -> list[int]:
-        """The processes that it started itself: the workers, and PostgreSQL's first."""
+        """Return the ids of its child processes: the workers and the PostgreSQL server."""
         text = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
         return [int(pid) for pid in text.split()]
 
     def workers(self) -> list[int]:
-        """The processes that serve requests."""
+        """Return the process ids of the workers."""
         return [pid for pid in self.children() if pid not in self.postgres()]
 
     def postgres(self) -> list[int]:
-        """Every process of the embedded PostgreSQL over its data folder."""
+        """Return the ids of all processes of the embedded PostgreSQL with this data folder."""
         folder = self.data_dir / "postgres"
         if sys.platform != "linux" or not folder.exists():
             return []
@@ -139,23 +143,23 @@ class Process:
         return [pid for pid, command in commands() if name in command]
 
     def left(self) -> list[int]:
-        """Every process that it started, directly or not, and that still runs; itself too."""
+        """Return the ids of all running processes of the service: itself and every descendant."""
         return [pid for pid in session(self.pid) if pid not in self.postgres()] + self.postgres()
 
     def log(self) -> list[dict[str, Any]]:
-        """Standard output, each line of which must be JSON."""
+        """Parse the standard output. Each line must be JSON."""
         return [json.loads(line) for line in self.out.splitlines()]
 
     def request(
         self, method: str, path: str, body: Any = None, token: str | None = None
     ) -> tuple[int, Any]:
-        """Ask, on a connection of its own; status and body."""
+        """Send a request on a new connection and return the status and the body."""
         with self.connection() as connection:
             return ask(connection, method, path, body, token)
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[http.client.HTTPConnection]:
-        """A connection that stays open from one request to the next."""
+        """Open a connection for several requests, and close it at the end."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             yield connection
@@ -163,18 +167,18 @@ class Process:
             connection.close()
 
     def register(self, name: str) -> str:
-        """Open an account; its token."""
+        """Register an account and return its token."""
         status, body = self.request("POST", "/api/users", account(name))
         assert status == 200, body
         return str(body["user"]["token"])
 
     def login(self, name: str) -> int:
-        """Sign in; the status."""
+        """Log in and return the status."""
         return self.request("POST", "/api/users/login", account(name))[0]
 
 
 def serve(folder: Path, *, command: Sequence[str] = (*RUN, "serve"), **environment: Any) -> Process:
-    """The service; ``environment`` is added to what every test needs."""
+    """Start the service with the settings that every test needs, and with ``environment``."""
     given = {name: str(value) for name, value in environment.items()}
     if "DATABASE_URL" in given:
         given = {"JWT_SECRET": SECRET, "BCRYPT_COST": "10", **given}
@@ -184,7 +188,7 @@ def serve(folder: Path, *, command: Sequence[str] = (*RUN, "serve"), **environme
 
 
 def account(name: str) -> dict[str, dict[str, str]]:
-    """The body that registers and signs in ``name``."""
+    """Return the request body to register and to log in the user ``name``."""
     user = {"username": name, "email": f"{name}@example.test", "password": f"{name}-secret"}
     return {"user": user}
 
@@ -196,7 +200,7 @@ def ask(
     body: Any = None,
     token: str | None = None,
 ) -> tuple[int, Any]:
-    """Ask on ``connection``; status and body."""
+    """Send a request on ``connection`` and return the status and the body."""
     begin(connection, method, path, body, token)
     return answer(connection)
 
@@ -208,7 +212,7 @@ def begin(
     body: Any = None,
     token: str | None = None,
 ) -> None:
-    """Send a request and do not wait for the answer."""
+    """Send a request without waiting for the response."""
     headers = {"Content-Type": "application/json"}
     if token is not None:
         headers["Authorization"] = f"Token {token}"
@@ -216,18 +220,19 @@ def begin(
 
 
 def answer(connection: http.client.HTTPConnection) -> tuple[int, Any]:
-    """The answer to the request that was begun."""
+    """Read the response to the request sent with ``begin``. Return the status and the body."""
     response = connection.getresponse()
     content = response.read()
     return response.status, json.loads(content) if content else None
 
 
 def session(leader: int) -> list[int]:
-    """The running processes of the session that ``leader`` opened."""
+    """Return the ids of the running processes in the session of ``leader``."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            # After the name, which may hold anything: state, parent, group, session.
+            # The process name may contain any character, so split after its closing parenthesis.
+            # The next fields are the state, the parent, the process group and the session.
             state, _, _, number = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
             if int(number) == leader and state != "Z":
                 found.append(int(entry.name))
@@ -235,7 +240,7 @@ def session(leader: int) -> list[int]:
 
 
 def commands() -> list[tuple[int, bytes]]:
-    """Every process with its command line."""
+    """Return the id and the command line of every process."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):

@@ -132,7 +132,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _server_processes(cluster_name: bytes, uid: int) -> dict[int, bool]:
-    """Return the process ids of a cluster. The value is True for the server itself.
+    """Return the process ids of a cluster. The value is True only for the server itself.
 
     Find them by their command lines: containers often hide the working directory and the executable
     of a process even from root, but not its command line.

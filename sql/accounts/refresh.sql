@@ -1,8 +1,8 @@
 -- name: use(digest, grace, new_digest, ttl, ip, user_agent, address_key, known_ttl) -> row
--- One statement, so that the rotation is committed at the moment it is made: within a transaction of
--- several the grace period could pass between the two, while PostgreSQL or the network stalls.
--- It locks the session: of simultaneous refreshes each sees what the one before it has done. The
--- time at which the token was presented is `now()`, and the time of the rotation is the clock's,
+-- One statement, so that the rotation commits immediately. In a transaction of several statements the
+-- grace period could end between rotation and commit, while PostgreSQL or the network stalls.
+-- The statement locks the session: of simultaneous refreshes each sees the result of the previous
+-- one. The token counts as presented at `now()`. The time of the rotation is read from the clock
 -- after the lock was acquired.
 with presented as materialized (
     select
@@ -44,8 +44,8 @@ issued as (
     from presented
     where state = 'in_grace_period'
 ),
--- A session in use keeps its IP address known; thirty times in its lifetime is often enough. Skips a
--- locked row: its holder may wait for the session that is locked here.
+-- A session in use keeps its IP address known. Thirty updates within `known_ttl` are enough. Skip a
+-- locked row: the transaction that holds it may wait for the session that is locked here.
 due as (
     select known_addresses.user_id, known_addresses.address_key
     from known_addresses

@@ -10,18 +10,18 @@ join users on users.id = sessions.user_id
 where sessions.id = $1 and sessions.user_id = $2 and users.closed_at is null
 
 -- name: lock_user(user_id) -> value
--- The version of the user's password. Whoever ends several sessions of a user, or counts them, holds
--- the user's row: one at a time, and no deadlock between two that would lock the same sessions in a
--- different order.
+-- Return the version of the user's password. A transaction that ends or counts several sessions of a
+-- user locks the user's row first. So only one of them runs at a time, and two of them cannot
+-- deadlock by locking the same sessions in a different order.
 select password_version
 from users
 where id = $1
 for no key update
 
 -- name: open(user_id, password_version, ttl, digest, refresh_token_ttl, kind, ip, user_agent, address_key) -> row
--- Only while the password is the one that was verified. Who changes it holds the row until that is
--- committed, and ends what was opened before. The address is remembered, as one of the user's ten
--- latest; what others hold of them is left to them.
+-- Open a session only while the verified password is current. A password change locks the user's row
+-- until it commits, and ends all sessions that were opened before. The IP address is stored as one of
+-- the user's ten latest. Older ones are deleted, except for rows that another transaction has locked.
 with owner as (
     select id
     from users
@@ -99,8 +99,8 @@ join users on users.id = sessions.user_id
 where sessions.id = $1 and users.closed_at is null
 
 -- name: touch(id, ip, user_agent, interval) -> row
--- Records the use of a session whose device does not refresh, so that its owner sees it in the list:
--- at most once in `interval` seconds. The row is the session's as it is afterwards.
+-- Record the use of a session whose device does not refresh, so that its owner sees it in the list:
+-- at most once in `interval` seconds. Return the values of the session after this.
 with touched as (
     update sessions
     set last_used_at = now(), touched_at = now(), ip = $2, user_agent = $3
@@ -122,7 +122,8 @@ from sessions
 where id = $1 and not exists (select from touched)
 
 -- name: list_open(user_id, current_id) -> rows
--- Nobody reads further; SESSION_LIMIT is for those who mind. The one that asks is always among them.
+-- No reader needs more than 1,000 sessions, and SESSION_LIMIT can set a lower limit. The current
+-- session is always in the list.
 select id, created_at, last_used_at, ip, user_agent
 from (
     select id, created_at, last_used_at, ip, user_agent

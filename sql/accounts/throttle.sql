@@ -1,8 +1,8 @@
 -- name: reserve(keys, most, seconds, wide_keys, account_id, address_key, known_ttl, lease) -> rows
--- Lets an attempt in under all keys or none; see the function. An address from which the user
--- signed in within `known_ttl` seconds is neither held by the limits of `wide_keys` nor counted
--- against them.
--- Starts with `with` since it writes: it must not be repeated after a lost connection.
+-- Admit an attempt under all keys or none: see the function `throttle_reserve`. The limits of
+-- `wide_keys` do not apply at an IP address from which the user signed in within `known_ttl` seconds,
+-- and do not count its attempts.
+-- Starts with `with` because it writes: it must not be repeated after a lost connection.
 with wanted as (
     select
         array_agg(given.key) as keys,
@@ -23,8 +23,8 @@ cross join throttle_reserve(wanted.keys, wanted.most, wanted.seconds, $8) as ans
 order by answer.key
 
 -- name: fail(keys, windows) -> rows
--- The password was wrong. The rows are locked in the order of their keys, as by every login; `windows`
--- are the `ends_at` of reserve.
+-- Count a wrong password. Every login locks the rows in the order of their keys, so that no two
+-- logins deadlock. `windows` are the `ends_at` of `reserve`.
 with held as (
     select throttle.key
     from throttle
@@ -41,8 +41,8 @@ where throttle.key = held.key
 returning throttle.key, throttle.counted
 
 -- name: give_back(keys, windows) -> none
--- The password was not looked at. A row that holds nothing any more goes: otherwise refused logins
--- would leave as many as there are addresses to invent.
+-- Release an attempt whose password was not verified. A row that then counts nothing is deleted:
+-- otherwise an attacker could invent emails without end, and each would leave a row.
 with held as (
     select throttle.key, throttle.counted + throttle.pending <= 1 as is_last
     from throttle
@@ -62,8 +62,8 @@ using held
 where throttle.key = held.key and held.is_last
 
 -- name: succeed(keys, windows, pair_key) -> none
--- The password was right: takes the attempt back and forgets the failures of this account at this
--- address. What others have under way there still counts.
+-- Release an attempt whose password was right, and reset the failures of this account at this IP
+-- address. Other pending attempts there still count.
 with held as (
     select throttle.key
     from throttle
@@ -79,7 +79,8 @@ from held
 where throttle.key = held.key
 
 -- name: know_only(user_id, address_key) -> none
--- Who signed in with the old password is known no longer; where it was changed, its owner is.
+-- Keep only the IP address from which the password was changed: the owner uses it. The others signed
+-- in with the old password.
 with known as (
     insert into known_addresses (user_id, address_key)
     values ($1, $2)
@@ -89,8 +90,8 @@ delete from known_addresses
 where user_id = $1 and address_key <> $2
 
 -- name: admit(key, most, seconds) -> row
--- Counts a request, exactly: the row that conflicts is locked, and its latest version decides. One
--- past the limit is as far as it counts.
+-- Count a request exactly: on a conflict the row is locked, and its latest version is updated.
+-- Counting stops at one past the limit.
 insert into throttle (key, counted, ends_at)
 values ($1, 1, now() + make_interval(secs => $3::integer))
 on conflict (key) do update
@@ -105,7 +106,7 @@ returning
     ceil(extract(epoch from ends_at - now()))::integer as retry_after
 
 -- name: release_admitted(keys, windows) -> none
--- Takes back what `admit` counted in these windows.
+-- Release the requests that `admit` counted in these windows.
 with held as (
     select throttle.key
     from throttle
@@ -120,7 +121,7 @@ from held
 where throttle.key = held.key
 
 -- name: delete_expired(limit) -> value
--- How many windows that are over were removed, at most `limit`; those in use are left for later.
+-- Delete at most `limit` expired windows and return their number. Locked rows are left for later.
 with expired as (
     select throttle.key
     from throttle
@@ -138,7 +139,8 @@ removed as (
 select count(*) from removed
 
 -- name: delete_forgotten_addresses(known_ttl, limit) -> value
--- How many addresses not seen for `known_ttl` seconds were removed, at most `limit`.
+-- Delete at most `limit` IP addresses that were not seen for `known_ttl` seconds, and return their
+-- number.
 with forgotten as (
     select known_addresses.user_id, known_addresses.address_key
     from known_addresses

@@ -1,1 +1,1 @@
-"""Passwords: hashing, and the queue in front of it."""
+"""Password hashing, and the bounded queue in front of it."""

@@ -1,12 +1,12 @@
-"""The threads that hash passwords, and a bounded, fair queue in front of them.
+"""Threads that hash passwords, with a bounded, fair queue in front of them.
 
-What it guarantees:
+The queue guarantees:
 
-- Logins and all other hashes (registrations, password changes, renewals) have a line each, with as
-  many places. The lines take turns, so half of the capacity is left to logins.
+- Logins wait in one line, all other hashes (registrations, password changes, rehashes) in another.
+  Both lines have the same size and take turns, so logins can always use half of the capacity.
 - Within a line the IP addresses and the accounts take turns: see ``Line``.
-- When a line is full, the newcomer takes the place of the newest job of the requester that has most
-  jobs waiting. The newcomer itself is refused only when no requester has more jobs than its own.
+- When a line is full, a new job replaces the newest job of the requester with the most waiting
+  jobs. The new job itself is rejected only when no requester has more waiting jobs than its own.
 """
 
 import asyncio
@@ -22,14 +22,17 @@ _Result = TypeVar("_Result")
 
 
 class QueueFull(Exception):
-    """There is no place for this job: refused at once, or given to a requester with fewer jobs."""
+    """The queue has no place for this job.
+
+    The job was rejected immediately, or it lost its place to a requester with fewer waiting jobs.
+    """
 
 
 class Requester(NamedTuple):
-    """What a job is counted under: its IP address or network, and the account it is about.
+    """The keys that a job is counted under: an IP address or network, and an account.
 
-    An email that no user has needs an id of its own: a job must not wait longer or shorter because
-    its account exists.
+    An email without a user needs an id of its own. Otherwise the waiting time of a job would reveal
+    whether the account exists.
     """
 
     ip_key: str
@@ -41,23 +44,25 @@ _Key = str | UUID
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """Work for a thread, and the future that gets its result."""
+    """Work for a thread, and the future that receives its result."""
 
     work: Callable[[], Any]
     requester: Requester
     future: asyncio.Future[Any]
     path: tuple[_Key, _Key] | None = None
-    """Where the job waits in its line; ``None`` once it has left."""
+    """The two keys under which the job waits in its line. ``None`` after it has left the line."""
 
 
 class Line:
-    """At most ``size`` waiting jobs, of which each requester takes one turn at a time.
+    """Hold at most ``size`` waiting jobs. The requesters take turns, one job each.
 
     A job joins the group of its IP address, or the group of its account if more jobs of the account
-    wait. So one IP address with many accounts is one group, and one account with many IP addresses
-    is one group. The groups take turns. Within the group of an IP address its accounts take turns,
-    and within the group of an account its IP addresses: clients behind one NAT do not wait for the
-    busiest account among them.
+    are waiting. So one IP address with many accounts is one group, and one account with many IP
+    addresses is one group.
+
+    The groups take turns. Within the group of an IP address its accounts take turns: clients behind
+    one NAT do not wait for the busiest account among them. Within the group of an account its IP
+    addresses take turns.
     """
 
     def __init__(self, size: int) -> None:
@@ -70,9 +75,9 @@ class Line:
         return self._waiting
 
     def add(self, job: Job) -> Job | None:
-        """Add ``job`` and return the job that has lost its place to it, if the line was full.
+        """Add ``job``. If the line was full, drop one job and return it.
 
-        That can be ``job`` itself.
+        The dropped job can be ``job`` itself.
         """
         ip, account = job.requester
         job.path = (account, ip) if self._counts[account] > self._counts[ip] else (ip, account)
@@ -83,7 +88,7 @@ class Line:
         return self._drop(job.path) if self._waiting > self._size else None
 
     def take(self) -> Job:
-        """Remove the job whose turn it is."""
+        """Remove and return the job whose turn it is."""
         first, group = next(iter(self._groups.items()))
         second, jobs = next(iter(group.items()))
         job = jobs[0]
@@ -93,7 +98,7 @@ class Line:
         return job
 
     def discard(self, job: Job) -> None:
-        """Remove ``job``, if it waits here."""
+        """Remove ``job`` if it waits in this line."""
         if job.path is None:
             return
         first, second = job.path
@@ -111,7 +116,10 @@ class Line:
         job.path = None
 
     def _drop(self, newcomer: tuple[_Key, _Key]) -> Job:
-        """Remove the newest job of the requester with most; the newcomer's among equals."""
+        """Remove and return the newest job of the requester with the most waiting jobs.
+
+        If several requesters have equally many, prefer ``newcomer``, the path of the new job.
+        """
         first = max(
             self._groups,
             key=lambda key: (sum(map(len, self._groups[key].values())), key == newcomer[0]),
@@ -124,19 +132,19 @@ class Line:
 
 
 class HashQueue:
-    """Runs jobs on ``threads`` threads; of logins and of others, ``size`` each may wait."""
+    """Run jobs on ``threads`` threads. At most ``size`` logins and ``size`` other jobs wait."""
 
     def __init__(self, threads: int, size: int, initializer: Callable[[], None]) -> None:
-        """``initializer`` runs once in each thread."""
+        """Create the queue. ``initializer`` runs once in each thread."""
         self.threads = threads
         self.running = 0
-        """Jobs that a thread works on, also those whose requester has gone."""
+        """The number of jobs in threads, including jobs whose requester was cancelled."""
         self.logins, self.others = Line(size), Line(size)
         self._turns = deque((self.logins, self.others))
         self._executor = ThreadPoolExecutor(threads, "password", initializer=initializer)
 
     def close(self) -> None:
-        """Cancel the jobs that wait and let the running ones end."""
+        """Cancel the waiting jobs and let the running jobs finish."""
         for line in self._turns:
             while line:
                 line.take().future.cancel()
@@ -145,9 +153,10 @@ class HashQueue:
     async def run(
         self, work: Callable[[], _Result], requester: Requester, *, is_login: bool
     ) -> _Result:
-        """Return what ``work`` returns in a thread. Raises ``QueueFull``.
+        """Run ``work`` in a thread and return its result.
 
-        A job that waits leaves the queue when its requester is cancelled.
+        When the requester is cancelled, its waiting job leaves the queue. Raises ``QueueFull`` when
+        the job is rejected or loses its place.
         """
         job = Job(work, requester, asyncio.get_running_loop().create_future())
         line = self.logins if is_login else self.others
@@ -164,7 +173,7 @@ class HashQueue:
     def _start(self, job: Job) -> None:
         self.running += 1
         loop = asyncio.get_running_loop()
-        # The executor's own queue stays empty: no more jobs are submitted than it has threads.
+        # The executor's own queue stays empty: it never gets more jobs than it has threads.
         in_thread = self._executor.submit(job.work)
         in_thread.add_done_callback(lambda done: _call(loop, lambda: self._finish(job, done)))
 
@@ -172,7 +181,7 @@ class HashQueue:
         self.running -= 1
         if done.cancelled():
             job.future.cancel()
-        elif not job.future.done():  # The requester may have gone.
+        elif not job.future.done():  # The requester may be cancelled.
             if (error := done.exception()) is not None:
                 job.future.set_exception(error)
             else:
@@ -184,10 +193,10 @@ class HashQueue:
             self._turns.remove(line)
             self._turns.append(line)
             job = line.take()
-            if not job.future.done():  # Cancelled in this very moment.
+            if not job.future.done():  # Cancelled, but not yet discarded.
                 self._start(job)
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
-    with contextlib.suppress(RuntimeError):  # The loop was closed before the hash was ready.
+    with contextlib.suppress(RuntimeError):  # The event loop was closed before the hash was ready.
         loop.call_soon_threadsafe(function)

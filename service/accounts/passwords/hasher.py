@@ -1,7 +1,7 @@
-"""Password hashing: bcrypt in a bounded pool of threads that gives way to everything else.
+"""Password hashing: bcrypt in a bounded pool of threads with low priority.
 
-bcrypt lets go of the interpreter lock, so threads use every core; their lower priority keeps the
-event loop quick while a storm of logins is worked off.
+bcrypt releases the interpreter lock, so the threads use every core. Their low priority keeps the
+event loop responsive during a burst of logins.
 """
 
 import math
@@ -18,37 +18,41 @@ from aiohttp import web
 from service.accounts.passwords.hash_queue import HashQueue, QueueFull, Requester
 from service.http.errors import Unavailable
 
-LONGEST_PASSWORD = 72  # Bytes: bcrypt reads no further.
+LONGEST_PASSWORD = 72  # Bytes: bcrypt ignores all further bytes.
 NICENESS = 10
-EXTRA_COST = 2  # Each step doubles the time: a refusal takes at most four times today's hash.
-EXTRA_COST_SECONDS = 3600.0  # How long a refused hash of a higher cost makes other refusals slower.
+# Each step doubles the time: a rejection takes at most four times as long as today's hash.
+EXTRA_COST = 2
+EXTRA_COST_SECONDS = 3600.0  # How long a rejection of a higher cost makes other rejections slower.
 
 _Result = TypeVar("_Result")
 
 
 class PasswordHasher:
-    """Hashes and verifies on ``threads`` threads.
+    """Hash and verify passwords on ``threads`` threads.
 
-    At most ``queue_size`` verifications wait for a thread, and as many hashes. A ``Requester`` is
-    what a job is counted under, so that each gets its share: see ``HashQueue``.
+    At most ``queue_size`` verifications and ``queue_size`` hashes wait for a thread. Each job is
+    counted under a ``Requester``, so that each requester gets a fair share: see ``HashQueue``.
     """
 
     def __init__(self, cost: int, threads: int, queue_size: int) -> None:
-        """``cost`` is bcrypt's work factor: the logarithm to base 2 of its rounds."""
+        """Create the queue. ``cost`` is bcrypt's work factor: the base-2 log of its rounds."""
         self._cost = cost
         self._highest_cost = cost
         self._highest_cost_until = -math.inf
         self._highest_cost_lock = threading.Lock()
         self.queue = HashQueue(threads, queue_size, _lower_thread_priority)
-        # Verified in place of the hash that an unknown user does not have.
+        # Verified when the user does not exist and so has no hash.
         self._decoy = bcrypt.hashpw(secrets.token_bytes(16), bcrypt.gensalt(cost))
 
     def close(self) -> None:
-        """Drop the jobs that wait and let the running ones end."""
+        """Cancel the waiting jobs and let the running jobs finish."""
         self.queue.close()
 
     async def hash(self, password: str, requester: Requester) -> str:
-        """The hash of ``password``, of at most 72 bytes. Raises ``Unavailable`` when too busy."""
+        """Return the hash of ``password``, which has at most 72 bytes.
+
+        Raises ``Unavailable`` when the queue is full.
+        """
         salt = bcrypt.gensalt(self._cost)
         hashed = await self._run(
             lambda: bcrypt.hashpw(password.encode(), salt), requester, is_login=False
@@ -62,37 +66,38 @@ class PasswordHasher:
         requester: Requester,
         begin_until: float = math.inf,
     ) -> bool:
-        """Whether ``password`` is the one that ``hashed`` was made of.
+        """Return whether ``password`` matches ``hashed``.
 
-        ``None`` (no such user) and a password longer than any could be cost the same work. Raises
-        ``Unavailable`` when too busy to begin until ``begin_until``, on ``time.monotonic``'s clock.
+        ``hashed`` is ``None`` when the user does not exist. A missing hash and a password of more
+        than 72 bytes never match, but cost the same work. Raises ``Unavailable`` when the queue is
+        full, or when no thread begins by ``begin_until`` (seconds on ``time.monotonic``'s clock).
         """
         given = password.encode()
         possible = hashed is not None and len(given) <= LONGEST_PASSWORD
         against = hashed.encode() if hashed is not None else self._decoy
 
-        def look() -> bool | None:
+        def check_in_time() -> bool | None:
             if time.monotonic() > begin_until:
                 return None
             return self._check(given[:LONGEST_PASSWORD], against)
 
-        matches = await self._run(look, requester, is_login=True)
+        matches = await self._run(check_in_time, requester, is_login=True)
         if matches is None:
             raise too_busy()
         return matches and possible
 
     def is_outdated(self, hashed: str) -> bool:
-        """Whether ``hashed`` was made with another cost than today's."""
+        """Return whether the cost of ``hashed`` differs from today's."""
         return not hashed.startswith(f"$2b${self._cost:02d}$")
 
     def _check(self, password: bytes, hashed: bytes) -> bool:
         try:
             matches = bcrypt.checkpw(password, hashed)
-        except ValueError:  # A hash in the database that is not bcrypt's: nobody's password.
+        except ValueError:  # Not a bcrypt hash: no password matches it.
             matches, hashed = False, self._decoy
             bcrypt.checkpw(password, hashed)
-        # A user whose hash has another cost must not be told from one who does not exist: a refusal
-        # takes as many rounds as the costliest hash refused lately, whatever was spent already.
+        # The time of a rejection must not reveal that a user with a hash of another cost exists. So
+        # every rejection takes as many rounds in total as the highest cost rejected recently.
         if not matches:
             spent = int(hashed[4:6])
             for cost in range(spent, self._refusal_cost(spent)):
@@ -100,12 +105,12 @@ class PasswordHasher:
         return matches
 
     def _refusal_cost(self, spent: int) -> int:
-        """The cost of every refusal now, after one for which a hash of cost ``spent`` was verified.
+        """Return the current cost of a rejection, after a hash of cost ``spent`` was verified.
 
-        Higher costs than today's come from a setting that was lowered or from imported users, and
-        the next login of their owner renews them. What this cannot hide: a hash of a cost that is
-        more than ``EXTRA_COST`` above today's, and the first refusal of a higher cost, which no
-        refusal before it in the same hour had.
+        Costs above today's come from a setting that was lowered or from imported users. The next
+        login of the owner rehashes the password. Two cases still reveal that a user exists: a cost
+        more than ``EXTRA_COST`` above today's, and the first rejection of a higher cost within
+        ``EXTRA_COST_SECONDS``.
         """
         now = time.monotonic()
         with self._highest_cost_lock:
@@ -127,19 +132,19 @@ class PasswordHasher:
 
 
 def too_busy() -> Unavailable:
-    """The refusal of what would have to wait for a hash too long."""
+    """Return the error for a request that would wait too long for a hash."""
     return Unavailable("server", "is too busy", code="passwords_busy", retry_after=5)
 
 
 def usable_cores() -> int:
-    """How many cores this process may use: what it was confined to, where the system tells."""
+    """Return how many cores this process may use: its CPU affinity where the system has one."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def _lower_thread_priority() -> None:
-    # On Linux a thread has a priority of its own; elsewhere this would slow the whole process.
+    # On Linux each thread has its own priority. Elsewhere this would slow the whole process.
     if hasattr(os, "setpriority") and os.uname().sysname == "Linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 

@@ -1,4 +1,4 @@
-"""Access tokens: JWTs (RFC 7519) signed with HS256, told apart from everything else."""
+"""Access tokens: JWTs (RFC 7519) signed with HS256. Everything else is rejected."""
 
 import hmac
 import re
@@ -7,7 +7,7 @@ from binascii import b2a_base64
 from dataclasses import dataclass
 
 import jwt
-from asyncpg.pgproto.pgproto import UUID  # In C, and the same class as in rows: quick to compare.
+from asyncpg.pgproto.pgproto import UUID  # In C, and asyncpg's own class: fast to compare.
 
 from service.http.auth import invalid_token
 from service.http.errors import Unauthorized
@@ -17,24 +17,25 @@ ALGORITHM = "HS256"
 ACCESS_TOKEN = string(example="eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl")
 REQUIRED_CLAIMS = ["sub", "iat", "exp", "sid"]
 
-# Base64 decoders forgive padding, foreign letters and stray bits at the end; we don't, so that a
-# token has one spelling. 32 bytes of signature are 43 letters, the last of which ends in two zeros.
+# Base64 decoders accept padding, foreign characters and stray bits at the end. This pattern rejects
+# them, so that each token has exactly one spelling. A signature of 32 bytes has 43 characters, and
+# the last one ends in two zero bits.
 _SPELLING = re.compile(r"[\w-]+\.[\w-]+\.[\w-]{42}[AEIMQUYcgkosw048]", re.ASCII)
 
-# Signing is on the path of every `GET /api/user`: by hand it takes a sixth of PyJWT's time, and a
-# test holds it to PyJWT's bytes. Verifying stays PyJWT's.
+# Every `GET /api/user` signs a token. The code here takes a sixth of PyJWT's time, and a test
+# requires the same bytes as PyJWT's. PyJWT still verifies the tokens.
 _HEADER = b"eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9."  # {"alg":"HS256","typ":"JWT"}
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 def _base64url(data: bytes) -> bytes:
-    """Base64 as JWTs have it (RFC 7515, section 2): of the URL's alphabet, without padding."""
+    """Encode ``data`` for a JWT (RFC 7515, section 2): base64url without padding."""
     return b2a_base64(data, newline=False).translate(_URL_SAFE, b"=")
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a verified token says; ``expires_at`` is in seconds since 1970."""
+    """The claims of a verified token. ``expires_at`` is in seconds since 1970."""
 
     user_id: UUID
     session_id: UUID
@@ -43,30 +44,36 @@ class Claims:
 
 @dataclass(frozen=True, slots=True)
 class AccessToken:
-    """A new token; ``expires_in`` is how many seconds it is valid."""
+    """A new token, valid for ``expires_in`` seconds."""
 
     token: str
     expires_in: int
 
 
 class AccessTokens:
-    """Signs with one secret and believes several, so that the secret can be changed in peace."""
+    """Sign tokens with one secret and accept several.
+
+    So tokens that were signed with the previous secret stay valid when the secret is replaced.
+    """
 
     def __init__(self, secret: str, previous_secrets: tuple[str, ...], ttl: int) -> None:
-        """``ttl`` is how many seconds a token is valid."""
+        """Sign with ``secret``, and also accept ``previous_secrets``.
+
+        ``ttl`` is the lifetime of a token in seconds.
+        """
         self._key = secret.encode()
-        self._believed = (secret, *previous_secrets)
+        self._accepted_secrets = (secret, *previous_secrets)
         self._ttl = ttl
-        # Time stamps in tokens are whole seconds: within one a session's token stays the same, to
-        # the letter, and is signed once.
+        # Timestamps in tokens are whole seconds. Within one second the token of a session is the
+        # same string, so it is signed only once.
         self._second = 0
         self._issued: dict[tuple[UUID, float], AccessToken] = {}
 
     def issue(self, user_id: UUID, session_id: UUID, session_expires_at: float) -> AccessToken:
-        """A token for this user's session, valid from now and never longer than the session.
+        """Return a token for this session, valid from now and never longer than the session.
 
-        ``session_expires_at`` is in seconds since 1970: the expiry of the session's refresh token.
-        A token that renews itself does not extend the session (RFC 9700, section 4.14.2).
+        ``session_expires_at`` is the expiry of the session's refresh token, in seconds since 1970.
+        Renewing an access token does not extend the session (RFC 9700, section 4.14.2).
         """
         now, session = int(time.time()), (session_id, session_expires_at)
         if now != self._second:
@@ -82,17 +89,17 @@ class AccessTokens:
         return token
 
     def verify(self, token: str) -> Claims:
-        """The claims of ``token``. Raises ``Unauthorized`` when it is invalid or has expired."""
+        """Return the claims of ``token``. Raises ``Unauthorized`` if it is invalid or expired."""
         if not _SPELLING.fullmatch(token):
             raise invalid_token()
-        for secret in self._believed:
+        for secret in self._accepted_secrets:
             try:
                 claims = jwt.decode(
                     token,
                     secret,
-                    # The list is what keeps `none` and every other algorithm out (RFC 8725, 3.1).
+                    # Reject `none` and every other algorithm (RFC 8725, section 3.1).
                     algorithms=[ALGORITHM],
-                    # Another machine's clock may be ahead of ours: `iat` is not held against it.
+                    # `iat` is not checked: the clock of another machine may be ahead.
                     options={"require": REQUIRED_CLAIMS, "verify_iat": False},
                 )
                 session_id = UUID(str(claims["sid"]))

@@ -1,15 +1,16 @@
-"""Refresh tokens: each is used once and replaced by the next, and a copy gives itself away.
+"""Refresh tokens: each is used once and replaced by the next. Reuse reveals a copied token.
 
 RFC 9700, section 4.14.2 (rotation): a replaced token that is presented again was copied. The
-service cannot tell the thief from the owner, so the session ends for both. The response follows RFC
-6749, section 5.1.
+service cannot distinguish the thief from the owner, so it revokes the session for both. The
+response follows RFC 6749, section 5.1.
 
-The session counts generations. A token of the current one rotates: it begins the next. A token of
-the one before, its immediate parent, is accepted for ``REFRESH_GRACE`` seconds: two tabs refresh at
-once, or a response is lost and the request sent again. It gets one more token of the current
-generation, and the session does not advance: otherwise each of many simultaneous refreshes would
-make the others' tokens grandparents. Anything older is reuse. docs/decisions/refresh-grace.md says
-why the grace is a time.
+The session counts generations. A token of the current generation rotates: it begins the next
+generation. A token of the previous generation, the immediate parent, is accepted for
+``REFRESH_GRACE`` seconds: two tabs may refresh simultaneously, or a client may retry after a lost
+response. The parent gets one more token of the current generation, and the session stays in this
+generation. Otherwise each of many simultaneous refreshes would turn the tokens of the others into
+grandparents. The use of an older token is reuse. docs/decisions/refresh-grace.md explains why the
+grace period is a length of time.
 """
 
 from typing import Any
@@ -51,7 +52,7 @@ REFRESHED = object_of(
     "/api/auth/refresh", auth=Auth.NONE, body=REFRESH, answers={200: REFRESHED}, errors=(401, 429)
 )
 async def refresh(request: web.Request) -> web.StreamResponse:
-    """A refresh token for the next one and an access token: 200, or 401 saying why not."""
+    """Exchange a refresh token for the next one and an access token: 200, or 401 saying why."""
     given = await read_body(request)
     await request.app[THROTTLE].admit_refresh(client_address(request))
     settings = request.app[SETTINGS]
@@ -66,7 +67,7 @@ async def refresh(request: web.Request) -> web.StreamResponse:
         known_ttl=settings.known_address_ttl,
         **origin(request),
     )
-    # Committed by now: a refusal must not roll the end of a stolen session back.
+    # The statement is committed: the error must not roll back the end of a stolen session.
     if session is None or session["state"] not in ("current", "in_grace_period"):
         raise _refusal(session)
     access = request.app[TOKENS].issue(
@@ -82,7 +83,7 @@ async def refresh(request: web.Request) -> web.StreamResponse:
 
 
 def _refusal(session: Any) -> Unauthorized:
-    """Why this session, or none at all, takes no token any more."""
+    """Return the error for a session that accepts no token, or for an unknown token."""
     if session is None:
         return _refused("is invalid", "refresh_token_invalid")
     if session["state"] == "reused":

@@ -1,8 +1,9 @@
-"""Sessions: one for each device that signed in; the limit on them, and their end.
+"""Sessions: one for each signed-in device, with a limit per user, and their end.
 
-After the OWASP Session Management Cheat Sheet: a session has an absolute end, its owner sees and
-ends it from any device. Its end counts from the next request on in the process that answered; in
-the others within milliseconds, and never later than ``USER_CACHE_STALENESS``.
+OWASP Session Management Cheat Sheet: a session has an absolute expiry, and its owner can see and
+end it from any device. The process that ended a session rejects its tokens from the next request
+on. The other processes reject them within milliseconds, and never later than
+``USER_CACHE_STALENESS``.
 """
 
 import time
@@ -35,7 +36,7 @@ from service.http.routes import RouteTableDef
 
 routes = RouteTableDef(tag="Sessions")
 
-TOUCH_INTERVAL = 3600  # Seconds between two updates of a session by its access tokens.
+TOUCH_INTERVAL = 3600  # Minimum seconds between two updates of a session by its access tokens.
 
 ID = string(example="0b7a1f52-6a5e-4f0e-9d3a-5f2f0b9a3c11", form="uuid")
 REFRESH_TOKEN = string(example="kF7n0m9u1uY7b0uXKk9o0l1VwJm0b6vG5q2cQw8tZrE")
@@ -54,11 +55,11 @@ SESSION = Named(
 
 
 class PasswordChanged(Exception):
-    """The password that was verified is no longer the user's: whatever was begun is rolled back."""
+    """The verified password is no longer the user's. The transaction is rolled back."""
 
 
 class SessionLimitReached(ApiError):
-    """403: the user has as many open sessions as may be, and none has to go for another."""
+    """403: the user has reached the limit of open sessions, and the policy evicts none."""
 
     status = 403
     code = "session_limit_reached"
@@ -69,11 +70,11 @@ class SessionLimitReached(ApiError):
 
 @dataclass(frozen=True, slots=True)
 class NewSession:
-    """A session that was just opened, with the plain refresh token for its device."""
+    """A newly opened session, with the plain refresh token for its device."""
 
     id: UUID
     expires_at: float
-    """In seconds since 1970: when it expires unless it is refreshed."""
+    """The expiry unless the session is refreshed, in seconds since 1970."""
     refresh_token: str
     use: SessionUse
 
@@ -88,12 +89,12 @@ async def open_session(
 ) -> NewSession:
     """Open a session in the transaction of ``connection`` and log it as an event of ``kind``.
 
-    Raises ``PasswordChanged`` when ``password_version``, of the password that was verified, is no
-    longer the user's, and ``SessionLimitReached`` under the policy ``deny``.
+    ``password_version`` is the version of the verified password. Raises ``PasswordChanged`` when
+    the user has another version by now, and ``SessionLimitReached`` under the policy ``deny``.
     """
     settings = request.app[SETTINGS]
     if settings.session_limit:
-        await _make_room(request, connection, user_id, password_version)
+        await _enforce_session_limit(request, connection, user_id, password_version)
     token = new_token()
     row = await sql.sessions.open(
         connection,
@@ -112,12 +113,13 @@ async def open_session(
     return NewSession(row["id"], row["expires_at"].timestamp(), token.plain, use)
 
 
-async def _make_room(
+async def _enforce_session_limit(
     request: web.Request, connection: sql.Connection, user_id: UUID, password_version: int
 ) -> None:
-    """See to it that one more session is within the limit, also when logins come at once."""
+    """Ensure that one more session is within the limit, also for simultaneous logins."""
     settings = request.app[SETTINGS]
-    # Looked at first: an old password must neither evict a device nor learn that it would.
+    # Check the password first: a login with an old password must not evict a session, and must not
+    # reveal that the limit is reached.
     if await sql.sessions.lock_user(connection, user_id=user_id) != password_version:
         raise PasswordChanged
     if settings.session_limit_policy == "deny":
@@ -131,9 +133,9 @@ async def _make_room(
 
 
 async def require_active_session(connection: sql.Connection, user: User) -> None:
-    """Look at the session of ``user`` again, whose row the transaction holds.
+    """Check that the session of ``user`` is still active. The transaction has locked the user.
 
-    Of two requests that end each other's session at once the second must not win. Raises
+    When two requests end each other's session simultaneously, the second one must fail. Raises
     ``Unauthorized``.
     """
     session = await sql.sessions.find_state(connection, id=user.session_id)
@@ -142,11 +144,11 @@ async def require_active_session(connection: sql.Connection, user: User) -> None
 
 
 async def touch(request: web.Request) -> None:
-    """Record that the session of ``request`` gets a fresh access token, where that tells its owner.
+    """Record that the session of ``request`` gets a fresh access token, for the session list.
 
-    An access token that renews itself would otherwise be in use unseen. The session list shows a
-    device of another IP address or user agent at once, and any use an hour after the last one. At
-    most one update an hour: most requests compare and run no SQL.
+    Without this a session that only renews its access token would seem unused to its owner. A new
+    IP address or user agent is recorded immediately, any other use an hour after the last one.
+    A session is updated at most once an hour: most requests only compare and run no SQL.
     """
     user: User = request["user"]
     use, now = user.session_use, time.time()
@@ -171,7 +173,7 @@ async def touch(request: web.Request) -> None:
 
 @routes.post("/api/auth/logout", answers={204: None})
 async def logout(request: web.Request) -> web.StreamResponse:
-    """End the session that asks: 204."""
+    """Log out: 204. The session of the access token ends."""
     user: User = request["user"]
     await sql.sessions.end_one(
         request.app[DATABASE],
@@ -185,7 +187,7 @@ async def logout(request: web.Request) -> web.StreamResponse:
 
 @routes.get("/api/user/sessions", answers={200: object_of(sessions=array_of(SESSION))})
 async def list_sessions(request: web.Request) -> web.StreamResponse:
-    """The user's open sessions, newest first, at most 1,000."""
+    """List the user's open sessions: newest first, at most 1,000."""
     user: User = request["user"]
     rows = await sql.sessions.list_open(
         request.app[DATABASE], user_id=user.id, current_id=user.session_id
@@ -195,7 +197,7 @@ async def list_sessions(request: web.Request) -> web.StreamResponse:
 
 @routes.delete("/api/user/sessions/{id}", parameters={"id": ID}, answers={204: None}, errors=(404,))
 async def end(request: web.Request) -> web.StreamResponse:
-    """End one of the user's open sessions: 204, or 404 for whatever else the id may name."""
+    """End one of the user's open sessions: 204, or 404 for any other id."""
     user: User = request["user"]
     session_id = _session_id(request.match_info["id"])
     ended = await sql.sessions.end_one(
@@ -212,9 +214,9 @@ async def end(request: web.Request) -> web.StreamResponse:
 
 @routes.delete("/api/user/sessions", answers={204: None})
 async def end_others(request: web.Request) -> web.StreamResponse:
-    """End every session of the user but the one that asks: 204.
+    """End all sessions of the user except the current one: 204.
 
-    Of devices that end each other at once the first remains: the others have no session any more.
+    When devices end each other's sessions simultaneously, only the first device keeps its session.
     """
     user: User = request["user"]
 
@@ -234,7 +236,7 @@ async def end_others(request: web.Request) -> web.StreamResponse:
 
 
 def _session_id(given: str) -> UUID:
-    """The id in a path. Raises ``NotFound`` unless it is spelt as the API spells one."""
+    """Return the id in a path. Raises ``NotFound`` unless it has the form that the API uses."""
     try:
         session_id = UUID(given)
     except ValueError:

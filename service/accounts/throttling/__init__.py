@@ -1,1 +1,1 @@
-"""Limits on attempts, counted in PostgreSQL."""
+"""Rate limits on attempts, counted in PostgreSQL."""

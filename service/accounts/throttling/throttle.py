@@ -1,15 +1,16 @@
-"""Limits on failed logins, registrations, refreshes and password changes, shared by every process.
+"""Limits on failed logins, registrations, refreshes and password changes, for all processes.
 
 OWASP Authentication Cheat Sheet, "Login Throttling": failures count against the account as well as
-the address, since an attacker has many addresses. NIST SP 800-63B, section 5.2.2: no more than 100
-failures in a row on one account; here it is 50 an hour, whoever they come from.
+the IP address, because an attacker has many IP addresses. NIST SP 800-63B, section 5.2.2, allows at
+most 100 consecutive failures on one account. The default limit here is 50 an hour, from all IP
+addresses together except those known for the user.
 
-An attempt is counted before its password is looked at, as *pending*, and becomes a failure or is
-taken back afterwards: a thousand simultaneous guesses are no more than five. While those under way
-fill the limit the rest wait for them, so that nobody is refused for logins that were right.
+An attempt is counted as *pending* before its password is verified. Afterwards it becomes a failure
+or is released. So a thousand simultaneous guesses verify no more than the limit of five. While
+pending attempts fill the limit, further attempts wait, so that correct logins cause no rejection.
 
-Windows are fixed and begin with the first attempt. In the worst case that allows twice the limit
-around the end of one; in return a count is exact, and "again in 200 seconds" is true.
+Windows are fixed and begin with the first attempt. In the worst case this allows twice the limit
+around the end of a window. In return the count is exact, and so is the ``Retry-After`` header.
 """
 
 import asyncio
@@ -32,26 +33,27 @@ from service.http.errors import TooManyAttempts
 from service.settings.rate_limit import Limit
 from service.settings.settings import Settings
 
-PATIENCE = 30.0  # Seconds to wait for the outcome of attempts under way.
-PAUSE = 0.05  # Seconds between two looks at it.
-LEASE = 120.0  # Seconds that an attempt counts as under way; longer than a full queue takes.
-MAX_HASH_SECONDS = 20.0  # Seconds of these that the hash itself may take, on a busy machine.
+PATIENCE = 30.0  # Seconds to wait for the outcome of pending attempts.
+PAUSE = 0.05  # Seconds between two polls for it.
+LEASE = 120.0  # Seconds that an attempt counts as pending: longer than a full queue takes.
+MAX_HASH_SECONDS = 20.0  # Seconds of the lease for the hash itself, on a busy machine.
 
 SITE_FACTOR = 8
-"""How many times the limit of an IP address a /48 of IPv6 has.
+"""The limit of an IPv6 /48, as a multiple of the limit of one IP address.
 
-With a /48 a customer may do as much as with eight IPv4 addresses; without a limit it would be
-65,536 times the limit of a /64. A lower factor would hurt the customers of providers that put many
-of them into one /48: 256 with a /56 each. Larger networks are not counted: a /46 has the limits of
-four /48s and a /32 those of 65,536; there only the limit of each account remains.
+A customer with a /48 gets as much as eight IPv4 addresses. Without this limit they would get 65,536
+times the limit of a /64. A lower factor would hurt the customers of providers that put many of them
+into one /48: up to 256 with a /56 each. Larger networks are not counted: a /46 has the limits of
+four /48s, and a /32 those of 65,536. Against them only the limit of each account remains.
 """
 
 
 class Attempt:
-    """A login that was let in. Use ``fail`` or ``succeed`` once the password was looked at.
+    """An admitted login. Call ``fail`` or ``succeed`` after the password was verified.
 
-    ``verify_deadline``, on the clock of ``time.monotonic``, is the latest time to begin that: an
-    attempt counts as pending for a limited time only, and would be a free guess afterwards.
+    ``verify_deadline``, on the clock of ``time.monotonic``, is the latest time to begin the
+    verification. An attempt counts as pending for a limited time only: a later verification would
+    be a guess that no limit counts.
     """
 
     def __init__(self, database: Database, keys: "LoginKeys", windows: dict[bytes, datetime]):
@@ -63,44 +65,45 @@ class Attempt:
         self.verify_deadline = time.monotonic() + LEASE - MAX_HASH_SECONDS
 
     async def fail(self, write_events: Callable[[sql.Connection, bool], Awaitable[None]]) -> None:
-        """The password was wrong: counts that, in one transaction with ``write_events``.
+        """Count a wrong password, in one transaction with ``write_events``.
 
-        That gets the transaction's connection, and whether this failure met a limit of the account:
-        true once in a window, for the failure after which every attempt is refused. It may run
-        twice, as ``Database.transact`` says.
+        ``write_events`` receives the transaction's connection, and whether this failure reached a
+        limit of the account. This is true once per window, for the failure after which every
+        attempt is rejected. ``write_events`` may run twice: see ``Database.transact``.
         """
 
         async def count_and_write(connection: sql.Connection) -> None:
             await write_events(connection, await self._count(connection))
 
-        # From here on it is a failure, whatever becomes of the transaction.
+        # From here on the attempt is a failure, even if the transaction fails.
         self._is_failure = True
         await self._database.transact(count_and_write)
         self._is_settled = True
 
     async def succeed(self) -> None:
-        """The password was right: forgets this account's failures at this address.
+        """Record a correct password, and reset this account's failures at this IP address.
 
-        Those of the address and of the account stay: a good login of one's own, and the owner's,
-        give an attacker no further tries.
+        The attempt is released. The failures of the IP address and those of the account stay.
+        Otherwise an attacker would get more guesses after a login to their own account, or after a
+        login of the owner.
         """
         if not self._is_settled:
             self._is_settled = True
             await sql.throttle.succeed(self._database, pair_key=self._keys.pair, **self._reserved)
 
     async def end(self) -> None:
-        """Settle what was neither counted nor taken back.
+        """Release or count an attempt that is neither released nor counted yet.
 
-        A password that was not looked at (no free worker, a lost database) is as if it had not been
-        tried; a wrong one is a failure, also when the news of it could not be kept.
+        An attempt is released if its password was not verified (no free thread, no connection to
+        the database). A wrong password is counted, also if the transaction of ``fail`` has failed.
         """
         if self._is_settled:
             return
-        # What cannot be settled now lapses with its lease.
+        # If the database is unavailable, the attempt expires with its lease.
         with contextlib.suppress(DatabaseUnavailable):
             if self._is_failure:
                 await self._count(self._database)
-            # Later than that it may have lapsed, and what is given back would be another's.
+            # After the deadline it may have expired: this would release another attempt.
             elif time.monotonic() <= self.verify_deadline:
                 await sql.throttle.give_back(self._database, **self._reserved)
 
@@ -116,10 +119,10 @@ class Attempt:
 
 
 class LoginKeys:
-    """What a login is counted under: digests, the same for accounts that do not exist.
+    """The keys that a login is counted under. They are digests, also for unknown accounts.
 
-    ``account_id`` is the user's id, so that no change of email or username begins a new count, or
-    ``unknown_account_id`` of an email that no user has.
+    ``account_id`` is the user's id, so that a change of email or username does not begin a new
+    count. For an email without a user it is ``unknown_account_id`` of the email.
     """
 
     def __init__(
@@ -132,31 +135,32 @@ class LoginKeys:
         pair, address, account = limits
         by_address = _by_address("login address", client_address, address)
         self.address, *site = by_address
-        # These do not hold at a known address of the user: there neither strangers nor neighbours
-        # can lock the owner out.
+        # These limits do not apply at a known IP address of the user. There, neither strangers nor
+        # others in the same network can lock the owner out.
         self.wide = [self.account, *site]
         keys = {self.pair: pair, self.account: account, **by_address}
         self.limits = {key: limit for key, limit in keys.items() if limit.most > 0}
 
 
 class Throttle:
-    """Counts in PostgreSQL and refuses what is past the limits of ``settings``."""
+    """Count attempts in PostgreSQL, and reject those past the limits of ``settings``."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
         self._settings = settings
-        # Those who wait for one key stand in one line, and only the first of them looks.
+        # Attempts that wait for the same key share a lock: only its holder polls the database.
         self._lines: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
 
     @contextlib.asynccontextmanager
     async def attempt(self, account_id: UUID, client_address: str) -> AsyncIterator[Attempt]:
-        """Let a login in, or refuse it before its password costs anything.
+        """Admit a login, or reject it before its password is hashed.
 
-        The caller must verify the password of the user ``account_id`` and of no other: an email
-        may have changed hands since it was looked up, and its new owner's failures would not count.
-        An attempt that ends without ``fail`` or ``succeed`` is given back. Raises
-        ``TooManyAttempts`` past a limit, ``Unavailable`` when the outcome of those under way does
-        not come, and ``DatabaseUnavailable``.
+        The caller must verify the password of the user ``account_id`` and of no other user. The
+        email may have moved to another user after the look-up, and the failures of its new owner
+        would not count. An attempt that ends without ``fail`` or ``succeed`` is released.
+
+        Raises ``TooManyAttempts`` past a limit, ``Unavailable`` when pending attempts fill the
+        limit for too long, and ``DatabaseUnavailable``.
         """
         keys = LoginKeys(account_id, client_address, self._settings.login_limits)
         attempt = Attempt(self._database, keys, await self._reserve(keys))
@@ -166,25 +170,27 @@ class Throttle:
             await attempt.end()
 
     async def admit_registration(self, client_address: str) -> None:
-        """Count a registration, or a change of name or address, which tells as well what is taken.
+        """Count a registration, or a change of username or email.
 
-        Raises ``TooManyAttempts`` past ``REGISTRATION_LIMIT``.
+        The response to such a change also reveals whether a value is taken. Raises
+        ``TooManyAttempts`` past ``REGISTRATION_LIMIT``.
         """
         limit = self._settings.registration_limit
         await self._admit("registration", _by_address("registration", client_address, limit))
 
     async def admit_conflict(self, client_address: str) -> dict[bytes, datetime]:
-        """Count a response that an email or username is taken, for ``release_conflict``.
+        """Count, in advance, a response that says that an email or username is taken.
 
-        Raises ``TooManyAttempts`` past ``CONFLICT_LIMIT``, in the words of a registration.
+        Return the counted windows, for ``release_conflict``. Raises ``TooManyAttempts`` past
+        ``CONFLICT_LIMIT``, with the message of a registration.
         """
         limit = self._settings.conflict_limit
         return await self._admit("registration", _by_address("conflict", client_address, limit))
 
     async def release_conflict(self, counted: dict[bytes, datetime]) -> None:
-        """Take back what ``admit_conflict`` counted in advance: nothing was taken."""
+        """Release what ``admit_conflict`` counted in advance, because no value was taken."""
         if counted:
-            # What cannot be taken back counts until its window ends.
+            # If the database is unavailable, the conflict counts until its window ends.
             with contextlib.suppress(DatabaseUnavailable):
                 await sql.throttle.release_admitted(
                     self._database, keys=list(counted), windows=list(counted.values())
@@ -201,7 +207,11 @@ class Throttle:
         await self._admit("password", {key: self._settings.password_change_limit})
 
     async def admits_lockout_mail(self, connection: sql.Connection, account_id: UUID) -> bool:
-        """Whether the owner may be told again that logins are refused: not at every lockout."""
+        """Return whether a lockout email may be sent to the owner, and count it.
+
+        Not every lockout sends an email: at most one in ``LOCKOUT_MAIL_INTERVAL`` seconds, or none
+        if that is 0.
+        """
         interval = self._settings.lockout_mail_interval
         if interval == 0:
             return False
@@ -211,12 +221,12 @@ class Throttle:
         return bool(row["admitted"])
 
     async def _admit(self, subject: str, counters: dict[bytes, Limit]) -> dict[bytes, datetime]:
-        """Count a request under each of ``counters``; return the window of each.
+        """Count a request under each of ``counters``, and return the window of each.
 
-        Raises ``TooManyAttempts``, which names ``subject``, past a limit.
+        Raises ``TooManyAttempts``, with the key ``subject``, past a limit.
         """
         counted: dict[bytes, datetime] = {}
-        # The /64 comes first: what is refused there takes no place of the others in its /48.
+        # The /64 comes first: a request that it rejects does not count against others in its /48.
         for key, (most, seconds) in counters.items():
             if most == 0:
                 continue
@@ -227,7 +237,7 @@ class Throttle:
         return counted
 
     async def _reserve(self, keys: LoginKeys) -> dict[bytes, datetime]:
-        """The window of each key under which the attempt was counted."""
+        """Count the attempt as pending, and return the window of each key it is counted under."""
         if not keys.limits:
             return {}
         rows = await self._try(keys)
@@ -236,26 +246,29 @@ class Throttle:
         return {row["key"]: row["ends_at"] for row in rows}
 
     async def _wait(self, keys: LoginKeys, blocked: bytes) -> Any:
-        """Try again until those under way have failed or made room."""
+        """Retry until a pending attempt makes room, or until failures alone fill a limit."""
         deadline = asyncio.get_running_loop().time() + PATIENCE
         while True:
-            line = self._lines.setdefault(blocked, asyncio.Lock())
+            lock = self._lines.setdefault(blocked, asyncio.Lock())
             try:
                 async with asyncio.timeout_at(deadline):
-                    await line.acquire()
+                    await lock.acquire()
             except TimeoutError:
                 raise too_busy() from None
             try:
                 rows = await self._poll_until_free(keys, blocked, deadline)
             finally:
-                line.release()
+                lock.release()
             if _is_admitted(rows):
                 return rows
             blocked = rows[0]["key"]
 
     async def _poll_until_free(self, keys: LoginKeys, blocked: bytes, deadline: float) -> Any:
-        """Look until there is room under ``blocked``: who waits for another key holds up nobody."""
-        # No timeout here: one in the middle of a statement would leave what it counted.
+        """Poll until ``blocked`` has capacity.
+
+        Attempts that wait on another key use another queue.
+        """
+        # No timeout here: cancelling a statement could leave its attempt counted.
         while True:
             rows = await self._try(keys)
             if _is_admitted(rows) or blocked not in {row["key"] for row in rows}:
@@ -282,22 +295,25 @@ class Throttle:
 
 
 def unknown_account_id(email_key: str) -> UUID:
-    """The id under which attempts on an email that no user has are counted.
+    """Return the id under which attempts on an email without a user are counted.
 
-    Of version 5, so that it is never a user's, which is of version 4: the same statements do the
-    same work with it and find no user.
+    It is a UUID of version 5. The ids of users have version 4, so it is never the id of a user. The
+    same statements do the same work with it, and find no user.
     """
     return uuid5(NAMESPACE_URL, f"mailto:{email_key}")
 
 
 def digest(kind: str, *parts: str) -> bytes:
-    """The key of a counter: 16 bytes, however long the email is. No part can hold a NUL."""
+    """Return the key of a counter: 16 bytes, however long the email is.
+
+    No part contains a NUL, so different parts never give the same text.
+    """
     text = "\0".join((kind, *parts))
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 def _by_address(kind: str, client_address: str, limit: Limit) -> dict[bytes, Limit]:
-    """The counters of an IP address under ``limit``, the narrower network first."""
+    """Return the counters of an IP address under ``limit``, the narrower network first."""
     counters = {digest(kind, address_key(client_address)): limit}
     if site := site_key(client_address):
         counters[digest(kind, site)] = Limit(limit.most * SITE_FACTOR, limit.seconds)

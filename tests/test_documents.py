@@ -1,4 +1,4 @@
-"""Test that the README, ``.env.example``, the settings and the routes agree."""
+"""Test that the documents, ``.env.example``, the settings and the routes agree."""
 
 import json
 import re
@@ -6,6 +6,8 @@ import shlex
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from service.app import create_app
 from service.settings.settings import Settings
@@ -15,6 +17,12 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ENV_EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
 NAMES = {setting.name.upper() for setting in fields(Settings)}
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")),
+]
 
 
 def table(heading: str) -> list[list[str]]:
@@ -62,6 +70,28 @@ def test_the_readme_quotes_the_tables_of_the_bench() -> None:
     tables = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "bench").glob("*.md"))
     assert len(quoted) == 4
     assert [figure for figure in quoted if not re.search(rf"\b{figure}\b", tables)] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_relative_links_lead_to_existing_files(document: str) -> None:
+    path = ROOT / document
+    text = path.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)\s]+)|^\[[^]]+\]: *(\S+)", text, re.MULTILINE)
+    relative = ["".join(link) for link in links if not re.match(r"[a-z]+:", "".join(link))]
+    targets = {link.partition("#")[0] for link in relative} - {""}
+    missing = {target for target in targets if not (path.parent / target).exists()}
+    assert missing == set()
+
+
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_paths_in_documents_for_developers_exist(document: str) -> None:
+    """Files by their suffix, folders by their slash; ``<number>_<name>.sql`` is no path."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    files = re.findall(r"(?<![\w./<>-])((?:[\w-]+/)*[\w.-]+\.(?:py|sql))\b", text)
+    folders = re.findall(r"`((?:[\w-]+/)+)`", text)
+    assert len(files) > 8
+    missing = {name for name in files + folders if not (ROOT / name).exists()}
+    assert missing == set()
 
 
 def walk() -> list[tuple[list[str], str]]:

@@ -280,7 +280,7 @@ async def delete(request: web.Request) -> web.StreamResponse:
     """Delete the account, after its password: 204; 401 or 429 as at a login.
 
     Login, tokens, name and profile are gone at once; what the account wrote is removed within a
-    moment, or minutes where that is very much, and is user_json without its author until then.
+    moment, or minutes where that is very much, and is shown without its author until then.
     """
     given, user = (await read_body(request))["user"], request["user"]
     # A stolen token must not be a place to guess the password in: it counts as at a login.

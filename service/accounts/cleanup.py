@@ -1,8 +1,9 @@
-"""The clean-up: rows that nobody needs any more, taken away a batch at a time.
+"""Delete rows that are no longer needed, in batches.
 
-What has ended or expired is kept for as long as an access token may live, so that the answer to
-one can say why it is refused. After that it tells nobody anything. A refresh token goes with its
-session and not before: an old one that is shown again gives a thief away.
+A session that was revoked or has expired is kept for the lifetime of an access token, so that the
+response to such a token can give the reason for the rejection. After that, the row has no use.
+Refresh tokens are deleted only with their session: the reuse of an old refresh token reveals that
+it was stolen (RFC 9700, section 4.14.2).
 """
 
 import asyncio
@@ -22,16 +23,17 @@ from service.settings.settings import Settings
 logger = logging.getLogger(__name__)
 
 INTERVAL = 300.0  # Seconds between two runs of one process.
-UNKNOWN_ACCOUNT_EVENT_TTL = 86_400  # Seconds that failed sign-ins to unknown emails are kept.
-BATCH = 1000  # Rows of one transaction: it holds its locks for some milliseconds.
-LOCK = 0x636C65616E7570  # "cleanup": the advisory lock of the process whose turn it is.
+UNKNOWN_ACCOUNT_EVENT_TTL = 86_400  # Seconds to keep failed logins with unknown emails.
+BATCH = 1000  # Rows per transaction, which then holds its locks for a few milliseconds.
+LOCK = 0x636C65616E7570  # "cleanup" in ASCII: the advisory lock of the process that cleans up.
 
 
 async def clean_up(database: Database, settings: Settings) -> int:
-    """Delete what is due and return how many rows that were; 0 while another process does it.
+    """Delete every row that is due and return the number of deleted rows.
 
-    What cannot be deleted is logged, and the rest goes all the same. Raises
-    ``DatabaseUnavailable``; what was deleted until then stays deleted.
+    Stop while another process holds the lock, and return the number so far. Log a deletion that
+    fails and continue with the next one. Raise ``DatabaseUnavailable``; the batches that were
+    committed before stay deleted.
     """
     total = 0
     for delete, arguments in (
@@ -60,15 +62,15 @@ async def clean_up(database: Database, settings: Settings) -> int:
 async def _delete_batch(
     delete: sql.Query, arguments: dict[str, Any], connection: sql.Connection
 ) -> int | None:
-    """The count of deleted rows, or ``None`` while another process cleans up."""
+    """Delete one batch; return its row count, or ``None`` while another process cleans up."""
     if not await sql.cleanup.try_lock(connection, lock=LOCK):
         return None
     return int(await delete(connection, **arguments))
 
 
 async def clean_up_for_ever(app: web.Application) -> None:
-    """Clean up every few minutes until cancelled; a failure is logged and the next run tries."""
-    # Processes that started together do not all come at once.
+    """Run ``clean_up`` every ``INTERVAL`` seconds until cancelled. Log failures and continue."""
+    # The first delay is random: processes that start together must not clean up together.
     pause = random.uniform(0, INTERVAL)  # noqa: S311
     while True:
         await asyncio.sleep(pause)

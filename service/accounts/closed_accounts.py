@@ -1,9 +1,10 @@
-"""Closed accounts: an account closes at once, and what it wrote is removed in batches.
+"""Close accounts immediately and remove their content in batches.
 
-Closing takes the name, the email, the password and the profile out of the user's row, which stays
-as the target of foreign keys. No query finds a closed account by its name, and no login or token
-finds it at all. A background task deletes the rest, each batch in a transaction of its own: locks
-are held for some milliseconds, however large the account is, and a crash loses one batch at most.
+Closing an account clears the username, email, password and profile in the user's row. The row
+itself stays as the target of foreign keys. From then on, no query finds the account by its
+username, and no login or token finds it at all. A background task deletes the rest. Each batch has
+its own transaction: locks are held for a few milliseconds, however large the account is, and a
+crash loses at most one batch.
 """
 
 import asyncio
@@ -19,10 +20,10 @@ from service.database.pool import Database, DatabaseUnavailable
 
 logger = logging.getLogger(__name__)
 
-INTERVAL = 60.0  # Seconds between two looks for accounts that another process closed.
-RETRY_DELAY = 1.0  # Seconds to wait for another process, or for a row that is locked.
-LOCK = 0x636C6F736564  # "closed": the advisory lock of the process that removes.
-ROUNDS = 10  # Batches of one kind before another account gets its turn.
+INTERVAL = 60.0  # Seconds between two checks for accounts that another process closed.
+RETRY_DELAY = 1.0  # Seconds to wait for another process, or for a locked row.
+LOCK = 0x636C6F736564  # "closed" in ASCII: the advisory lock for the removal.
+ROUNDS = 10  # Batches of one query before the next account gets its turn.
 
 AT_ONCE = (
     (sql.closed_accounts.delete_refresh_tokens, 1000),
@@ -30,7 +31,7 @@ AT_ONCE = (
     (sql.closed_accounts.delete_followed, 1000),
     (sql.closed_accounts.delete_followers, 1000),
 )
-"""What is deleted in the transaction that closes an account, as far as one batch of each goes."""
+"""The deletions in the transaction that closes an account: at most one batch of each query."""
 
 STEPS = (
     *AT_ONCE,
@@ -39,13 +40,13 @@ STEPS = (
     (sql.closed_accounts.delete_comments, 1000),
     (sql.closed_accounts.delete_articles, 100),
 )
-"""Queries and the rows of one batch. Those with triggers take longer for each row."""
+"""Queries with the row limit of one batch. A row takes longer where a table has triggers."""
 
 
 async def close_account(connection: sql.Connection, user_id: UUID) -> None:
-    """Close the account in the transaction of ``connection``, which holds the user's row.
+    """Close the account in the transaction of ``connection``, which must hold the user's row lock.
 
-    Call ``ClosedAccounts.wake`` once it is committed.
+    Call ``ClosedAccounts.wake`` after the commit.
     """
     await sql.closed_accounts.close(connection, user_id=user_id)
     for query, limit in AT_ONCE:
@@ -53,7 +54,7 @@ async def close_account(connection: sql.Connection, user_id: UUID) -> None:
 
 
 class ClosedAccounts:
-    """Removes closed accounts, one batch at a time; one process of all does it."""
+    """Remove closed accounts in a background task. Only one process at a time does this."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -61,26 +62,25 @@ class ClosedAccounts:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to remove, and go on until ``stop``."""
+        """Start the background task, which runs until ``stop``."""
         self._task = asyncio.create_task(self._remove_for_ever())
 
     async def stop(self) -> None:
-        """Remove no more. The batch in hand is rolled back."""
+        """Cancel the background task. The current batch is rolled back."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
     def wake(self) -> None:
-        """Start at once: an account was closed."""
+        """Remove accounts immediately, because one was closed."""
         self._woken.set()
 
     async def remove_all(self) -> bool:
         """Remove every closed account. Return whether none is left.
 
-        Every account gets its turn, so that a small one does not wait until a large one is removed.
-        An account that cannot be removed is logged, and the others go all the same. Raises
-        ``DatabaseUnavailable``.
+        The accounts take turns, so that a small account does not wait for a large one. Log an
+        account whose removal fails and continue with the others. Raise ``DatabaseUnavailable``.
         """
         while True:
             is_complete, has_progress = True, False
@@ -95,7 +95,7 @@ class ClosedAccounts:
                 return is_complete
 
     async def _remove_some(self, user_id: UUID) -> bool:
-        """Remove some batches of an account. Return whether anything was removed."""
+        """Run up to ``ROUNDS`` batches of each query. Return whether anything was deleted."""
         has_progress = False
         for query, limit in STEPS:
             for _ in range(ROUNDS):
@@ -106,7 +106,7 @@ class ClosedAccounts:
         return has_progress or bool(is_removed)
 
     async def _run(self, query: sql.Query, **arguments: object) -> object:
-        """Run ``query`` in a transaction of its own; nothing while another process removes."""
+        """Run ``query`` in its own transaction; return ``None`` if another process has the lock."""
 
         async def run_in_turn(connection: sql.Connection) -> object:
             if not await sql.cleanup.try_lock(connection, lock=LOCK):
@@ -127,7 +127,7 @@ class ClosedAccounts:
                 if not await self.remove_all():
                     delay = RETRY_DELAY
             except DatabaseUnavailable:
-                pass  # The pool has logged it.
+                pass  # The pool has already logged it.
             except Exception:
                 logger.exception("closed accounts not removed: retry_in=%d", INTERVAL)
 

@@ -1,7 +1,7 @@
-"""What an account's owner is told by mail, in words.
+"""Write the emails to the owners of accounts.
 
-Nothing in them is a stranger's to write: a name or a user agent would carry his advertisement to
-whomever he likes.
+Never include text that an attacker controls (username, user agent): they could send spam through
+this service.
 """
 
 import math
@@ -22,12 +22,12 @@ from service.mail.smtp import Mail
 async def queue_lockout_email(
     request: web.Request, connection: sql.Connection, account_id: UUID, row: Any
 ) -> None:
-    """Have the owner told that logins are refused, once in a while.
+    """Queue the email that informs the owner about rejected logins, at a limited rate.
 
-    ``account_id`` is what the attempts are counted under, ``row`` the user of that id, or ``None``.
-    Written in the transaction of ``connection``.
+    ``account_id`` is the id under which the throttle counts the attempts. ``row`` is the user with
+    this id, or ``None``. The email is inserted in the transaction of ``connection``.
     """
-    # Asked also for an address that nobody has: it must not take less time.
+    # Check the limit for unknown emails too: timing must not reveal whether the account exists.
     if await request.app[THROTTLE].admits_lockout_mail(connection, account_id):
         longest_wait = max(limit.seconds for limit in request.app[SETTINGS].login_limits)
         recipient = row["email"] if row is not None else NO_RECIPIENT
@@ -37,9 +37,10 @@ async def queue_lockout_email(
 
 
 def lockout_notice(recipient: str, address: str, longest_wait: int) -> Mail:
-    """Sign-ins are refused since too many failed, the last of them from the IP ``address``.
+    """Return the email about logins that are rejected because too many failed.
 
-    ``longest_wait`` is for how many seconds, at most.
+    ``address`` is the IP address of the last failed login, or ``""`` if it is not known.
+    ``longest_wait`` is the maximum duration of the rejection in seconds.
     """
     moment = datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC")
     place = f" from the address {address}" if address else ""

@@ -1,4 +1,4 @@
-"""The fields of a user: what is accepted, and the key by which two values count as one."""
+"""Validate the fields of a user, and compute the keys that make values unique."""
 
 import unicodedata
 from urllib.parse import urlsplit
@@ -10,20 +10,21 @@ from service.accounts.passwords.hasher import LONGEST_PASSWORD
 from service.http.errors import BLANK
 from service.http.validation import NOT_ALLOWED, Text, TextOrNull
 
-LONGEST_EMAIL = 254  # RFC 5321, section 4.5.3.1.3, less the angle brackets.
+LONGEST_EMAIL = 254  # RFC 5321, section 4.5.3.1.3, without the angle brackets.
 LONGEST_LOCAL_PART = 64  # RFC 5321, section 4.5.3.1.1, in bytes.
 LONGEST_USERNAME = 50
 
-# Zero-width joiners belong into Persian and Indic names; every other format character hides
-# something (bidirectional overrides, zero-width spaces).
+# Persian and Indic names need zero-width joiners. Every other format character hides something
+# (bidirectional overrides, zero-width spaces) and is rejected.
 _JOINERS = "\u200c\u200d"
 _UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
-# Emoji need the variation selectors, but nothing that cannot be seen makes another name.
+# Invisible characters that are accepted, since emoji need the variation selectors. Uniqueness keys
+# omit them: two usernames must not differ only in characters that cannot be seen.
 _IGNORED = dict.fromkeys(
     (
-        # Unicode's Default_Ignorable_Code_Point, less what is refused anyway. The code points that
-        # are reserved for more of it are in, since no font draws them either.
+        # Unicode's Default_Ignorable_Code_Point, without the characters that validation rejects.
+        # The code points reserved for future ones are included: no font draws them either.
         *map(ord, _JOINERS),
         *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2065, 0x3164, 0xFFA0),
         *range(0x180B, 0x1810),
@@ -36,15 +37,16 @@ _IGNORED = dict.fromkeys(
     )
 )
 
-# Names like `.local` and `.test` are in use behind firewalls; the library's own documentation has
-# this list emptied by whoever wants them.
+# Private networks use domains such as `.local` and `.test`. To accept them, clear this list, as the
+# documentation of email-validator says.
 SPECIAL_USE_DOMAIN_NAMES.clear()
 
 
 def uniqueness_key(value: str) -> str:
-    """What uniqueness regards: not case, not the Unicode form, not what cannot be seen.
+    """Return the key that two values share if they count as the same value.
 
-    RFC 8265 (PRECIS), section 3.3, in spirit: compatibility forms and case are folded.
+    The key ignores case, the Unicode form and invisible characters. Compatibility forms and case
+    are folded, similar to RFC 8265 (PRECIS), section 3.3.
     """
     visible = value.translate(_IGNORED)
     folded = unicodedata.normalize("NFKC", visible).casefold()
@@ -54,8 +56,8 @@ def uniqueness_key(value: str) -> str:
 def email_key(email: str) -> str:
     """Return the uniqueness key of an email that the validator ``email`` returned.
 
-    The validator has the domain in the form of IDNA 2008, of which there is one for each domain of
-    the DNS. Case folding would make one of several: ``straße.de`` and ``strasse.de``.
+    The validator returns the domain in its IDNA 2008 form, which is unique for each DNS domain.
+    Case folding would give different domains the same key: ``straße.de`` and ``strasse.de``.
     """
     local_part, _, domain = email.rpartition("@")
     return f"{uniqueness_key(local_part)}@{domain}"
@@ -78,7 +80,8 @@ def _trimmed(value: str) -> str:
 
 
 def _username_length(value: str) -> str:
-    # At most four characters compose to one: what is longer needs no look (nor a megabyte's time).
+    # At most four characters compose to one, so a value that is cut here is too long anyway.
+    # Without the cut, normalizing a value of a megabyte would take too much time.
     composed = unicodedata.normalize("NFC", value[: 4 * LONGEST_USERNAME + 1])
     if len(composed) > LONGEST_USERNAME:
         raise vol.Invalid(f"is too long (maximum is {LONGEST_USERNAME} characters)")
@@ -90,7 +93,7 @@ def _username_length(value: str) -> str:
 
 
 def _email(value: str) -> str:
-    """The address in its normal form. Test, intranet and quoted addresses are addresses too."""
+    """Return the email in its normal form. Accept test, intranet and quoted emails too."""
     try:
         parsed = validate_email(
             value,
@@ -129,5 +132,5 @@ new_password = Text(_password, shortest=8, example="jakejake", form="password")
 given_password = Text(example="jakejake", form="password")
 bio = TextOrNull(longest=500, example="I work at statefarm")
 image = TextOrNull(_web_address, longest=2048, example="https://i.stack.imgur.com/xHWG8.jpg")
-# RealWorld's browser tests store what is no URL.
+# RealWorld's browser tests store values that are not URLs.
 any_image = TextOrNull(shortest=0, longest=2048, example=image.example)

@@ -1,4 +1,4 @@
-"""A user as the API shows one: alone, or with what a device that signed in gets."""
+"""Build the JSON of a user, alone or with the tokens of a new session."""
 
 from typing import Any
 
@@ -35,7 +35,10 @@ LOGIN_RESPONSE = object_of(user=USER, refresh_token=REFRESH_TOKEN, expires_in=EX
 def login_response(
     request: web.Request, row: Any, session: NewSession, *, status: int = 200
 ) -> web.StreamResponse:
-    """The answer to a registration or login: the user in ``row``, and the tokens of ``session``."""
+    """Return the response to a registration or a login.
+
+    It contains the user in ``row`` and the tokens of ``session``.
+    """
     user = User.of(row, session.id, session.expires_at, session.use)
     access = _issue(request, user)
     body = {
@@ -49,7 +52,7 @@ def login_response(
 def user_json(
     request: web.Request, user: User, access: AccessToken | None = None
 ) -> dict[str, Any]:
-    """The user as the API shows one, with ``access`` or a fresh token."""
+    """Return the JSON of ``user``, with the token ``access`` or a new access token."""
     if access is None:
         access = _issue(request, user)
     return {

@@ -1,7 +1,7 @@
-"""The security log: what happened to an account, from where.
+"""Record the security events of each account, with IP address and user agent.
 
-What an account's owner needs to notice a stranger (OWASP Session Management Cheat Sheet, "Logging
-Sessions Life Cycle"). A line is written in the transaction that does the thing.
+With this log, owners can notice that another person uses their account (OWASP Session Management
+Cheat Sheet, "Logging Sessions Life Cycle"). An event is inserted in the transaction that causes it.
 """
 
 from typing import Any
@@ -43,9 +43,13 @@ PAGE = QueryString(limit=(Number(1, 100), 20), before=(Number(1, LARGEST), None)
     answers={200: object_of(events=array_of(EVENT), next_before=nullable(ID))},
 )
 async def list_events(request: web.Request) -> web.StreamResponse:
-    """The account's log, newest first; ``next_before`` asks for what is older."""
+    """List the security events of the account, newest first.
+
+    To get older events, pass ``next_before`` of the response as ``before``. It is null when there
+    are no older events.
+    """
     page = PAGE.read(request)
-    # One more than asked for tells whether there are more.
+    # Select one row more than the limit, to find out whether there are older events.
     rows = await sql.events.list(
         request.app[DATABASE],
         user_id=request["user"].id,
@@ -65,10 +69,10 @@ async def write_event(
     user_id: UUID | None,
     session_id: UUID | None = None,
 ) -> None:
-    """Note that ``request`` did something of this ``kind``, in the transaction of ``db``.
+    """Insert an event of this ``kind``, caused by ``request``, in the transaction of ``db``.
 
-    ``user_id`` is whose account it was done to, or ``None`` where there is no such account;
-    ``session_id`` the session it was done in, or to.
+    ``user_id`` is the account of the event, or ``None`` when the account does not exist.
+    ``session_id`` is the session that caused the event, or the session that the event affects.
     """
     await sql.events.insert(
         db, user_id=user_id, kind=kind, session_id=session_id, **origin(request)
@@ -76,9 +80,9 @@ async def write_event(
 
 
 def origin(request: web.Request) -> dict[str, str | None]:
-    """The columns ``ip`` and ``user_agent`` of whoever sends ``request``; null where not known."""
+    """Return the columns ``ip`` and ``user_agent`` of the client; ``None`` if not known."""
     user_agent = request.headers.get("User-Agent", "")[:LONGEST_USER_AGENT]
-    # aiohttp passes bytes that are not UTF-8 on as surrogates, which PostgreSQL can't hold.
+    # aiohttp decodes bytes that are not UTF-8 as surrogates, which PostgreSQL cannot store.
     readable = user_agent.encode(errors="surrogateescape").decode(errors="replace")
     return {"ip": client_address(request) or None, "user_agent": readable or None}
 

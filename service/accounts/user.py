@@ -1,4 +1,4 @@
-"""The user that handlers see, in the session that asks."""
+"""The authenticated user and the session of the request, as handlers see them."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,22 +7,23 @@ from uuid import UUID
 
 @dataclass(eq=False, slots=True)
 class SessionUse:
-    """What the session list shows of a session, as this process last saw it; times in seconds.
+    """The latest use of a session, as the session list shows it. Times are in seconds since 1970.
 
-    A process may be behind: the database decides, see ``sessions.touch``.
+    This is the state that this process read last. It can be out of date, so the database decides:
+    see ``sessions.touch``.
     """
 
     last_used_at: float
     touched_at: float
-    """When a fresh access token last updated ``last_used_at``; 0 is never."""
+    """When a new access token last updated ``last_used_at``; 0 means never."""
     ip: str | None
     user_agent: str | None
     seen: object = None
-    """The headers of the latest request that was compared with ``ip`` and ``user_agent``."""
+    """IP address and headers of the last request compared with ``ip`` and ``user_agent``."""
 
     @classmethod
     def of(cls, row: Any) -> "SessionUse":
-        """The use in a row that has these columns."""
+        """Create a ``SessionUse`` from a row that has these columns."""
         touched_at = row["touched_at"]
         return cls(
             row["last_used_at"].timestamp(),
@@ -34,7 +35,7 @@ class SessionUse:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user as handlers see one, never with the password's hash; and the session that asks."""
+    """A user as handlers see them, without the password hash, and the session of the request."""
 
     id: UUID
     email: str
@@ -43,14 +44,14 @@ class User:
     image: str | None
     session_id: UUID
     session_expires_at: float
-    """In seconds since 1970: when the session expires unless it is refreshed."""
+    """When the session expires unless it is refreshed, in seconds since 1970."""
     session_use: SessionUse = field(compare=False)
 
     @classmethod
     def of(
         cls, row: Any, session_id: UUID, session_expires_at: float, session_use: SessionUse
     ) -> "User":
-        """The user in a row that has these columns, in this session."""
+        """Create a ``User`` in this session from a row that has these columns."""
         return cls(
             row["id"],
             row["email"],

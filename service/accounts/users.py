@@ -1,4 +1,4 @@
-"""Registration, login, and the account of the one who asks."""
+"""Register and log in users, and manage the account of the current user."""
 
 import contextlib
 from collections.abc import Mapping
@@ -59,7 +59,11 @@ REGISTRATION = wrapped(
     errors=(409, 429),
 )
 async def register(request: web.Request) -> web.StreamResponse:
-    """Open an account: 200 (201 strict) with the user, 409 when the name or address is taken."""
+    """Register a user.
+
+    Respond 200 (201 with ``REALWORLD_STRICT``) with the user and the tokens of a new session, or
+    409 when the username or the email is taken.
+    """
     try:
         return await _register(request)
     except Conflict:
@@ -115,7 +119,13 @@ LOGIN = wrapped(
     errors=(401, 403, 429),
 )
 async def login(request: web.Request) -> web.StreamResponse:
-    """Sign in: 200 with the user; 401 or 429 in the same words and time, account or none."""
+    """Log in.
+
+    Respond 200 with the user and the tokens of a new session. Respond 401 to wrong credentials and
+    429 after too many of them. Each has the same text and takes the same time whether or not the
+    account exists. Respond 403 when ``SESSION_LIMIT`` is reached and ``SESSION_LIMIT_POLICY`` is
+    ``deny``.
+    """
     given = (await read_body(request))["user"]
     email_key = fields.email_key(given["email"])
     user_id = await sql.users.find_id(request.app[DATABASE], email_key=email_key)
@@ -135,7 +145,7 @@ async def login(request: web.Request) -> web.StreamResponse:
         await write_event(request, request.app[DATABASE], "sign_in_failed", user_id=row["id"])
         raise _wrong_credentials() from None
     except SessionLimitReached:
-        # Somebody knows the password: the owner is told, though nothing came of it.
+        # The client knows the password. The owner must see this in the log, even without a session.
         await write_event(request, request.app[DATABASE], "sign_in_denied", user_id=row["id"])
         raise
     return login_response(request, row, session)
@@ -144,20 +154,21 @@ async def login(request: web.Request) -> web.StreamResponse:
 async def _verify_credentials(
     request: web.Request, account_id: UUID, password: str, session_id: UUID | None = None
 ) -> Any:
-    """The user ``account_id``, whose password is ``password``.
+    """Verify ``password`` and return the row of the user ``account_id``.
 
-    Raises ``Unauthorized``, and notes a failure in the log of the account, if there is one;
-    ``session_id`` is the session in which it was tried.
+    Raise ``Unauthorized`` if the user does not exist or the password is wrong, and write the
+    failure to the security log. ``session_id`` is the session of the attempt, if it has one. Raise
+    ``TooManyAttempts`` after too many failures.
     """
     database, passwords = request.app[DATABASE], request.app[PASSWORDS]
     async with request.app[THROTTLE].attempt(account_id, client_address(request)) as attempt:
-        # Read after the attempt was let in, which may have waited: the password may have changed.
+        # Read the row after the attempt is admitted: the password may change while it waits.
         row = await sql.users.find_credentials(database, id=account_id)
         old_hash = row["password_hash"] if row is not None else None
         requester = _requester(request, account_id)
         matches = await passwords.verify(password, old_hash, requester, attempt.verify_deadline)
         if not matches or row is None:
-            # Also for an email that no user has: it would take less time than a wrong password.
+            # Write the events for unknown emails too: timing must not reveal which accounts exist.
             where = {"user_id": row["id"] if row is not None else None, "session_id": session_id}
 
             async def write_events(connection: sql.Connection, is_locked_out: bool) -> None:
@@ -176,7 +187,10 @@ async def _verify_credentials(
 
 @routes.get("/api/user", answers={200: CURRENT_USER})
 async def current(request: web.Request) -> web.StreamResponse:
-    """The one who asks, with a fresh token."""
+    """Get the current user.
+
+    The response contains a new access token.
+    """
     await touch(request)
     return json_response({"user": user_json(request, request["user"])})
 
@@ -195,7 +209,11 @@ UPDATE = ByDialect(
 
 @routes.put("/api/user", body=UPDATE, answers={200: CURRENT_USER}, errors=(409, 429))
 async def update(request: web.Request) -> web.StreamResponse:
-    """Change the fields that are given: 200 with the user, 409 when a value is taken."""
+    """Update the current user.
+
+    Change only the fields in the request. Respond 200 with the user, or 409 when the username or
+    the email is taken.
+    """
     given = (await read_body(request))["user"]
     user: User = request["user"]
     keys = {
@@ -204,11 +222,11 @@ async def update(request: web.Request) -> web.StreamResponse:
     }
     own = {fields.uniqueness_key(user.username), fields.email_key(user.email)}
     counted: dict[bytes, datetime] = {}
-    # Not those who send what they have along with what they change, as many front-ends do.
+    # Many front-ends send unchanged values too. Do not count a request that has only those.
     if any(key is not None and key not in own for key in keys.values()):
         await request.app[THROTTLE].admit_registration(client_address(request))
-        # Counted before the look-up, unlike a registration's: a change can be undone and leaves no
-        # trace, so that past the limit its success would tell as much as a conflict.
+        # Count the conflict before the check for it, unlike in a registration. A change can be
+        # undone without a trace, so past the limit a success would reveal as much as a conflict.
         counted = await request.app[THROTTLE].admit_conflict(client_address(request))
     await _check_availability(request, keys, except_id=user.id)
     password_hash = None
@@ -248,10 +266,11 @@ async def update(request: web.Request) -> web.StreamResponse:
 async def _apply_side_effects(
     request: web.Request, connection: sql.Connection, row: Any, *, password_changed: bool
 ) -> None:
-    """Log what was changed, and end the other sessions with a password. Raises ``Unauthorized``.
+    """Log the changes, and revoke the other sessions after a password change.
 
-    The update holds the user's row. Of two password changes at once, the one that came second was
-    asked for by a session that the first has ended: it must not win.
+    The transaction holds the lock on the user's row. When two sessions change the password
+    simultaneously, the first change revokes the session of the second, which must fail. Raise
+    ``Unauthorized`` if the session is no longer active.
     """
     user: User = request["user"]
     await require_active_session(connection, user)
@@ -277,13 +296,15 @@ DELETION = wrapped("user", {required("password"): fields.given_password})
 
 @routes.delete("/api/user", body=DELETION, answers={204: None}, errors=(429,))
 async def delete(request: web.Request) -> web.StreamResponse:
-    """Delete the account, after its password: 204; 401 or 429 as at a login.
+    """Delete the account.
 
-    Login, tokens, name and profile are gone at once; what the account wrote is removed within a
-    moment, or minutes where that is very much, and is shown without its author until then.
+    The request must contain the password. Respond 204, or 401 or 429 as a login does. The login,
+    tokens, username and profile are deleted immediately. The content of the account is removed
+    within a moment, or within minutes if there is very much of it. Until then it is shown without
+    its author.
     """
     given, user = (await read_body(request))["user"], request["user"]
-    # A stolen token must not be a place to guess the password in: it counts as at a login.
+    # Count failures as in a login: a stolen token must not allow unlimited password guesses.
     row = await _verify_credentials(request, user.id, given["password"], user.session_id)
 
     async def close_unless_changed(connection: sql.Connection) -> None:
@@ -306,8 +327,8 @@ async def delete(request: web.Request) -> web.StreamResponse:
 
 
 async def _renew_hash(request: web.Request, row: Any, password: str) -> None:
-    """Keep a hash of ``password`` at today's cost."""
-    # A full queue is no reason to refuse the right password: the next login tries again.
+    """Replace the password hash with one of the current cost."""
+    # A full hash queue must not reject the correct password. The next login tries again.
     with contextlib.suppress(Unavailable):
         new_hash = await request.app[PASSWORDS].hash(password, _requester(request, row["id"]))
         await sql.users.renew_password_hash(
@@ -323,7 +344,7 @@ def _requester(request: web.Request, account_id: UUID) -> Requester:
 async def _check_availability(
     request: web.Request, keys: Mapping[str, str | None], except_id: Any = None
 ) -> None:
-    """Raise ``Conflict`` naming each of the keys that is another user's."""
+    """Raise ``Conflict`` with each field whose key a user other than ``except_id`` has."""
     if not any(keys.values()):
         return
     taken = await sql.users.taken(request.app[DATABASE], except_id=except_id, **keys)

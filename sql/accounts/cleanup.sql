@@ -1,9 +1,10 @@
 -- name: try_lock(lock) -> value
--- Held until the transaction ends; whoever does not get it leaves the work to the one who has it.
+-- The lock is held until the transaction ends. A process that does not get it leaves the work to the
+-- process that has it.
 select pg_try_advisory_xact_lock($1)
 
 -- name: delete_sessions(kept, batch) -> value
--- Skips what others hold: it waits for nobody, so no deadlock passes through it.
+-- Skips locked rows. It never waits for another transaction, so it cannot be part of a deadlock.
 with gone as (
     delete from sessions
     where id in (

@@ -1,9 +1,10 @@
--- Every deletion here takes at most `limit` rows, skips what others have locked and returns how many
--- it deleted, or found: nothing is left to do when it returns 0.
+-- Every deletion takes at most `limit` rows and skips rows that other transactions have locked. It
+-- returns the number of rows that it deleted (delete_articles: found). 0 means that nothing is left
+-- to delete now.
 
 -- name: lock(user_id) -> value
--- The version of the user's password; null when there is no such user any more. Waits for every
--- transaction that adds something to the account: it holds the user's row, too.
+-- Returns the version of the user's password, or null if the account is closed. Waits for every
+-- transaction that adds something to the account: such a transaction locks the user's row too.
 select password_version
 from users
 where id = $1 and closed_at is null
@@ -29,7 +30,7 @@ order by id
 limit 1
 
 -- name: delete_refresh_tokens(user_id, limit) -> value
--- Before their sessions: a session may have any number of them.
+-- Run this before delete_sessions: a session can have any number of refresh tokens.
 with chosen as (
     select refresh_tokens.digest
     from sessions
@@ -117,7 +118,7 @@ select count(*)
 from deleted
 
 -- name: delete_comments(user_id, limit) -> value
--- And at most 4 MiB of them, as they are stored.
+-- Also limits a batch to 4 MiB of comments, in their stored size.
 with found as (
     select id, pg_column_size(body) as bytes
     from comments
@@ -140,8 +141,9 @@ select count(*)
 from deleted
 
 -- name: delete_articles(user_id, limit) -> value
--- And at most 4 MiB of them, as they are stored; with what others added to them, or only a part of
--- that (see the function).
+-- Also limits a batch to 4 MiB of articles, in their stored size. Deletes the comments and favorites
+-- of other users on them too. If there are many, it deletes only some of these and keeps the
+-- articles (see the function remove_articles).
 with found as (
     select id, pg_column_size(body) as bytes
     from articles
@@ -180,7 +182,8 @@ select count(*)
 from deleted
 
 -- name: delete_user(user_id) -> value
--- True when nothing refers to the user any more, so that no cascade has anything to delete.
+-- Deletes the row and returns true if nothing refers to it any more, so that no cascade has rows to
+-- delete.
 with deleted as (
     delete from users
     where id = $1

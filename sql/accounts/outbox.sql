@@ -1,12 +1,14 @@
 -- name: write(recipient, subject, body) -> none
--- A mail to nobody, '', is not kept: it takes as long as one to somebody, and that is all it is for.
+-- With an empty recipient nothing is inserted, but the statement runs, so that timing does not reveal
+-- whether the account exists.
 insert into outbox (recipient, subject, body)
 select $1::text, $2, $3
 where $1 <> ''
 
 -- name: claim(pause, longest_pause, lifetime) -> row
--- The mail that is due for longest, and with it the time of the next try, which comes unless the
--- mail is removed: also when whoever took it was killed. The pause doubles from try to try.
+-- Returns the mail that has been due for the longest time and schedules its next try. The next try
+-- happens unless the mail is removed, even if the process that claimed it was killed. The pause
+-- doubles after each try.
 with due as (
     select id
     from outbox

@@ -9,7 +9,7 @@ from users
 where id = $1 and closed_at is null
 
 -- name: taken(username_key, email_key, except_id) -> row
--- A courtesy that saves a hash and names both fields; the constraints are what decides.
+-- This check only saves the cost of a hash and reports both fields. The unique constraints decide.
 select
     exists (select from users where username_key = $1 and id is distinct from $3) as username,
     exists (select from users where email_key = $2 and id is distinct from $3) as email
@@ -20,10 +20,11 @@ values ($1, $2, $3, $4, $5)
 returning id, email, username, bio, image, password_version
 
 -- name: update(id, username, username_key, email, email_key, password_hash, set_bio, bio, set_image, image) -> row
--- Null stands for "not given" where a column can't be null; the others say so beside their value.
--- Of a user locked by sessions.lock_user, in a statement before: this one then sees the row as it
--- is. If it waited for another update itself, it would lock the row twice, the second time with the
--- lock that a new key needs, which waits behind other updates that wait for the first: a deadlock.
+-- Null means "not given" for a column that cannot be null. bio and image have a flag each.
+-- Call sessions.lock_user in an earlier statement, so that this statement sees the current row. If
+-- this statement itself waited for another update, it would lock the row twice. The second lock is
+-- the one that a new key needs. It would wait for other updates that wait for the first lock: a
+-- deadlock.
 with before as (
     select id, email
     from users
@@ -46,7 +47,7 @@ returning
     users.email <> before.email as email_changed
 
 -- name: renew_password_hash(id, old_hash, new_hash) -> none
--- Only over the hash that was verified: a password changed in between stays changed.
+-- Replaces only the hash that was verified, so a password change since then is kept.
 update users
 set password_hash = $3
 where id = $1 and password_hash = $2

@@ -1,1 +1,1 @@
-"""Measures the service against what it could at best be, on the machine it runs on."""
+"""Benchmarks of the service, relative to the limits of the machine that runs them."""

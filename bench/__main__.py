@@ -1,4 +1,4 @@
-"""``make bench``: measure, print the tables, keep them in ``bench/``."""
+"""``make bench``: run the benchmarks, print the tables and write them to ``bench/``."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 
 
 def report(line: str) -> None:
-    """Tell the person at the terminal what goes on."""
+    """Print a line about the progress to stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -33,7 +33,7 @@ PARTS = {
 
 
 def main() -> None:
-    """Measure every part, or those that are named as arguments."""
+    """Run the parts that the arguments name, or all parts without arguments."""
     require_wrk()
     for name in sys.argv[1:] or PARTS:
         title, measure, heads = PARTS[name]

@@ -1,4 +1,4 @@
-"""The accounts: the current user against a bare handler, logins against the price of a hash."""
+"""Accounts: the current user against a bare handler, and logins against the cost of a hash."""
 
 import asyncio
 import json
@@ -17,14 +17,17 @@ from service.accounts.passwords.hasher import usable_cores
 
 USER = {"username": "bench", "email": "bench@example.test", "password": "bench-bench"}
 ROUNDS = 12
-SLICE = 1  # Seconds: short, since the speed of a shared machine changes from one to the next.
+SLICE = 1  # Seconds. Short, because the speed of a shared machine changes between slices.
 STORM_ROUNDS = 5
 STORM_SLICE = 2  # Seconds.
 LOGINS = 200
 
 
 def measure(report: Callable[[str], None]) -> list[Row]:
-    """Every figure of this part, as rows of the table. Takes about two minutes."""
+    """Measure every figure of this part and return the rows of its table.
+
+    Takes about two minutes.
+    """
     with servers.service() as service, servers.service(USER_CACHE_SIZE="0") as asking_service:
         url, asking_url = service.url, asking_service.url
         token = _sign_in(url)
@@ -85,7 +88,10 @@ def _sign_in(url: str) -> str:
 
 
 def _in_turn(subjects: dict[str, str], report: Callable[[str], None]) -> list[Load]:
-    """Each in turn, so that a machine that slows down slows all; the medians."""
+    """Load each URL of ``subjects``, with its token, and return the median of each.
+
+    The URLs take turns, so that a machine that slows down affects all of them.
+    """
     loads: dict[str, list[Load]] = {url: [] for url in subjects}
     for number in range(-1, ROUNDS):
         report(f"GET /api/user, round {number + 1} of {ROUNDS} (0 is a warm-up) ...")
@@ -104,7 +110,7 @@ def _median(loads: list[Load]) -> Load:
 
 
 def _hash_seconds(cost: int = 12) -> float:
-    """Seconds that one hash of ``cost`` takes one core: the best of three."""
+    """Return the seconds that one hash of ``cost`` takes on one core: the best of three."""
     times = []
     for _ in range(3):
         started = time.perf_counter()
@@ -114,7 +120,7 @@ def _hash_seconds(cost: int = 12) -> float:
 
 
 async def _login_seconds(url: str) -> float:
-    """Seconds that one login takes, as its client sees it: the median of many in a row."""
+    """Return the seconds of one login for its client: the median of ``LOGINS`` in a row."""
     servers.call(f"{url}/api/users", {"user": USER})
     times = []
     async with aiohttp.ClientSession() as session:
@@ -127,11 +133,11 @@ async def _login_seconds(url: str) -> float:
 
 
 def _with_and_without_logins(url: str, token: str, report: Callable[[str], None]) -> list[Load]:
-    """In turn as above: the medians without a storm of logins, and in the middle of one."""
+    """Return the medians without a storm of logins and during one, measured in turn as above."""
 
     async def storm() -> Load:
         running = asyncio.create_task(logins(url, USER, seconds=STORM_SLICE + 2))
-        await asyncio.sleep(1)  # The storm is under way before anything is counted.
+        await asyncio.sleep(1)  # Start the storm before the measurement.
         process = start_wrk(f"{url}/api/user", token, seconds=STORM_SLICE)
         load = await asyncio.to_thread(read_wrk, process)
         await running

@@ -1,4 +1,4 @@
-"""The yardstick: one aiohttp handler that answers bytes read from standard input, and no more."""
+"""The baseline: one aiohttp handler that only responds with the bytes read from stdin."""
 
 import asyncio
 import sys
@@ -8,7 +8,7 @@ from aiohttp import web
 
 
 async def serve(port: int, body: bytes) -> None:
-    """Answer ``GET /api/user`` on ``port`` with ``body`` until killed."""
+    """Respond to ``GET /api/user`` on ``port`` with ``body`` until the process is killed."""
 
     async def handler(request: web.Request) -> web.Response:
         return web.Response(body=body, headers={"Content-Type": "application/json; charset=utf-8"})

@@ -1,4 +1,4 @@
-"""The lists of articles, through HTTP, over ten thousand articles and over a million."""
+"""The lists of articles over HTTP, with ten thousand articles and with a million."""
 
 import contextlib
 import http.client
@@ -27,7 +27,7 @@ AIM = 1.5
 
 @dataclass
 class Subject:
-    """The service over one size: a kept connection, a reader's token, and the paths to ask."""
+    """The service with one size of data: a kept connection, a reader's token, the paths to get."""
 
     connection: http.client.HTTPConnection
     token: str
@@ -35,7 +35,10 @@ class Subject:
     database_url: str
 
     def ask(self, path: str, method: str = "GET", body: object = None) -> float:
-        """Milliseconds that one answer took."""
+        """Send one request and return the milliseconds until its response was read.
+
+        Raise ``SystemExit`` if the status is neither 200 nor 201.
+        """
         sent = json.dumps(body).encode() if body is not None else None
         started = time.perf_counter()
         self.connection.request(method, path, sent, {"Authorization": f"Token {self.token}"})
@@ -48,14 +51,17 @@ class Subject:
 
 
 def measure(report: Callable[[str], None]) -> list[Row]:
-    """Every figure of this part, as rows of the table. Filling a million takes some minutes."""
+    """Measure every figure of this part and return the rows of its table.
+
+    Filling a million articles takes some minutes.
+    """
     with contextlib.ExitStack() as stack:
         small, large = (stack.enter_context(_subject(size, report)) for size in SIZES)
         rows = []
         for name in small.paths:
             report(f"{name} ...")
             times: tuple[list[float], list[float]] = ([], [])
-            # In turn, so that a machine that slows down slows both.
+            # The sizes take turns, so that a machine that slows down affects both.
             for turn in range(ROUNDS + 20):
                 for side, subject in enumerate((small, large)):
                     elapsed = subject.ask(subject.paths[name])
@@ -67,13 +73,13 @@ def measure(report: Callable[[str], None]) -> list[Row]:
 
 
 def _writes(subject: Subject, report: Callable[[str], None]) -> list[Row]:
-    """What the kept counts cost a writer: the same writes with their triggers and without."""
+    """Measure the cost of the kept counts for writes: the same writes with and without triggers."""
     report("Writes with the kept counts, and without ...")
     with_counts = _write_times(subject)
     with psycopg.connect(subject.database_url, autocommit=True) as connection:
         for table in ("articles", "favorites"):
             connection.execute(f"alter table {table} disable trigger user".encode())
-        # The trigger that is off copied this one.
+        # A trigger that is now disabled filled this column.
         connection.execute("alter table favorites alter article_created_at set default now()")
     without = _write_times(subject)
     return [
@@ -122,7 +128,7 @@ def _subject(articles: int, report: Callable[[str], None]) -> Iterator[Subject]:
 
 
 def _paths(url: str) -> dict[str, str]:
-    """What to ask, by its name: the biggest tag, author and reader there are."""
+    """Return the paths to get, by name: those of the largest tag, author and reader."""
     with psycopg.connect(url) as connection:
 
         def first(statement: str) -> str:

@@ -1,4 +1,4 @@
-"""The deletion of a large account, and what strangers notice of it meanwhile."""
+"""The deletion of a large account, and its effect on the requests of other users."""
 
 import contextlib
 import http.client
@@ -21,8 +21,8 @@ from service.embedded_postgres.server import EmbeddedServer
 
 OTHERS = 20_000  # Articles of other accounts.
 ARTICLES = 100_000
-CALM = 5.0  # Seconds that strangers are measured without a deletion.
-PATIENCE = 90.0  # Seconds to wait until all of the account is removed.
+CALM = 5.0  # Seconds to measure other users without a deletion.
+PATIENCE = 90.0  # Seconds to wait until the whole account is removed.
 SECRET = "only for a database that is thrown away after the bench"  # noqa: S105
 REMAINS = """
     select count(*) from (
@@ -35,7 +35,7 @@ REMAINS = """
 
 @dataclass
 class Stranger:
-    """One connection that repeats ``act`` until it is told to stop."""
+    """One connection of another user that repeats ``act`` until ``is_over`` is set."""
 
     url: str
     token: str
@@ -45,7 +45,7 @@ class Stranger:
     is_over: threading.Event = field(default_factory=threading.Event)
 
     def ask(self, method: str, path: str, body: object = None) -> bytes:
-        """The body of one response; its milliseconds are recorded."""
+        """Send one request, record its milliseconds and return the body of the response."""
         sent = json.dumps(body).encode() if body is not None else None
         started = time.perf_counter()
         self._connection.request(method, path, sent, {"Authorization": f"Token {self.token}"})
@@ -56,7 +56,7 @@ class Stranger:
         return content
 
     def run(self) -> None:
-        """Repeat ``act``."""
+        """Repeat ``act`` until ``is_over`` is set."""
         self._connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=60)
         with contextlib.closing(self._connection):
             while not self.is_over.is_set():
@@ -81,7 +81,7 @@ ACTS = {"reading lists": read_lists, "publishing and deleting an article": publi
 
 
 def measure(report: Callable[[str], None]) -> list[Row]:
-    """Every figure of this part, as rows of the table."""
+    """Measure every figure of this part and return the rows of its table."""
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
         server = EmbeddedServer(Path(folder), report)
@@ -129,7 +129,7 @@ def _login(url: str, name: str) -> str:
 
 
 def _with_strangers(url: str, work: Callable[[], None]) -> dict[str, Stranger]:
-    """Do ``work`` while strangers send requests; what these saw."""
+    """Run ``work`` while strangers send requests; return the strangers by name."""
     strangers = {name: Stranger(url, _login(url, "user11"), act) for name, act in ACTS.items()}
     threads = [threading.Thread(target=stranger.run) for stranger in strangers.values()]
     for thread in threads:
@@ -145,7 +145,7 @@ def _with_strangers(url: str, work: Callable[[], None]) -> dict[str, Stranger]:
 
 
 def _delete(url: str, database_url: str, took: dict[str, str]) -> None:
-    """Delete the account and wait until nothing of it is left."""
+    """Delete the account, wait until all its rows are removed and put both times into ``took``."""
     token = _login(url, "leaver")
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
     started = time.monotonic()

@@ -1,8 +1,8 @@
-"""Fills a migrated, empty database with articles and, in proportion, all that belongs to them.
+"""Fill a migrated, empty database with articles and a proportional number of related rows.
 
-Few authors, tags and articles have most of everything: a rank is drawn as ``count ** random``,
-which makes each rank about as likely as one in ``rank * ln(count)``. Triggers and indexes are off
-meanwhile (that needs a superuser); the kept counts are made at the end from the rows themselves.
+A few authors, tags and articles have most of the rows: a rank is drawn as ``count ** random``, so
+its probability is about one in ``rank * ln(count)``. Triggers and indexes are off during the fill
+(this requires a superuser). The last steps compute the kept counts from the rows.
 """
 
 import re
@@ -16,14 +16,17 @@ import psycopg
 import psycopg.sql
 
 CHUNK = 50_000
-PASSWORD = "bench-bench"  # noqa: S105 (everybody's in a database that is thrown away)
+PASSWORD = "bench-bench"  # noqa: S105 (of every user, in a temporary database)
 READER = "user11"  # Follows 200.
 
 _STEP = re.compile(r"^-- step: (.*?)(?: \(in chunks, (\d) an article\))?$", re.MULTILINE)
 
 
 def fill(url: str, articles: int, report: Callable[[str], None]) -> None:
-    """Fill the database at ``url``; ``report`` is told of each step. A million take minutes."""
+    """Fill the database at ``url`` and call ``report`` with each step.
+
+    A million ``articles`` take minutes.
+    """
     started = time.monotonic()
     values = {
         "articles": articles,
@@ -44,7 +47,10 @@ def fill(url: str, articles: int, report: Callable[[str], None]) -> None:
 
 
 def read_steps(file: str) -> list[tuple[str, str, str]]:
-    """The steps of a file of this folder: name, how many chunks an article makes, statement."""
+    """Return the steps of a file in this folder: name, rows per article, statement.
+
+    A step that runs once, instead of in chunks of rows, has no rows per article.
+    """
     parts = _STEP.split((Path(__file__).parent / file).read_text(encoding="utf-8"))[1:]
     return list(zip(parts[::3], parts[1::3], parts[2::3], strict=True))
 
@@ -57,7 +63,7 @@ def _chunks(count: int) -> list[dict[str, Any]]:
 
 
 def _prepare(connection: Any) -> list[str]:
-    """Turn off what slows the filling; the definitions of the indexes that were dropped."""
+    """Disable everything that slows the fill; return the definitions of the dropped indexes."""
     connection.execute("set session_replication_role = replica")
     connection.execute("set synchronous_commit = off")
     connection.execute("set maintenance_work_mem = '512MB'")

@@ -1,4 +1,4 @@
-"""One account that floods the hashing threads, and the logins of others meanwhile."""
+"""The logins of other users while one account floods the hashing threads."""
 
 import asyncio
 import statistics
@@ -15,16 +15,16 @@ from service.settings.settings import LOWEST_PRODUCTION_COST
 OTHERS = 44
 AT_ONCE = 2
 FLOOD = 150
-PAUSE = 1.0  # Seconds before the next try of what was refused.
+PAUSE = 1.0  # Seconds before the retry of a rejected request.
 FLOODER = {"username": "flooder", "email": "flooder@example.test", "password": "bench-bench"}
 
 
 def logins_during_a_flood(report: Callable[[str], None]) -> Row:
     """Log ``OTHERS`` users in, without and with a flood of one account. Takes about half a minute.
 
-    The flood is ``FLOOD`` password changes at once from one IP address and as many right logins
-    from many, again and again. The limits that would stop it earlier are off: this is about the
-    queue alone.
+    The flood repeats ``FLOOD`` simultaneous password changes from one IP address and as many
+    correct logins from many IP addresses. The limits that would stop it earlier are off: only the
+    queue is measured.
     """
     settings = {
         "BCRYPT_COST": str(LOWEST_PRODUCTION_COST),
@@ -37,7 +37,7 @@ def logins_during_a_flood(report: Callable[[str], None]) -> Row:
 
 
 async def _measure(url: str, report: Callable[[str], None]) -> Row:
-    # The flood is larger than aiohttp's own limit of connections.
+    # The flood needs more connections than aiohttp's default limit.
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(url, connector=connector) as session:
         report(f"{OTHERS} users register ...")
@@ -56,7 +56,7 @@ async def _measure(url: str, report: Callable[[str], None]) -> Row:
         report(f"They log in while one account sends {2 * FLOOD} requests at once ...")
         flood = [asyncio.create_task(_flood_with_changes(session, token)) for _ in range(FLOOD)]
         flood += [asyncio.create_task(_flood_with_logins(session, n)) for n in range(FLOOD)]
-        await asyncio.sleep(2)  # The queue is full before anything is counted.
+        await asyncio.sleep(2)  # Fill the queue before the measurement.
         stormed, succeeded = await _log_in(session, others)
         for task in flood:
             task.cancel()
@@ -74,7 +74,7 @@ async def _measure(url: str, report: Callable[[str], None]) -> Row:
 async def _log_in(
     session: aiohttp.ClientSession, users: list[dict[str, str]]
 ) -> tuple[list[float], int]:
-    """The seconds of each login, and how many succeeded."""
+    """Log the users in; return the seconds of each login and the number that succeeded."""
     waiting = list(enumerate(users))
     seconds: list[float] = []
     succeeded = 0

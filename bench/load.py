@@ -1,4 +1,4 @@
-"""Load: wrk for plain requests, an asyncio client for logins."""
+"""Load generators: wrk for plain requests, an asyncio client for logins."""
 
 import asyncio
 import re
@@ -17,27 +17,30 @@ UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 
 @dataclass(frozen=True)
 class Load:
-    """What one run of wrk saw: requests a second, and milliseconds of the 99th percentile."""
+    """The result of one run of wrk: requests per second, and the p99 in milliseconds."""
 
     rate: float
     p99: float
 
 
 def require_wrk() -> None:
-    """End with a sentence where wrk is not installed."""
+    """Exit with a message if wrk is not installed."""
     if shutil.which("wrk") is None:
         sys.exit("wrk is needed: install it with `apt install wrk` or `brew install wrk`.")
 
 
 def wrk(url: str, token: str | None, *, seconds: int, connections: int = 32) -> Load:
-    """Drive ``url`` with one thread of wrk. Ends the run when an answer was not 200."""
+    """Load ``url`` with one thread of wrk for ``seconds`` and return the result.
+
+    Exit if a response was not 2xx or 3xx or a connection failed.
+    """
     return read_wrk(start_wrk(url, token, seconds=seconds, connections=connections))
 
 
 def start_wrk(
     url: str, token: str | None, *, seconds: int, connections: int = 32
 ) -> subprocess.Popen[str]:
-    """Start wrk and return at once; ``read_wrk`` waits for it."""
+    """Start wrk and return immediately; ``read_wrk`` waits for it."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
     if token is not None:
         command += ["-H", f"Authorization: Token {token}"]
@@ -45,7 +48,10 @@ def start_wrk(
 
 
 def post(url: str, tokens: Path, body: str | None, *, seconds: int, connections: int) -> Load:
-    """Drive ``url`` with POSTs of ``body``, each with the next token of a file, a token a line."""
+    """Load ``url`` with POST requests of ``body`` for ``seconds`` and return the result.
+
+    Each request takes the next token of the file ``tokens``, which has one token on each line.
+    """
     script = str(Path(__file__).with_name("requests.lua"))
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", script, url]
     command += ["--", str(tokens), *([body] if body is not None else [])]
@@ -53,7 +59,7 @@ def post(url: str, tokens: Path, body: str | None, *, seconds: int, connections:
 
 
 def read_wrk(process: subprocess.Popen[str]) -> Load:
-    """What a run of wrk saw, once it has ended."""
+    """Wait until wrk ends and return its result. Exit if there were errors."""
     output, _ = process.communicate()
     if "Non-2xx" in output or "Socket errors" in output:
         sys.exit(f"The load met errors:\n{output}")
@@ -64,7 +70,10 @@ def read_wrk(process: subprocess.Popen[str]) -> Load:
 
 
 async def logins(url: str, user: dict[str, Any], *, seconds: float, connections: int = 8) -> float:
-    """Logins a second while ``connections`` of them run without pause for ``seconds``."""
+    """Return the logins per second.
+
+    ``connections`` clients log in without a pause for ``seconds``. Exit if a login fails.
+    """
     done = 0
     started = time.monotonic()
 

@@ -1,4 +1,4 @@
-"""Starts what is measured: the service on an embedded database, and the bare handler."""
+"""Start the measured servers: the service on an embedded database, and the bare handler."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ START_TIMEOUT = 60.0  # Seconds.
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on now."""
+    """Return a TCP port on which no process listens now."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
@@ -27,7 +27,11 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running(command: list[str], port: int, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """``command`` for as long as the block runs; entered once something listens on ``port``."""
+    """Run ``command`` during the block, which starts when a process listens on ``port``.
+
+    ``options`` are those of ``Popen``, and ``given``: the bytes for its standard input. Raise
+    ``SystemExit`` with the output if nothing listens after ``START_TIMEOUT`` seconds.
+    """
     given = options.pop("given", None)
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
@@ -69,7 +73,7 @@ class Service:
     pid: int
 
     def memory(self) -> int:
-        """The resident bytes of its largest process, which is the one that serves."""
+        """Return the resident bytes of its largest child process, which is the serving one."""
         listed = subprocess.run(
             ["ps", "-A", "-o", "ppid=", "-o", "pid=", "-o", "rss="],
             capture_output=True,
@@ -82,7 +86,11 @@ class Service:
 
 @contextlib.contextmanager
 def service(**settings: str) -> Iterator[Service]:
-    """The service, on an empty embedded database if ``settings`` (variables) name no other."""
+    """Run the service during the block.
+
+    ``settings`` are environment variables. Without a database in them the service starts an empty
+    embedded one.
+    """
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="bench-") as data:
         environment = {
@@ -99,14 +107,14 @@ def service(**settings: str) -> Iterator[Service]:
 
 @contextlib.contextmanager
 def bare(body: bytes) -> Iterator[str]:
-    """The bare handler answering ``body``; its base URL."""
+    """Run the bare handler, which responds with ``body``, during the block; yield its base URL."""
     port = free_port()
     with running([sys.executable, "-m", "bench.bare", str(port)], port, given=body):
         yield f"http://127.0.0.1:{port}"
 
 
 def call(url: str, body: Any = None, token: str | None = None) -> bytes:
-    """One request, POST where there is a ``body``; the bytes of the answer."""
+    """Send one request, a POST if there is a ``body``, and return the bytes of the response."""
     data = json.dumps(body).encode() if body is not None else None
     request = urllib.request.Request(url, data=data)
     if token is not None:

@@ -1,4 +1,4 @@
-"""Sessions: refreshes, the news of an end in another process, and a million of them."""
+"""Sessions: refreshes, invalidation in another process, and a million sessions."""
 
 import asyncio
 import contextlib
@@ -33,13 +33,13 @@ ROUNDS = 300
 REMEMBERED = 20_000
 SECONDS = 5.0
 AT_ONCE = 8
-FIRST_REQUESTS = 4  # Sent to the other process at once after each change.
+FIRST_REQUESTS = 4  # Sent to the other process immediately after each change.
 MEGABYTE = 1_000_000
 
 
 @dataclass(frozen=True)
 class Change:
-    """A request whose effect every process must see."""
+    """A request whose effect must be visible in every process."""
 
     method: str
     path: str
@@ -58,7 +58,7 @@ KINDS = (
 
 @dataclass
 class Sessions:
-    """A database with so many open sessions, and the service over it."""
+    """A database with open sessions, and the service that uses it."""
 
     database_url: str
     service: servers.Service
@@ -66,11 +66,11 @@ class Sessions:
 
     @property
     def base(self) -> str:
-        """The service's base URL."""
+        """The base URL of the service."""
         return self.service.url
 
     def stored(self) -> int:
-        """The bytes of their tables on disk, indexes included."""
+        """Return the size of the session tables on disk in bytes, with their indexes."""
         with psycopg.connect(self.database_url) as connection:
             row = connection.execute(
                 "select pg_total_relation_size('sessions')"
@@ -80,7 +80,7 @@ class Sessions:
         return int(row[0])
 
     def take(self, count: int) -> list[tuple[str, str]]:
-        """An access token and a refresh token of each of ``count`` sessions not used before."""
+        """Return an access and a refresh token for each of ``count`` sessions not taken before."""
         tokens = AccessTokens(SECRET, (), 86_400)
         with psycopg.connect(self.database_url) as connection:
             rows: list[tuple[UUID, UUID, datetime, str]] = connection.execute(
@@ -95,7 +95,10 @@ class Sessions:
         ]
 
     def people(self, count: int) -> list[tuple[UUID, str, str]]:
-        """Of so many users an open session's id, its access token and another session's token."""
+        """Return, for ``count`` users, the id of an open session and two access tokens.
+
+        The first token belongs to that session, the second to another session of the user.
+        """
         tokens = AccessTokens(SECRET, (), 86_400)
         with psycopg.connect(self.database_url) as connection:
             rows: list[tuple[UUID, list[UUID], datetime]] = connection.execute(
@@ -117,7 +120,7 @@ class Sessions:
 
 @contextlib.contextmanager
 def open_sessions(count: int, report: Callable[[str], None]) -> Iterator[Sessions]:
-    """A database with ``count`` open sessions, ten a user, and the service over it."""
+    """Start a database with ``count`` open sessions, ten for each user, and the service on it."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         server = EmbeddedServer(Path(folder), report)
         try:
@@ -131,7 +134,7 @@ def open_sessions(count: int, report: Callable[[str], None]) -> Iterator[Session
                     connection.execute(
                         statement, {"count": count, "password_hash": hashed.decode()}
                     )
-            # A change of the password is measured by its news, not by its hash.
+            # The lowest cost: a password change measures the invalidation, not the hash.
             cost = str(LOWEST_PRODUCTION_COST)
             with servers.service(DATABASE_URL=url, JWT_SECRET=SECRET, BCRYPT_COST=cost) as service:
                 yield Sessions(url, service)
@@ -140,7 +143,10 @@ def open_sessions(count: int, report: Callable[[str], None]) -> Iterator[Session
 
 
 def measure(report: Callable[[str], None]) -> list[Row]:
-    """Every figure of this part, as rows of the table. Takes about two minutes."""
+    """Measure every figure of this part and return the rows of its table.
+
+    Takes about two minutes.
+    """
     with contextlib.ExitStack() as stack:
         small, large = (stack.enter_context(open_sessions(size, report)) for size in SIZES)
         rows = [asyncio.run(_refreshes(small, report))]
@@ -152,7 +158,7 @@ def measure(report: Callable[[str], None]) -> list[Row]:
             what = f"{name} among 10,000 and 1,000,000 sessions"
             rows.append(Row(what, f"{before:.2f} ms", f"{after:.2f} ms", f"{after / before:.2f}"))
         rows += [*_sizes(small, large), asyncio.run(_remembered(large, report))]
-        # Last, since it leaves little of the smaller database.
+        # Last, because it ends or deletes most sessions of the smaller database.
         rows.insert(1, asyncio.run(_news(small, report)))
         return rows
 
@@ -177,7 +183,7 @@ def _sizes(small: Sessions, large: Sessions) -> list[Row]:
 
 
 async def _remembered(sessions: Sessions, report: Callable[[str], None]) -> Row:
-    """What a process's memory grows by when so many sessions asked it."""
+    """Measure the growth of a process that has served ``REMEMBERED`` sessions."""
     report(f"{REMEMBERED:,} sessions ask one process ...")
     before = sessions.service.memory()
     waiting = sessions.take(REMEMBERED)
@@ -226,13 +232,14 @@ async def _post(client: aiohttp.ClientSession, url: str, plain: str) -> str:
 
 
 async def _news(sessions: Sessions, report: Callable[[str], None]) -> Row:
-    """How long after the response to a change another process still responds as before.
+    """Measure how long after the response to a change another process responds as before.
 
-    The other one is under load. Some requests are sent to it as soon as the response to the change
-    has come, on connections of their own, and each is repeated until it shows the change.
+    The other process is under load. Immediately after the response to the change, some requests are
+    sent to it on separate connections. Each is repeated until its response shows the change.
     """
     report(f"{CHANGES:,} changes in one process, seen from another under load ...")
-    late: list[float] = []  # Milliseconds of each repeated request, 0 where the first showed it.
+    # Milliseconds of each request, 0 if its first response shows the change.
+    late: list[float] = []
     settings = {"DATABASE_URL": sessions.database_url, "JWT_SECRET": SECRET}
     with servers.service(**settings) as service:
         other = f"{service.url}/api/user"

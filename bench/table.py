@@ -1,4 +1,4 @@
-"""The table: printed, and kept beside the scripts."""
+"""The table of results: printed, and stored next to the scripts."""
 
 import platform
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from service.accounts.passwords.hasher import usable_cores
 
 @dataclass(frozen=True)
 class Row:
-    """One measured thing: what, how much, beside it, and the ratio that can be compared."""
+    """One result: its name, its figure, a second figure, and a ratio that machines can compare."""
 
     what: str
     figure: str
@@ -18,7 +18,7 @@ class Row:
 
 
 def render(title: str, heads: tuple[str, str, str], rows: list[Row]) -> str:
-    """``rows`` as a Markdown table below ``title``; ``heads`` stand over the three figures."""
+    """Return a Markdown table of ``rows`` below ``title``; ``heads`` name the three figures."""
     cells = [("", *heads), *((r.what, r.figure, r.beside, r.ratio) for r in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(4)]
     lines = [
@@ -33,7 +33,7 @@ def render(title: str, heads: tuple[str, str, str], rows: list[Row]) -> str:
 
 
 def keep(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` whole or not at all."""
+    """Write ``text`` to ``path`` atomically."""
     draft = path.with_suffix(".draft")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)

@@ -1,4 +1,4 @@
-"""Writes with the cache on and off: what a response waits for so that the cache is true."""
+"""Writes with the cache on and off: the cost of waiting for invalidations before a response."""
 
 import json
 import statistics
@@ -13,9 +13,9 @@ from bench.table import Row
 
 CONNECTIONS = (8, 32)
 ROUNDS = 5
-SLICE = 1  # Seconds: short, since the speed of a shared machine changes from one to the next.
+SLICE = 1  # Seconds. Short, because the speed of a shared machine changes between slices.
 AUTHORS = 32
-LOGOUTS = 4_000  # Sessions of one slice, more than it can end.
+LOGOUTS = 4_000  # Sessions for one slice: more than it can end.
 SESSIONS = (1 + ROUNDS) * 2 * len(CONNECTIONS) * LOGOUTS + 1_000
 
 ARTICLE = {"title": "Bench", "description": "Written by the bench", "body": "Once"}
@@ -23,7 +23,7 @@ COMMENT = json.dumps({"comment": {"body": "Nothing but a comment"}})
 
 
 def measure(report: Callable[[str], None]) -> list[Row]:
-    """Every figure of this part, as rows of the table. Takes about a minute."""
+    """Measure every figure of this part and return the rows of its table. Takes about a minute."""
     with open_sessions(SESSIONS, report) as sessions:
         settings = {"DATABASE_URL": sessions.database_url, "JWT_SECRET": SECRET}
         with servers.service(**settings, USER_CACHE_SIZE="0") as asking:
@@ -53,7 +53,10 @@ def _row(
     bases: tuple[str, str],
     report: Callable[[str], None],
 ) -> Row:
-    """The median rates of both services, in turn, so that a machine that slows down slows both."""
+    """Measure the median rates of both services.
+
+    The services take turns, so that a machine that slows down affects both.
+    """
     report(f"{what}, with the cache on and off in turn ...")
     rates: tuple[list[float], list[float]] = ([], [])
     for number in range(-1, ROUNDS):  # The first is a warm-up.

@@ -1,1 +1,1 @@
-"""The RealWorld half: profiles, articles, comments, favourites and tags."""
+"""The RealWorld API: profiles, articles, comments, favourites and tags."""

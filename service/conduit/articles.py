@@ -1,4 +1,4 @@
-"""One article: write, read, change, delete, and the favourites of the one who asks."""
+"""One article: create, read, update and delete it, and favorite it as the current user."""
 
 import secrets
 from collections.abc import Awaitable, Callable
@@ -37,7 +37,8 @@ routes = RouteTableDef()
 LONGEST_SLUG = 100
 MOST_TAGS = 50
 LONGEST_TAG = 50
-LONGEST_BODY = 1024 * 1024  # Bytes of JSON: whatever MAX_BODY_SIZE is, every reader gets them.
+# Bytes of JSON. Every response with the article contains them, whatever MAX_BODY_SIZE is.
+LONGEST_BODY = 1024 * 1024
 TRIES = 5
 
 
@@ -71,7 +72,11 @@ SLUG = {"slug": IN_LIST["slug"]}
 
 @json_schema({**TAGS, "maxItems": MOST_TAGS})
 def tag_list(value: Any) -> list[str]:
-    """The tags in their order, each once. Blank ones, as text boxes send them, are left out."""
+    """Return the stripped tags in their order, without duplicates.
+
+    Leave out blank tags, because text boxes send them. Raise ``vol.Invalid`` if ``value`` is not a
+    list of strings, has too many tags or has a tag that is too long.
+    """
     if value is None:
         raise vol.Invalid(BLANK)
     if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
@@ -97,7 +102,7 @@ NEW_ARTICLE = wrapped(
 
 @routes.post("/api/articles", body=NEW_ARTICLE, answers={201: ARTICLE})
 async def create(request: web.Request) -> web.StreamResponse:
-    """Publish an article: 201."""
+    """Create an article. Respond with 201."""
     given = (await read_body(request))["article"]
     row = await _until_the_slug_is_free(
         sql.articles.create,
@@ -122,7 +127,10 @@ async def create(request: web.Request) -> web.StreamResponse:
     errors=(404,),
 )
 async def show(request: web.Request) -> web.StreamResponse:
-    """The article that ``slug`` leads to, be it the present one or one from before."""
+    """Get an article.
+
+    ``slug`` is the current slug of the article or any earlier one.
+    """
     return await _show(request, path_text(request, "slug"))
 
 
@@ -141,7 +149,10 @@ CHANGED_ARTICLE = wrapped(
     errors=(403, 404),
 )
 async def update(request: web.Request) -> web.StreamResponse:
-    """Change the fields that are given; without ``tagList`` the tags stay, ``[]`` removes them."""
+    """Update an article. Change only the given fields.
+
+    Without ``tagList`` the tags stay; ``[]`` removes them.
+    """
     given = (await read_body(request))["article"]
     slug = await _until_the_slug_is_free(
         _change,
@@ -157,7 +168,7 @@ async def update(request: web.Request) -> web.StreamResponse:
 
 
 async def _change(database: Database, *, request: web.Request, **fields: Any) -> str:
-    """Change the article in the path, one edit at a time; its slug is what comes back."""
+    """Update the article in the path and return its slug. A row lock serializes the edits."""
 
     async def change(connection: sql.Connection) -> str:
         row = await sql.articles.lock_by_slug(connection, slug=path_text(request, "slug"))
@@ -169,9 +180,10 @@ async def _change(database: Database, *, request: web.Request, **fields: Any) ->
 
 @routes.delete("/api/articles/{slug}", parameters=SLUG, answers={204: None}, errors=(403, 404))
 async def delete(request: web.Request) -> web.StreamResponse:
-    """Delete the article with its comments and favourites: 204."""
+    """Delete an article with its comments and favourites. Respond with 204."""
     article_id = await _own_article(request)
-    # One short transaction after another: an article with very many favourites holds nobody up.
+    # Each call is one short transaction: even an article with very many favourites does not block
+    # other requests.
     while not await sql.articles.delete(request.app[DATABASE], article_id=article_id):
         pass
     return web.Response(status=204)
@@ -181,7 +193,7 @@ async def delete(request: web.Request) -> web.StreamResponse:
     "/api/articles/{slug}/favorite", parameters=SLUG, answers={200: ARTICLE}, errors=(404,)
 )
 async def favorite(request: web.Request) -> web.StreamResponse:
-    """Make the article a favourite; twice is once."""
+    """Favorite an article. A repeated request has no effect."""
     return await _set_favorite(request, sql.favorites.add)
 
 
@@ -189,7 +201,7 @@ async def favorite(request: web.Request) -> web.StreamResponse:
     "/api/articles/{slug}/favorite", parameters=SLUG, answers={200: ARTICLE}, errors=(404,)
 )
 async def unfavorite(request: web.Request) -> web.StreamResponse:
-    """Make the article a favourite no more."""
+    """Unfavorite an article."""
     return await _set_favorite(request, sql.favorites.remove)
 
 
@@ -212,7 +224,10 @@ async def _show(request: web.Request, slug: str) -> web.StreamResponse:
 
 
 async def _own_article(request: web.Request) -> int:
-    """The id of the article in the path. Raises ``NotFound``, and ``Forbidden`` to strangers."""
+    """Return the id of the article in the path.
+
+    Raise ``NotFound`` if there is no such article, ``Forbidden`` if its author is another user.
+    """
     row = await sql.articles.find_owner(request.app[DATABASE], slug=path_text(request, "slug"))
     return _own_id(row, request)
 
@@ -228,7 +243,11 @@ def _own_id(row: Any, request: web.Request) -> int:
 async def _until_the_slug_is_free(
     query: Callable[..., Awaitable[Any]], database: Database, **arguments: Any
 ) -> Any:
-    """Run ``query``, which takes a slug, again when the numbered one was somebody's title."""
+    """Run ``query``, which takes a slug. Retry with a random suffix if the slug is a duplicate.
+
+    The numbered slug is a duplicate if a user chose it as a title before. Raise
+    ``UniqueViolationError`` if attempt number ``TRIES`` fails too.
+    """
     for _ in range(TRIES - 1):
         try:
             return await map_foreign_key_errors(query(database, **arguments))
@@ -238,17 +257,17 @@ async def _until_the_slug_is_free(
 
 
 def slug_of(text: str) -> str:
-    """A readable, bounded slug for a title in any script; never empty.
+    """Return a readable, non-empty slug of at most ``LONGEST_SLUG`` characters.
 
-    A title of nothing but symbols becomes ``article``, which is then numbered like any other.
-    ``feed`` would lead to the feed.
+    ``text`` is a title in any script. A title that has only symbols becomes ``article``, which is
+    numbered like any other slug. ``feed`` is replaced, because its URL is that of the feed.
     """
     slug = slugify(text, max_length=LONGEST_SLUG, word_boundary=True) or "article"
     return "feed-article" if slug == "feed" else slug
 
 
 def article(row: Any, *, strict: bool) -> dict[str, Any]:
-    """An article as the API shows it; ``body`` where the row has one."""
+    """Return an article as JSON of the API, with ``body`` if the row has one."""
     shown = {
         "slug": row["slug"],
         "title": row["title"],

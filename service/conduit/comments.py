@@ -30,7 +30,7 @@ COMMENT = Named(
     ),
 )
 
-# The specification lists all comments at once; a thousand is where "all" ends and paging begins.
+# The RealWorld specification returns all comments in one response. Paging begins after 1000.
 PAGE = QueryString(limit=(Number(1, 1000), 1000), offset=(Number(0, LARGEST), 0))
 
 
@@ -43,10 +43,10 @@ PAGE = QueryString(limit=(Number(1, 1000), 1000), offset=(Number(0, LARGEST), 0)
     errors=(404,),
 )
 async def everything(request: web.Request) -> web.StreamResponse:
-    """The comments on the article, newest first.
+    """List the comments on an article, newest first.
 
-    A page ends after ``limit`` comments or about 2 MiB. The next one begins at ``offset`` plus the
-    number of comments that came; one without comments is the end.
+    A page ends after ``limit`` comments or about 2 MiB. The next page begins at ``offset`` plus the
+    number of comments in this page. A page without comments is the end of the list.
     """
     page = PAGE.read(request)
     rows = await sql.comments.list(
@@ -74,7 +74,7 @@ NEW_COMMENT = wrapped("comment", {required("body"): Text(longest=10_000, example
     errors=(404,),
 )
 async def create(request: web.Request) -> web.StreamResponse:
-    """Comment on the article: 201."""
+    """Create a comment on an article. Respond with 201."""
     given = (await read_body(request))["comment"]
     row = await sql.comments.create(
         request.app[DATABASE],
@@ -95,7 +95,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     errors=(403, 404),
 )
 async def delete(request: web.Request) -> web.StreamResponse:
-    """Delete one's own comment: 204."""
+    """Delete a comment of the current user. Respond with 204."""
     row = await sql.comments.find_owner(
         request.app[DATABASE], slug=path_text(request, "slug"), comment_id=_comment_id(request)
     )
@@ -110,7 +110,7 @@ async def delete(request: web.Request) -> web.StreamResponse:
 
 
 def _comment_id(request: web.Request) -> int | None:
-    """The id in the path; ``None``, which no comment has, for what cannot be one."""
+    """Return the id in the path, or ``None``, which no comment has, if it is not a valid id."""
     text = request.match_info["id"]
     if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= LARGEST):
         return None
@@ -118,7 +118,7 @@ def _comment_id(request: web.Request) -> int | None:
 
 
 def comment(row: Any, *, strict: bool) -> dict[str, Any]:
-    """A comment as the API shows it."""
+    """Return a comment as JSON of the API."""
     return {
         "id": row["id"],
         "createdAt": timestamp(row["created_at"]),

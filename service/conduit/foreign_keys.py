@@ -1,4 +1,4 @@
-"""What a write meets when the user or the article it is about was deleted while it ran."""
+"""Errors of a write whose user or article was deleted while the write ran."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -11,7 +11,7 @@ from service.http.errors import ApiError, NotFound
 _Result = TypeVar("_Result")
 
 
-# The foreign key that a row to be written would break, and what the client is told.
+# The error for the client, by the foreign key that the write violates.
 _ANSWERS: dict[str, Callable[[], ApiError]] = {
     "articles_author_fk": revoked_token,
     "favorites_user_fk": revoked_token,
@@ -22,9 +22,10 @@ _ANSWERS: dict[str, Callable[[], ApiError]] = {
 
 
 async def map_foreign_key_errors(writing: Awaitable[_Result]) -> _Result:
-    """The result of ``writing``. Raises ``Unauthorized`` or ``NotFound`` where what it needs went.
+    """Return the result of ``writing``.
 
-    A look beforehand cannot tell: the deletion may be committed right after it.
+    Raise ``Unauthorized`` or ``NotFound`` if a row that it references was deleted. A check before
+    the write cannot detect this: the deletion may be committed right after the check.
     """
     try:
         return await writing

@@ -28,7 +28,7 @@ FILTERS = QueryString(
     tag=(filter_text, None), author=(filter_text, None), favorited=(filter_text, None), **PAGE
 )
 
-# One statement for each combination of filters, so that each has a plan that fits every call.
+# Each combination of filters has its own statement, so that its plan fits every call.
 STATEMENTS: dict[tuple[str, ...], sql.Query] = {
     (): sql.listing.list_all,
     ("tag",): sql.listing.list_by_tag,
@@ -43,10 +43,13 @@ STATEMENTS: dict[tuple[str, ...], sql.Query] = {
 
 @routes.get("/api/articles", auth=Auth.OPTIONAL, query=FILTERS, answers={200: ARTICLES})
 async def everything(request: web.Request) -> web.StreamResponse:
-    """The articles, newest first, of a tag, of an author, of somebody's favourites, or of all.
+    """List articles, newest first.
 
-    A page ends after ``limit`` articles or about 2 MiB. The next one begins at ``offset`` plus the
-    number of articles that came; ``articlesCount`` is that of all of them.
+    ``tag``, ``author`` and ``favorited`` (the username of a reader) filter the list, alone or
+    combined. Without a filter all articles are listed.
+
+    A page ends after ``limit`` articles or about 2 MiB. The next page begins at ``offset`` plus the
+    number of articles in this page. ``articlesCount`` is the number of articles in all pages.
     """
     given = FILTERS.read(request)
     wanted = {
@@ -63,9 +66,9 @@ FEED = QueryString(**PAGE)
 
 @routes.get("/api/articles/feed", query=FEED, answers={200: ARTICLES})
 async def feed(request: web.Request) -> web.StreamResponse:
-    """The articles of those whom the one who asks follows, newest first.
+    """List the articles of the users that the current user follows, newest first.
 
-    It is paged as the list of all articles is.
+    Paging works as in the list of all articles.
     """
     return await _page(request, sql.listing.list_feed, FEED.read(request))
 
@@ -73,7 +76,10 @@ async def feed(request: web.Request) -> web.StreamResponse:
 async def _page(
     request: web.Request, query: sql.Query, given: dict[str, Any], **filters: Any
 ) -> web.StreamResponse:
-    """One page. The first row always comes, and has the count; its slug is null when it is all."""
+    """Respond with one page.
+
+    The first row always exists and has the count. Its slug is null if the page is empty.
+    """
     rows = await query(
         request.app[DATABASE],
         viewer_id=viewer_id(request),

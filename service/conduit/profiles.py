@@ -1,4 +1,4 @@
-"""Profiles, and who follows whom."""
+"""Profiles, and the follows between users."""
 
 from typing import Any
 
@@ -18,7 +18,10 @@ from service.http.routes import Auth, RouteTableDef
 routes = RouteTableDef()
 
 CLOSED = "-"
-"""The author of what a closed account wrote, until it is removed. No username is that short."""
+"""The username in the content of a closed account, until the content is removed.
+
+No account can have it: a username is longer.
+"""
 
 PROFILE = Named(
     "Profile",
@@ -44,13 +47,16 @@ USERNAME = {"username": string(example="jake")}
     errors=(404,),
 )
 async def show(request: web.Request) -> web.StreamResponse:
-    """The profile of ``username``; ``following`` is that of the one who asks."""
+    """Get a profile.
+
+    ``following`` is true if the current user follows ``username``.
+    """
     return await _profile(request, sql.profiles.find)
 
 
 @routes.post("/api/profiles/{username}/follow", parameters=USERNAME, answers=ANSWERS, errors=(404,))
 async def follow(request: web.Request) -> web.StreamResponse:
-    """Follow ``username``; following twice is following."""
+    """Follow a user. A repeated request has no effect."""
     if fields.uniqueness_key(path_text(request, "username")) == fields.uniqueness_key(
         request["user"].username
     ):
@@ -62,12 +68,15 @@ async def follow(request: web.Request) -> web.StreamResponse:
     "/api/profiles/{username}/follow", parameters=USERNAME, answers=ANSWERS, errors=(404,)
 )
 async def unfollow(request: web.Request) -> web.StreamResponse:
-    """Follow ``username`` no more."""
+    """Unfollow a user."""
     return await _profile(request, sql.profiles.unfollow)
 
 
 async def _profile(request: web.Request, query: sql.Query) -> web.StreamResponse:
-    """The row of one statement of ``sql/conduit/profiles.sql`` as the answer."""
+    """Run one statement of ``sql/conduit/profiles.sql`` and respond with its row.
+
+    Raise ``NotFound`` if no user has the username in the path.
+    """
     row = await map_foreign_key_errors(
         query(
             request.app[DATABASE],
@@ -81,18 +90,18 @@ async def _profile(request: web.Request, query: sql.Query) -> web.StreamResponse
 
 
 def viewer_id(request: web.Request) -> Any:
-    """The id of the one who asks, or ``None`` for nobody."""
+    """Return the id of the current user, or ``None`` if the request is anonymous."""
     user = request["user"]
     return user.id if user is not None else None
 
 
 def profile(row: Any, *, strict: bool, prefix: str = "") -> dict[str, Any]:
-    """A profile as the API shows it, from the columns of ``row`` that begin with ``prefix``."""
+    """Return a profile as JSON of the API, from the columns that begin with ``prefix``."""
     username, bio = row[f"{prefix}username"], row[f"{prefix}bio"]
     return {
         "username": username if username is not None else CLOSED,
         "bio": bio if strict else bio or "",
         "image": row[f"{prefix}image"],
-        # Follows of a closed account go in batches, too.
+        # The follows of a closed account are removed in batches: the row may still exist.
         "following": username is not None and row[f"{prefix}following"],
     }

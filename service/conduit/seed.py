@@ -1,4 +1,4 @@
-"""A small, believable blog to look at: ``python run.py seed`` fills an empty database with it."""
+"""A small, realistic example blog. ``python run.py seed`` writes it to an empty database."""
 
 import random
 import secrets
@@ -65,14 +65,14 @@ COMMENTS = [
 
 
 class SeedError(Exception):
-    """The database cannot be seeded; the message is one sentence."""
+    """Raised if the database cannot be seeded. The message is one sentence."""
 
 
 async def seed(database: Database, report: Callable[[str], None], cost: int) -> str:
-    """Fill an empty database; return the password that every seeded account has.
+    """Fill an empty database and return the password of all seeded accounts.
 
-    ``cost`` is bcrypt's work factor. Raises ``SeedError`` where there are users already: nothing is
-    mixed with what is somebody's.
+    ``cost`` is bcrypt's work factor. Raise ``SeedError`` if there are users already, so that the
+    example data never mixes with real data.
     """
     password = secrets.token_urlsafe(9)
     password_hash = bcrypt.hashpw(password.encode(), bcrypt.gensalt(cost)).decode()
@@ -82,7 +82,7 @@ async def seed(database: Database, report: Callable[[str], None], cost: int) -> 
 
 
 async def _fill(password_hash: str, connection: asyncpg.Connection) -> None:
-    """Write the blog. Raises ``SeedError`` where there are users already."""
+    """Write the blog. Raise ``SeedError`` if there are users already."""
     if await sql.seed.has_users(connection):
         raise SeedError("The database is not empty: seed fills only one without users.")
     chance = random.Random(7)  # noqa: S311 (the same blog every time; only the password is secret)

@@ -19,6 +19,6 @@ MOST = 100
     answers={200: object_of(tags=array_of(string(example="dragons")))},
 )
 async def everything(request: web.Request) -> web.StreamResponse:
-    """The most used tags, the most used first."""
+    """List the most used tags, in descending order of use."""
     rows = await sql.tags.most_used(request.app[DATABASE], limit=MOST)
     return json_response({"tags": [row["tag"] for row in rows]})

@@ -1,9 +1,8 @@
--- Lists by two or three filters at once; the shape is that of listing.sql. No count is kept of combinations: what matches is
--- counted in indexes, at the cost each statement names.
-
+-- Lists by two or three filters, in the shape of listing.sql. No counts are kept for combinations:
+-- each statement counts the matching articles in indexes, at the cost that its comment names.
 
 -- name: list_by_tag_and_author(tag, username_key, viewer_id, limit, offset) -> rows
--- Counted in an index that holds just the articles that match.
+-- Counts in an index range that has only the matching articles.
 with total as materialized (
     select author.id as author_id, count(article_tags.article_id) as articles_count
     from (select (select id from users where username_key = $2) as id) as author
@@ -25,31 +24,23 @@ list as materialized (
 )
 select
     list.articles_count,
-    page.slug,
-    page.title,
-    page.description,
-    page.tag_list,
-    page.created_at,
-    page.updated_at,
-    page.favorited,
-    page.favorites_count,
-    page.author_username,
-    page.author_bio,
-    page.author_image,
-    page.author_following
+    page.slug, page.title, page.description, page.tag_list, page.created_at, page.updated_at,
+    page.favorited, page.favorites_count,
+    page.author_username, page.author_bio, page.author_image, page.author_following
 from list
 left join lateral listed_articles(list.article_ids, $3) as page on true
-order by page.position;
-
+order by page.position
 
 -- name: list_by_tag_and_favorited(tag, favorited_key, viewer_id, limit, offset) -> rows
--- Each of the reader's favorites is looked up among the articles of the tag: it takes as long as that reader has favorites.
--- "Offset 0" keeps the planner from turning the lookups into a merge that reads the whole tag.
+-- Looks up each of the reader's favorites among the articles of the tag: the cost grows with the
+-- number of these favorites. `offset 0` prevents the planner from turning the lookups into a merge
+-- that reads the whole tag.
 with matched as materialized (
     select favorites.article_id, favorites.article_created_at as created_at
     from favorites
     cross join lateral (
-        select from article_tags
+        select
+        from article_tags
         where article_tags.tag = $1
             and article_tags.created_at = favorites.article_created_at
             and article_tags.article_id = favorites.article_id
@@ -70,26 +61,16 @@ list as materialized (
 )
 select
     list.articles_count,
-    page.slug,
-    page.title,
-    page.description,
-    page.tag_list,
-    page.created_at,
-    page.updated_at,
-    page.favorited,
-    page.favorites_count,
-    page.author_username,
-    page.author_bio,
-    page.author_image,
-    page.author_following
+    page.slug, page.title, page.description, page.tag_list, page.created_at, page.updated_at,
+    page.favorited, page.favorites_count,
+    page.author_username, page.author_bio, page.author_image, page.author_following
 from list
 left join lateral listed_articles(list.article_ids, $3) as page on true
-order by page.position;
-
+order by page.position
 
 -- name: list_by_author_and_favorited(username_key, favorited_key, viewer_id, limit, offset) -> rows
--- The smaller of two sets, the author's articles and the reader's favorites, is looked up in the other; kept counts tell which
--- is the smaller. "Offset 0" as above.
+-- There are two sets: the author's articles and the reader's favorites. Looks up the smaller set in
+-- the larger one; the kept counts decide which one is smaller. `offset 0` as above.
 with author as materialized (
     select users.id, coalesce(user_counts.articles_count, 0) as size
     from users
@@ -108,7 +89,8 @@ matched as materialized (
     cross join reader
     join articles on articles.author_id = author.id
     cross join lateral (
-        select from favorites
+        select
+        from favorites
         where favorites.article_id = articles.id and favorites.user_id = reader.id
         offset 0
     ) as liked
@@ -119,7 +101,8 @@ matched as materialized (
     cross join reader
     join favorites on favorites.user_id = reader.id
     cross join lateral (
-        select from articles
+        select
+        from articles
         where articles.author_id = author.id
             and articles.created_at = favorites.article_created_at
             and articles.id = favorites.article_id
@@ -140,32 +123,23 @@ list as materialized (
 )
 select
     list.articles_count,
-    page.slug,
-    page.title,
-    page.description,
-    page.tag_list,
-    page.created_at,
-    page.updated_at,
-    page.favorited,
-    page.favorites_count,
-    page.author_username,
-    page.author_bio,
-    page.author_image,
-    page.author_following
+    page.slug, page.title, page.description, page.tag_list, page.created_at, page.updated_at,
+    page.favorited, page.favorites_count,
+    page.author_username, page.author_bio, page.author_image, page.author_following
 from list
 left join lateral listed_articles(list.article_ids, $3) as page on true
-order by page.position;
-
+order by page.position
 
 -- name: list_by_tag_author_and_favorited(tag, username_key, favorited_key, viewer_id, limit, offset) -> rows
--- Looks each of the author's articles of that tag up among the reader's favorites.
+-- Looks up each of the author's articles of that tag among the reader's favorites.
 with matched as materialized (
     select article_tags.article_id, article_tags.created_at
     from article_tags
     join favorites
         on favorites.article_id = article_tags.article_id
         and favorites.user_id = (select id from users where username_key = $3)
-    where article_tags.author_id = (select id from users where username_key = $2) and article_tags.tag = $1
+    where article_tags.author_id = (select id from users where username_key = $2)
+        and article_tags.tag = $1
 ),
 list as materialized (
     select
@@ -180,18 +154,9 @@ list as materialized (
 )
 select
     list.articles_count,
-    page.slug,
-    page.title,
-    page.description,
-    page.tag_list,
-    page.created_at,
-    page.updated_at,
-    page.favorited,
-    page.favorites_count,
-    page.author_username,
-    page.author_bio,
-    page.author_image,
-    page.author_following
+    page.slug, page.title, page.description, page.tag_list, page.created_at, page.updated_at,
+    page.favorited, page.favorites_count,
+    page.author_username, page.author_bio, page.author_image, page.author_following
 from list
 left join lateral listed_articles(list.article_ids, $4) as page on true
-order by page.position;
+order by page.position

@@ -1,30 +1,32 @@
 -- name: list(slug, viewer_id, limit, offset, max_bytes) -> rows
--- No row: no such article. One row whose id is null: an article without (further) comments. The comments end with the one by
--- which max_bytes are reached. octet_length reads the size of a long text that is stored apart, not the text: only those that
--- fit are fetched.
+-- Returns no row if there is no such article, and one row with a null id if the article has no
+-- (further) comments. The last comment is the one that reaches max_bytes. For a long text that is
+-- stored out of line, octet_length reads only the size: only the texts that fit are fetched.
 select
-    page.id,
-    page.body,
-    page.created_at,
-    page.updated_at,
-    page.username as author_username,
-    page.bio as author_bio,
-    page.image as author_image,
+    page.id, page.body, page.created_at, page.updated_at,
+    page.username as author_username, page.bio as author_bio, page.image as author_image,
     exists (
-        select from follows where follows.follower_id = $2 and follows.followed_id = page.author_id
+        select
+        from follows
+        where follows.follower_id = $2 and follows.followed_id = page.author_id
     ) as author_following
 from article_slugs
 left join lateral (
     select
         listed.*,
-        users.username,
-        users.bio,
-        users.image,
-        sum(octet_length(listed.body) + coalesce(octet_length(users.bio), 0) + coalesce(octet_length(users.image), 0)) over (
-            order by listed.created_at desc, listed.id desc rows between unbounded preceding and 1 preceding
+        users.username, users.bio, users.image,
+        sum(
+            octet_length(listed.body)
+            + coalesce(octet_length(users.bio), 0)
+            + coalesce(octet_length(users.image), 0)
+        ) over (
+            order by listed.created_at desc, listed.id desc
+            rows between unbounded preceding and 1 preceding
         ) as bytes_before
     from (
-        select comments.id, comments.body, comments.created_at, comments.updated_at, comments.author_id
+        select
+            comments.id, comments.body, comments.created_at, comments.updated_at,
+            comments.author_id
         from comments
         where comments.article_id = article_slugs.article_id
         order by comments.created_at desc, comments.id desc
@@ -34,14 +36,16 @@ left join lateral (
     join users on users.id = listed.author_id
 ) as page on coalesce(page.bytes_before, 0) < $5::bigint
 where article_slugs.slug = $1
-order by page.created_at desc, page.id desc;
-
+order by page.created_at desc, page.id desc
 
 -- name: create(slug, author_id, body) -> row
--- No row: no such article. Locks the author before the article, as everything does (migration 0003); the foreign keys alone would
--- do it in the order of their names.
+-- Returns no row if there is no such article. Locks the author before the article, as every
+-- transaction does (migration 0003). The foreign keys alone would lock in the order of their names.
 with author as materialized (
-    select id, username, bio, image from users where id = $2 and closed_at is null for key share
+    select id, username, bio, image
+    from users
+    where id = $2 and closed_at is null
+    for key share
 ),
 article as materialized (
     select articles.id
@@ -54,28 +58,28 @@ article as materialized (
 comment as (
     insert into comments (article_id, author_id, body)
     select article.id, author.id, $3
-    from author cross join article
+    from author
+    cross join article
     returning id, body, created_at, updated_at
 )
 select
-    comment.id,
-    comment.body,
-    comment.created_at,
-    comment.updated_at,
-    author.username as author_username,
-    author.bio as author_bio,
-    author.image as author_image,
-    exists (select from follows where follows.follower_id = $2 and follows.followed_id = $2) as author_following
-from comment cross join author;
-
+    comment.id, comment.body, comment.created_at, comment.updated_at,
+    author.username as author_username, author.bio as author_bio, author.image as author_image,
+    exists (
+        select
+        from follows
+        where follows.follower_id = $2 and follows.followed_id = $2
+    ) as author_following
+from comment
+cross join author
 
 -- name: find_owner(slug, comment_id) -> row
--- No row: no such article. An author that is null: the article has no such comment.
+-- Returns no row if there is no such article, and a null author if the article has no such comment.
 select article_slugs.article_id, comments.id, comments.author_id
 from article_slugs
 left join comments on comments.id = $2 and comments.article_id = article_slugs.article_id
-where article_slugs.slug = $1;
-
+where article_slugs.slug = $1
 
 -- name: delete(comment_id) -> none
-delete from comments where id = $1;
+delete from comments
+where id = $1

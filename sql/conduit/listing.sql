@@ -1,16 +1,17 @@
 -- The lists of articles. Each is one statement of one shape:
 --
---     list    one row: the exact number of articles, and the ids of the page, found in an index alone
+--     list    one row: the exact number of articles and the ids of the page, from an index only
 --     page    the wide rows of those ids (function listed_articles)
 --
--- The first row always comes, with articles_count; where the page is empty its slug is null. Beyond the end ("offset" not
--- below the count) the limit is 0 and nothing is skipped at all. One statement for each combination of filters, rather than
--- "$1 is null or ...", so that one plan, made once, fits every call.
-
+-- The first row always exists and has articles_count; its slug is null if the page is empty. Beyond
+-- the end (`offset` not below the count) the limit is 0, so that no row is read and skipped. Each
+-- combination of filters has its own statement instead of `$1 is null or ...`, so that one plan,
+-- made once, fits every call.
 
 -- name: list_all(viewer_id, limit, offset) -> rows
 with total as materialized (
-    select coalesce(sum(articles_count), 0)::bigint as articles_count from article_totals
+    select coalesce(sum(articles_count), 0)::bigint as articles_count
+    from article_totals
 ),
 list as materialized (
     select
@@ -26,22 +27,12 @@ list as materialized (
 )
 select
     list.articles_count,
-    page.slug,
-    page.title,
-    page.description,
-    page.tag_list,
-    page.created_at,
-    page.updated_at,
-    page.favorited,
-    page.favorites_count,
-    page.author_username,
-    page.author_bio,
-    page.author_image,
-    page.author_following
+    page.slug, page.title, page.description, page.tag_list, page.created_at, page.updated_at,
+    page.favorited, page.favorites_count,
+    page.author_username, page.author_bio, page.author_image, page.author_following
 from list
 left join lateral listed_articles(list.article_ids, $1) as page on true
-order by page.position;
-
+order by page.position
 
 -- name: list_by_tag(tag, viewer_id, limit, offset) -> rows
 with total as materialized (
@@ -62,22 +53,12 @@ list as materialized (
 )
 select
     list.articles_count,
-    page.slug,
-    page.title,
-    page.description,
-    page.tag_list,
-    page.created_at,
-    page.updated_at,
-    page.favorited,
-    page.favorites_count,
-    page.author_username,
-    page.author_bio,
-    page.author_image,
-    page.author_following
+    page.slug, page.title, page.description, page.tag_list, page.created_at, page.updated_at,
+    page.favorited, page.favorites_count,
+    page.author_username, page.author_bio, page.author_image, page.author_following
 from list
 left join lateral listed_articles(list.article_ids, $2) as page on true
-order by page.position;
-
+order by page.position
 
 -- name: list_by_author(username_key, viewer_id, limit, offset) -> rows
 with author as materialized (
@@ -86,7 +67,9 @@ with author as materialized (
 total as materialized (
     select
         author.id as author_id,
-        coalesce((select articles_count from user_counts where user_id = author.id), 0) as articles_count
+        coalesce(
+            (select articles_count from user_counts where user_id = author.id), 0
+        ) as articles_count
     from author
 ),
 list as materialized (
@@ -104,22 +87,12 @@ list as materialized (
 )
 select
     list.articles_count,
-    page.slug,
-    page.title,
-    page.description,
-    page.tag_list,
-    page.created_at,
-    page.updated_at,
-    page.favorited,
-    page.favorites_count,
-    page.author_username,
-    page.author_bio,
-    page.author_image,
-    page.author_following
+    page.slug, page.title, page.description, page.tag_list, page.created_at, page.updated_at,
+    page.favorited, page.favorites_count,
+    page.author_username, page.author_bio, page.author_image, page.author_following
 from list
 left join lateral listed_articles(list.article_ids, $2) as page on true
-order by page.position;
-
+order by page.position
 
 -- name: list_by_favorited(favorited_key, viewer_id, limit, offset) -> rows
 with reader as materialized (
@@ -128,7 +101,9 @@ with reader as materialized (
 total as materialized (
     select
         reader.id as user_id,
-        coalesce((select favorites_count from user_counts where user_id = reader.id), 0) as articles_count
+        coalesce(
+            (select favorites_count from user_counts where user_id = reader.id), 0
+        ) as articles_count
     from reader
 ),
 list as materialized (
@@ -146,33 +121,25 @@ list as materialized (
 )
 select
     list.articles_count,
-    page.slug,
-    page.title,
-    page.description,
-    page.tag_list,
-    page.created_at,
-    page.updated_at,
-    page.favorited,
-    page.favorites_count,
-    page.author_username,
-    page.author_bio,
-    page.author_image,
-    page.author_following
+    page.slug, page.title, page.description, page.tag_list, page.created_at, page.updated_at,
+    page.favorited, page.favorites_count,
+    page.author_username, page.author_bio, page.author_image, page.author_following
 from list
 left join lateral listed_articles(list.article_ids, $2) as page on true
-order by page.position;
-
+order by page.position
 
 -- name: list_feed(viewer_id, limit, offset) -> rows
--- A merge of the newest articles of each followed author. A page costs about as many index entries as it lies deep, and an entry
--- for each followed author, however much those have written. The newest "reach" (offset + limit) articles are by no more
--- authors than that, so:
+-- Merges the newest articles of each followed author. A page costs about offset + limit index
+-- entries and one entry for each followed author, however many articles the authors have. Let
+-- `reach` be offset + limit. The newest `reach` articles have at most `reach` authors, so:
 --
--- 1. sample: of the reach authors who wrote last, each about twice the share to expect of the newest reach articles.
--- 2. since: the age of the reach-th newest in the sample. The reach-th newest of all cannot be older, so whatever the page
---    needs is at least as new as that.
--- 3. candidates: the sample down to since, and all down to since by those authors who may have more of it: authors whose whole
---    sample is that new, or who are not in the sample but wrote since then.
+-- 1. sample: the newest articles of the `reach` authors with the latest articles. Each author gives
+--    about twice their expected share of the newest `reach` articles.
+-- 2. since: the time of the `reach`-th newest article in the sample. The `reach`-th newest article
+--    of all authors cannot be older, so no article of the page is older than `since`.
+-- 3. candidates: the sampled articles that are not older than `since`, and all other articles that
+--    are not older, of the authors that may have them. These are the authors whose sampled articles
+--    are all that new, and the authors outside the sample with an article that is that new.
 --
 -- The count is the sum of the authors' kept counts.
 with followed as materialized (
@@ -182,16 +149,23 @@ with followed as materialized (
     where follows.follower_id = $1 and user_counts.articles_count > 0
 ),
 counted as materialized (
-    select coalesce(sum(articles_count), 0)::bigint as articles_count from followed
+    select coalesce(sum(articles_count), 0)::bigint as articles_count
+    from followed
 ),
 total as materialized (
-    select articles_count, case when $3::bigint < articles_count then $3::bigint + $2::bigint else 0 end as reach from counted
+    select
+        articles_count,
+        case when $3::bigint < articles_count then $3::bigint + $2::bigint else 0 end as reach
+    from counted
 ),
 sample as materialized (
     select latest.author_id, newest.id, newest.created_at
     from total
     cross join lateral (
-        select author_id, articles_count from followed order by articles_until desc limit total.reach
+        select author_id, articles_count
+        from followed
+        order by articles_until desc
+        limit total.reach
     ) as latest
     cross join lateral (
         select articles.id, articles.created_at
@@ -203,7 +177,14 @@ sample as materialized (
 ),
 since as materialized (
     select coalesce(
-        (select created_at from sample order by created_at desc limit 1 offset greatest(total.reach - 1, 0)), '-infinity'
+        (
+            select created_at
+            from sample
+            order by created_at desc
+            limit 1
+            offset greatest(total.reach - 1, 0)
+        ),
+        '-infinity'
     ) as created_at
     from total
 ),
@@ -217,13 +198,16 @@ candidates as materialized (
     cross join since
     cross join followed
     left join (
-        select author_id, min(created_at) as created_at from sample group by author_id
+        select author_id, min(created_at) as created_at
+        from sample
+        group by author_id
     ) as sampled on sampled.author_id = followed.author_id
     cross join lateral (
         select articles.id, articles.created_at
         from articles
         where articles.author_id = followed.author_id
-            and articles.created_at between since.created_at and coalesce(sampled.created_at, 'infinity')
+            and articles.created_at
+                between since.created_at and coalesce(sampled.created_at, 'infinity')
         order by articles.created_at desc, articles.id desc
         limit total.reach
     ) as more
@@ -245,18 +229,9 @@ list as materialized (
 )
 select
     list.articles_count,
-    page.slug,
-    page.title,
-    page.description,
-    page.tag_list,
-    page.created_at,
-    page.updated_at,
-    page.favorited,
-    page.favorites_count,
-    page.author_username,
-    page.author_bio,
-    page.author_image,
-    page.author_following
+    page.slug, page.title, page.description, page.tag_list, page.created_at, page.updated_at,
+    page.favorited, page.favorites_count,
+    page.author_username, page.author_bio, page.author_image, page.author_following
 from list
 left join lateral listed_articles(list.article_ids, $1) as page on true
-order by page.position;
+order by page.position

@@ -1,30 +1,36 @@
 -- name: find(username_key, viewer_id) -> row
 select
-    users.username,
-    users.bio,
-    users.image,
-    exists (select from follows where follows.follower_id = $2 and follows.followed_id = users.id) as following
+    users.username, users.bio, users.image,
+    exists (
+        select
+        from follows
+        where follows.follower_id = $2 and follows.followed_id = users.id
+    ) as following
 from users
-where users.username_key = $1;
-
+where users.username_key = $1
 
 -- name: follow(viewer_id, username_key) -> row
--- The profile as it is afterwards; following twice is following. No row: nobody of that name.
+-- Returns the profile after the change, or no row if no user has that name. A repeated call has no
+-- effect.
 with target as materialized (
-    select id, username, bio, image from users where username_key = $2
+    select id, username, bio, image
+    from users
+    where username_key = $2
 ),
 added as (
     insert into follows (follower_id, followed_id)
-    select $1, target.id from target
+    select $1, target.id
+    from target
     on conflict (follower_id, followed_id) do nothing
 )
 select target.username, target.bio, target.image, true as following
-from target;
-
+from target
 
 -- name: unfollow(viewer_id, username_key) -> row
 with target as materialized (
-    select id, username, bio, image from users where username_key = $2
+    select id, username, bio, image
+    from users
+    where username_key = $2
 ),
 removed as (
     delete from follows
@@ -32,4 +38,4 @@ removed as (
     where follows.follower_id = $1 and follows.followed_id = target.id
 )
 select target.username, target.bio, target.image, false as following
-from target;
+from target

@@ -2,4 +2,7 @@
 select exists (select from users)
 
 -- name: introduce(id, bio) -> row
-update users set bio = $2 where id = $1 returning id, username
+update users
+set bio = $2
+where id = $1
+returning id, username

@@ -1,6 +1,6 @@
 -- name: most_used(limit) -> rows
--- Magnitude is the count in steps of a tenth, and all that is indexed of it. "With ties" adds the other tags of the last
--- magnitude taken; among these few the true counts decide.
+-- The magnitude is the count in steps of a tenth; only the magnitude is indexed. `with ties` adds
+-- the other tags of the last magnitude. The exact counts then order these few candidates.
 select tag
 from (
     select tag, articles_count
@@ -10,4 +10,4 @@ from (
     fetch first ($1::bigint) rows with ties
 ) as candidates
 order by articles_count desc, tag
-limit $1::bigint;
+limit $1::bigint

@@ -42,7 +42,7 @@ PAGE = QueryString(limit=(Number(1, 1000), 1000), offset=(Number(0, LARGEST), 0)
     answers={200: object_of(comments=array_of(COMMENT))},
     errors=(404,),
 )
-async def everything(request: web.Request) -> web.StreamResponse:
+async def list_comments(request: web.Request) -> web.StreamResponse:
     """List the comments on an article, newest first.
 
     A page ends after ``limit`` comments or about 2 MiB. The next page begins at ``offset`` plus the

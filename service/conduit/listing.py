@@ -42,7 +42,7 @@ STATEMENTS: dict[tuple[str, ...], sql.Query] = {
 
 
 @routes.get("/api/articles", auth=Auth.OPTIONAL, query=FILTERS, answers={200: ARTICLES})
-async def everything(request: web.Request) -> web.StreamResponse:
+async def list_articles(request: web.Request) -> web.StreamResponse:
     """List articles, newest first.
 
     ``tag``, ``author`` and ``favorited`` (the username of a reader) filter the list, alone or

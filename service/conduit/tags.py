@@ -18,7 +18,7 @@ MOST = 100
     auth=Auth.NONE,
     answers={200: object_of(tags=array_of(string(example="dragons")))},
 )
-async def everything(request: web.Request) -> web.StreamResponse:
+async def list_tags(request: web.Request) -> web.StreamResponse:
     """List the most used tags, in descending order of use."""
     rows = await sql.tags.most_used(request.app[DATABASE], limit=MOST)
     return json_response({"tags": [row["tag"] for row in rows]})

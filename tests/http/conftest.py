@@ -77,8 +77,10 @@ async def serve(database_url: str, db: asyncpg.Connection, tmp_path: Path) -> As
     """Starts the service with more routes behind its own server, on a port of its own."""
     servers = []
 
-    async def start(routes: web.RouteTableDef, url: str = database_url) -> RawConnection:
-        settings = Settings(**{**SETTINGS, "data_dir": tmp_path})
+    async def start(
+        routes: web.RouteTableDef, url: str = database_url, **changes: Any
+    ) -> RawConnection:
+        settings = Settings(**{**SETTINGS, "data_dir": tmp_path, **changes})
         log = io.StringIO()
         app = create_app(settings, url, RequestLog(log))
         app.add_routes(routes)

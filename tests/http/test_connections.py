@@ -282,19 +282,21 @@ async def test_resets_during_a_statement_open_no_connections_to_postgresql(
         return web.Response(status=204)
 
     async with Network(database_url) as network:
-        wire = await serve(routes, network.url)
+        # The statements occupy the whole pool, and no listener connects: another connection can
+        # only be one that cancels a statement.
+        size = 10
+        wire = await serve(routes, network.url, database_pool_size=size, user_cache_size=0)
         await db.execute("select pg_advisory_lock(1)")
         get = b"GET /locked HTTP/1.1\r\nHost: x\r\n\r\n"
-        callers = [await connect(wire, get) for _ in range(10)]
-        await until_blocked(db, len(callers))
-        before = network.connections
+        callers = [await connect(wire, get) for _ in range(size)]
+        await until_blocked(db, size)
         for caller in callers:
             caller.reset()
         await until(lambda: not len(wire.server.connections))
         await db.execute("select pg_advisory_unlock(1)")
         stranger = await connect(wire, get)
         assert await stranger.reader.readline() == b"HTTP/1.1 204 No Content\r\n"
-        assert network.connections == before
+        assert network.connections == size
         await wire.server.stop()
 
 

@@ -1,4 +1,4 @@
-"""Closing an account and removing it in batches; races are in tests/conduit/test_vanishing.py."""
+"""Closing an account and removing it in batches. Races: tests/conduit/test_foreign_keys.py."""
 
 import asyncio
 import logging

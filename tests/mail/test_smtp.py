@@ -20,7 +20,7 @@ from service.mail.smtp import (
     create_mailer,
 )
 from service.settings.settings import Settings
-from tests.accounts.mail_server import MailServer, serve_mail
+from tests.mail.mail_server import MailServer, serve_mail
 
 FROM = "Accounts <accounts@example.org>"
 ID = UUID("0b7a1f52-6a5e-4f0e-9d3a-5f2f0b9a3c11")

@@ -11,7 +11,7 @@ from service.database.pool import Database
 from service.mail.outbox import LIFETIME, PAUSE, Outbox, write_mail
 from service.mail.smtp import Mail, create_mailer
 from service.settings.settings import Settings
-from tests.accounts.mail_server import MailServer, serve_mail
+from tests.mail.mail_server import MailServer, serve_mail
 
 MAIL = Mail("alice@example.test", "Subject", "Text\n")
 

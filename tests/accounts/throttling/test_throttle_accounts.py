@@ -13,7 +13,7 @@ import pytest
 from service.accounts.passwords.hasher import PASSWORDS
 from service.settings.rate_limit import Limit
 from tests.accounts.logins import ELSEWHERE, HERE, WRONG, count_hashes, login, statuses
-from tests.accounts.test_lockout_notice import silent, told
+from tests.accounts.test_emails import silent, told
 from tests.conftest import Answer, Client, MakeClient, until_blocked
 
 

@@ -109,7 +109,7 @@ def create_app(
     app[REQUEST_LOG] = log
     app[DATABASE] = database
     app[AUTHENTICATE] = authenticator.authenticate
-    app[health.DATABASE_ANSWERS] = database.answers
+    app[health.PING_DATABASE] = database.answers
     app[TOKENS] = tokens
     app[SESSION_CACHE] = session_cache
     app[CHANGE_LISTENER] = change_listener

@@ -40,7 +40,7 @@ PAGE = QueryString(limit=(Number(1, 100), 20), before=(Number(1, LARGEST), None)
 @routes.get(
     "/api/user/events",
     query=PAGE,
-    answers={200: object_of(events=array_of(EVENT), next_before=nullable(ID))},
+    responses={200: object_of(events=array_of(EVENT), next_before=nullable(ID))},
 )
 async def list_events(request: web.Request) -> web.StreamResponse:
     """List the security events of the account, newest first.

@@ -55,7 +55,7 @@ REGISTRATION = wrapped(
     "/api/users",
     auth=Auth.NONE,
     body=REGISTRATION,
-    answers={ByDialect(default=200, strict=201): LOGIN_RESPONSE},
+    responses={ByDialect(default=200, strict=201): LOGIN_RESPONSE},
     errors=(409, 429),
 )
 async def register(request: web.Request) -> web.StreamResponse:
@@ -115,7 +115,7 @@ LOGIN = wrapped(
     "/api/users/login",
     auth=Auth.NONE,
     body=LOGIN,
-    answers={200: LOGIN_RESPONSE},
+    responses={200: LOGIN_RESPONSE},
     errors=(401, 403, 429),
 )
 async def login(request: web.Request) -> web.StreamResponse:
@@ -185,7 +185,7 @@ async def _verify_credentials(
     return row
 
 
-@routes.get("/api/user", answers={200: CURRENT_USER})
+@routes.get("/api/user", responses={200: CURRENT_USER})
 async def current(request: web.Request) -> web.StreamResponse:
     """Get the current user.
 
@@ -207,7 +207,7 @@ UPDATE = ByDialect(
 )
 
 
-@routes.put("/api/user", body=UPDATE, answers={200: CURRENT_USER}, errors=(409, 429))
+@routes.put("/api/user", body=UPDATE, responses={200: CURRENT_USER}, errors=(409, 429))
 async def update(request: web.Request) -> web.StreamResponse:
     """Update the current user.
 
@@ -294,7 +294,7 @@ async def _apply_side_effects(
 DELETION = wrapped("user", {required("password"): fields.given_password})
 
 
-@routes.delete("/api/user", body=DELETION, answers={204: None}, errors=(429,))
+@routes.delete("/api/user", body=DELETION, responses={204: None}, errors=(429,))
 async def delete(request: web.Request) -> web.StreamResponse:
     """Delete the account.
 

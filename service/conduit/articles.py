@@ -100,7 +100,7 @@ NEW_ARTICLE = wrapped(
 )
 
 
-@routes.post("/api/articles", body=NEW_ARTICLE, answers={201: ARTICLE})
+@routes.post("/api/articles", body=NEW_ARTICLE, responses={201: ARTICLE})
 async def create(request: web.Request) -> web.StreamResponse:
     """Create an article. Respond with 201."""
     given = (await read_body(request))["article"]
@@ -123,7 +123,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     "/api/articles/{slug}",
     auth=Auth.OPTIONAL,
     parameters=SLUG,
-    answers={200: ARTICLE},
+    responses={200: ARTICLE},
     errors=(404,),
 )
 async def show(request: web.Request) -> web.StreamResponse:
@@ -145,7 +145,7 @@ CHANGED_ARTICLE = wrapped(
     "/api/articles/{slug}",
     body=CHANGED_ARTICLE,
     parameters=SLUG,
-    answers={200: ARTICLE},
+    responses={200: ARTICLE},
     errors=(403, 404),
 )
 async def update(request: web.Request) -> web.StreamResponse:
@@ -178,7 +178,7 @@ async def _change(database: Database, *, request: web.Request, **fields: Any) ->
     return await database.transact(change)
 
 
-@routes.delete("/api/articles/{slug}", parameters=SLUG, answers={204: None}, errors=(403, 404))
+@routes.delete("/api/articles/{slug}", parameters=SLUG, responses={204: None}, errors=(403, 404))
 async def delete(request: web.Request) -> web.StreamResponse:
     """Delete an article with its comments and favourites. Respond with 204."""
     article_id = await _own_article(request)
@@ -190,7 +190,7 @@ async def delete(request: web.Request) -> web.StreamResponse:
 
 
 @routes.post(
-    "/api/articles/{slug}/favorite", parameters=SLUG, answers={200: ARTICLE}, errors=(404,)
+    "/api/articles/{slug}/favorite", parameters=SLUG, responses={200: ARTICLE}, errors=(404,)
 )
 async def favorite(request: web.Request) -> web.StreamResponse:
     """Favorite an article. A repeated request has no effect."""
@@ -198,7 +198,7 @@ async def favorite(request: web.Request) -> web.StreamResponse:
 
 
 @routes.delete(
-    "/api/articles/{slug}/favorite", parameters=SLUG, answers={200: ARTICLE}, errors=(404,)
+    "/api/articles/{slug}/favorite", parameters=SLUG, responses={200: ARTICLE}, errors=(404,)
 )
 async def unfavorite(request: web.Request) -> web.StreamResponse:
     """Unfavorite an article."""

@@ -39,7 +39,7 @@ PAGE = QueryString(limit=(Number(1, 1000), 1000), offset=(Number(0, LARGEST), 0)
     auth=Auth.OPTIONAL,
     query=PAGE,
     parameters=SLUG,
-    answers={200: object_of(comments=array_of(COMMENT))},
+    responses={200: object_of(comments=array_of(COMMENT))},
     errors=(404,),
 )
 async def list_comments(request: web.Request) -> web.StreamResponse:
@@ -70,7 +70,7 @@ NEW_COMMENT = wrapped("comment", {required("body"): Text(longest=10_000, example
     "/api/articles/{slug}/comments",
     body=NEW_COMMENT,
     parameters=SLUG,
-    answers={201: object_of(comment=COMMENT)},
+    responses={201: object_of(comment=COMMENT)},
     errors=(404,),
 )
 async def create(request: web.Request) -> web.StreamResponse:
@@ -91,7 +91,7 @@ async def create(request: web.Request) -> web.StreamResponse:
 @routes.delete(
     "/api/articles/{slug}/comments/{id}",
     parameters={**SLUG, "id": ID},
-    answers={204: None},
+    responses={204: None},
     errors=(403, 404),
 )
 async def delete(request: web.Request) -> web.StreamResponse:

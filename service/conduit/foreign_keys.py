@@ -12,7 +12,7 @@ _Result = TypeVar("_Result")
 
 
 # The error for the client, by the foreign key that the write violates.
-_ANSWERS: dict[str, Callable[[], ApiError]] = {
+_ERRORS: dict[str, Callable[[], ApiError]] = {
     "articles_author_fk": revoked_token,
     "favorites_user_fk": revoked_token,
     "follows_follower_fk": revoked_token,
@@ -30,6 +30,6 @@ async def map_foreign_key_errors(writing: Awaitable[_Result]) -> _Result:
     try:
         return await writing
     except asyncpg.ForeignKeyViolationError as violation:
-        if answer := _ANSWERS.get(violation.constraint_name or ""):
-            raise answer() from None
+        if make_error := _ERRORS.get(violation.constraint_name or ""):
+            raise make_error() from None
         raise

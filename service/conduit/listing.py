@@ -41,7 +41,7 @@ STATEMENTS: dict[tuple[str, ...], sql.Query] = {
 }
 
 
-@routes.get("/api/articles", auth=Auth.OPTIONAL, query=FILTERS, answers={200: ARTICLES})
+@routes.get("/api/articles", auth=Auth.OPTIONAL, query=FILTERS, responses={200: ARTICLES})
 async def list_articles(request: web.Request) -> web.StreamResponse:
     """List articles, newest first.
 
@@ -64,7 +64,7 @@ async def list_articles(request: web.Request) -> web.StreamResponse:
 FEED = QueryString(**PAGE)
 
 
-@routes.get("/api/articles/feed", query=FEED, answers={200: ARTICLES})
+@routes.get("/api/articles/feed", query=FEED, responses={200: ARTICLES})
 async def feed(request: web.Request) -> web.StreamResponse:
     """List the articles of the users that the current user follows, newest first.
 

@@ -35,7 +35,7 @@ PROFILE = Named(
         following=boolean(example=False),
     ),
 )
-ANSWERS = {200: object_of(profile=PROFILE)}
+RESPONSES = {200: object_of(profile=PROFILE)}
 USERNAME = {"username": string(example="jake")}
 
 
@@ -43,7 +43,7 @@ USERNAME = {"username": string(example="jake")}
     "/api/profiles/{username}",
     auth=Auth.OPTIONAL,
     parameters=USERNAME,
-    answers=ANSWERS,
+    responses=RESPONSES,
     errors=(404,),
 )
 async def show(request: web.Request) -> web.StreamResponse:
@@ -54,7 +54,9 @@ async def show(request: web.Request) -> web.StreamResponse:
     return await _profile(request, sql.profiles.find)
 
 
-@routes.post("/api/profiles/{username}/follow", parameters=USERNAME, answers=ANSWERS, errors=(404,))
+@routes.post(
+    "/api/profiles/{username}/follow", parameters=USERNAME, responses=RESPONSES, errors=(404,)
+)
 async def follow(request: web.Request) -> web.StreamResponse:
     """Follow a user. A repeated request has no effect."""
     if fields.uniqueness_key(path_text(request, "username")) == fields.uniqueness_key(
@@ -65,7 +67,7 @@ async def follow(request: web.Request) -> web.StreamResponse:
 
 
 @routes.delete(
-    "/api/profiles/{username}/follow", parameters=USERNAME, answers=ANSWERS, errors=(404,)
+    "/api/profiles/{username}/follow", parameters=USERNAME, responses=RESPONSES, errors=(404,)
 )
 async def unfollow(request: web.Request) -> web.StreamResponse:
     """Unfollow a user."""

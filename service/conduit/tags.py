@@ -16,7 +16,7 @@ MOST = 100
 @routes.get(
     "/api/tags",
     auth=Auth.NONE,
-    answers={200: object_of(tags=array_of(string(example="dragons")))},
+    responses={200: object_of(tags=array_of(string(example="dragons")))},
 )
 async def list_tags(request: web.Request) -> web.StreamResponse:
     """List the most used tags, in descending order of use."""

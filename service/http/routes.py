@@ -39,7 +39,7 @@ class Operation:
     """The validator of the request body, used by ``read_body``."""
     query: QueryString | None
     """The reader of the query string. The handler uses the same object."""
-    answers: Mapping[Any, Any]
+    responses: Mapping[Any, Any]
     """The schema of the response body by status, or ``None`` for a response without a body."""
     errors: Collection[int]
     """Error statuses in addition to those that follow from the other fields."""
@@ -69,7 +69,7 @@ class RouteTableDef(web.RouteTableDef):
         auth: Auth = Auth.REQUIRED,
         body: vol.Schema | ByDialect | None = None,
         query: QueryString | None = None,
-        answers: Mapping[Any, Any] | None = None,
+        responses: Mapping[Any, Any] | None = None,
         errors: Collection[int] = (),
         parameters: Mapping[str, Any] | None = None,
         **kwargs: Any,
@@ -79,7 +79,9 @@ class RouteTableDef(web.RouteTableDef):
         The decorator raises ``ValueError`` if a handler has two routes with different flags.
         """
         register = super().route(method, path, **kwargs)
-        operation = Operation(auth, body, query, answers or {}, errors, parameters or {}, self._tag)
+        operation = Operation(
+            auth, body, query, responses or {}, errors, parameters or {}, self._tag
+        )
 
         def mark(handler: Any) -> Any:
             if getattr(handler, "operation", operation) != operation:

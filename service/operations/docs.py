@@ -57,7 +57,7 @@ def contents() -> dict[str, bytes]:
 @routes.get(
     "/docs",
     auth=Auth.NONE,
-    answers={200: Media(("text/html",), string(example="<!doctype html>..."))},
+    responses={200: Media(("text/html",), string(example="<!doctype html>..."))},
 )
 async def page(request: web.Request) -> web.StreamResponse:
     """Get the page that shows the OpenAPI document."""
@@ -68,7 +68,7 @@ async def page(request: web.Request) -> web.StreamResponse:
     "/docs/{asset}",
     auth=Auth.NONE,
     parameters={"asset": one_of(*TYPES)},
-    answers={200: Media(("text/javascript", "text/css", "image/png"), {})},
+    responses={200: Media(("text/javascript", "text/css", "image/png"), {})},
     errors=(404,),
 )
 async def asset(request: web.Request) -> web.StreamResponse:

@@ -13,7 +13,7 @@ routes = RouteTableDef(tag="Operations")
 @routes.get(
     "/openapi.json",
     auth=Auth.NONE,
-    answers={
+    responses={
         200: {
             "type": "object",
             "properties": {"openapi": string(example="3.1.0")},

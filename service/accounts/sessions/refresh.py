@@ -49,7 +49,7 @@ REFRESHED = object_of(
 
 
 @routes.post(
-    "/api/auth/refresh", auth=Auth.NONE, body=REFRESH, answers={200: REFRESHED}, errors=(401, 429)
+    "/api/auth/refresh", auth=Auth.NONE, body=REFRESH, responses={200: REFRESHED}, errors=(401, 429)
 )
 async def refresh(request: web.Request) -> web.StreamResponse:
     """Exchange a refresh token for the next one and an access token: 200, or 401 saying why."""

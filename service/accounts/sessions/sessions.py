@@ -171,7 +171,7 @@ async def touch(request: web.Request) -> None:
         use.ip, use.user_agent = latest.ip, latest.user_agent
 
 
-@routes.post("/api/auth/logout", answers={204: None})
+@routes.post("/api/auth/logout", responses={204: None})
 async def logout(request: web.Request) -> web.StreamResponse:
     """Log out: 204. The session of the access token ends."""
     user: User = request["user"]
@@ -185,7 +185,7 @@ async def logout(request: web.Request) -> web.StreamResponse:
     return web.Response(status=204)
 
 
-@routes.get("/api/user/sessions", answers={200: object_of(sessions=array_of(SESSION))})
+@routes.get("/api/user/sessions", responses={200: object_of(sessions=array_of(SESSION))})
 async def list_sessions(request: web.Request) -> web.StreamResponse:
     """List the user's open sessions: newest first, at most 1,000."""
     user: User = request["user"]
@@ -195,7 +195,9 @@ async def list_sessions(request: web.Request) -> web.StreamResponse:
     return json_response({"sessions": [_session(row, user) for row in rows]})
 
 
-@routes.delete("/api/user/sessions/{id}", parameters={"id": ID}, answers={204: None}, errors=(404,))
+@routes.delete(
+    "/api/user/sessions/{id}", parameters={"id": ID}, responses={204: None}, errors=(404,)
+)
 async def end(request: web.Request) -> web.StreamResponse:
     """End one of the user's open sessions: 204, or 404 for any other id."""
     user: User = request["user"]
@@ -212,7 +214,7 @@ async def end(request: web.Request) -> web.StreamResponse:
     return web.Response(status=204)
 
 
-@routes.delete("/api/user/sessions", answers={204: None})
+@routes.delete("/api/user/sessions", responses={204: None})
 async def end_others(request: web.Request) -> web.StreamResponse:
     """End all sessions of the user except the current one: 204.
 

@@ -88,7 +88,7 @@ class Document:
                 "required": True,
                 "content": self.json(schema_of(operation.body)),
             }
-        statuses = {self.resolve(status): body for status, body in operation.answers.items()}
+        statuses = {self.resolve(status): body for status, body in operation.responses.items()}
         operation_object["responses"] = {
             str(status): self.response(status, statuses.get(status), status in statuses)
             for status in sorted({*statuses, *self.errors(operation, bool(parameters))})
@@ -123,13 +123,13 @@ class Document:
         yield from operation.errors
         yield from (500, 503)
 
-    def response(self, status: int, body: Any, is_answer: bool) -> dict[str, Any]:
+    def response(self, status: int, body: Any, is_own: bool) -> dict[str, Any]:
         """Return the response object of ``status``.
 
-        With ``is_answer``, describe the route's own response with ``body`` as its schema. Otherwise
+        With ``is_own``, describe the route's own response with ``body`` as its schema. Otherwise
         refer to the shared error.
         """
-        if not is_answer:
+        if not is_own:
             return {"$ref": f"#/components/responses/{ERRORS[status].name}"}
         response_object: dict[str, Any] = {
             "description": DESCRIPTIONS.get(status, HTTPStatus(status).phrase),
@@ -181,7 +181,7 @@ class Document:
         return [self.example(schema["items"])]
 
 
-DESCRIPTIONS = {200: "Done.", 201: "Made.", 204: "Done; the answer is empty."}
+DESCRIPTIONS = {200: "Done.", 201: "Made.", 204: "Done; the response is empty."}
 
 
 def documented_routes(app: web.Application) -> Iterator[tuple[str, str, Any]]:

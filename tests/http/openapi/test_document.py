@@ -72,20 +72,20 @@ async def test_statuses_follow_from_the_route(
     for route in dialect_client.http.app.router.routes():
         if route.resource is None or route.method == hdrs.METH_HEAD:
             continue
-        said = document.data["paths"][route.resource.canonical][route.method.lower()]
+        documented = document.data["paths"][route.resource.canonical][route.method.lower()]
         operation = route.handler.operation
-        assert operation.answers, f"{route} names no answer"
+        assert operation.responses, f"{route} documents no response"
         expected = {"500", "503"}
         if operation.auth is Auth.REQUIRED:
             expected.add("401")
-            assert said["security"] == [{"Token": []}]
+            assert documented["security"] == [{"Token": []}]
         if operation.body is not None:
             expected |= {str(dialect.invalid), "408", "413", "415"}
-        if "parameters" in said:
+        if "parameters" in documented:
             expected.add(str(dialect.invalid))
-        assert expected <= said["responses"].keys(), route
+        assert expected <= documented["responses"].keys(), route
         other = {"400", "422"} - {str(dialect.invalid)}
-        assert not other & said["responses"].keys(), route
+        assert not other & documented["responses"].keys(), route
 
 
 async def test_each_dialect_has_its_own_answers(document: Document, dialect: Dialect) -> None:
@@ -104,8 +104,8 @@ async def test_examples_fit_their_schemas(document: Document) -> None:
         contents = [operation["requestBody"]] if "requestBody" in operation else []
         contents += [document.response(path, method, int(s)) for s in operation["responses"]]
         for content in contents:
-            if (said := content.get("content", {}).get("application/json")) is not None:
-                document.validator_of(said["schema"]).validate(said["example"])
+            if (documented := content.get("content", {}).get("application/json")) is not None:
+                document.validator_of(documented["schema"]).validate(documented["example"])
                 count += 1
     assert count > 100
 

@@ -21,11 +21,12 @@ from service.conduit import articles, comments, listing, profiles, tags
 from service.database.change_listener import CHANGE_LISTENER, ChangeListener
 from service.database.pool import DATABASE, Database, DatabaseUnavailable
 from service.http import security_headers
-from service.http.auth import AUTHENTICATE, auth_middleware
+from service.http.app_keys import AUTHENTICATE, DOCUMENT, SETTINGS
+from service.http.auth import auth_middleware
 from service.http.connections import client_is_gone
 from service.http.cors import cors_middleware
-from service.http.errors import SETTINGS, ApiError, Unavailable, error_middleware
-from service.http.openapi.document import DOCUMENT, render_document
+from service.http.errors import ApiError, Unavailable, error_middleware
+from service.http.openapi.document import render_document
 from service.http.request_log import REQUEST_LOG, RequestLog, request_log_middleware
 from service.http.unsupported import refuse_unsupported
 from service.mail.outbox import OUTBOX, Outbox

@@ -8,7 +8,7 @@ import orjson
 from aiohttp import web
 from jsonschema import Draft202012Validator
 
-from service.http.openapi.document import DOCUMENT
+from service.http.app_keys import DOCUMENT
 
 # Statuses possible on any path: unknown path or method, encoded body, unknown `Expect`.
 REFUSED_ANYWHERE = {404, 405, 415, 417}

@@ -17,7 +17,7 @@ from aiohttp import web
 
 import sql
 from service.database.pool import DATABASE, Database
-from service.http.errors import SETTINGS
+from service.http.app_keys import SETTINGS
 from service.settings.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from aiohttp import web
 
 import sql
 from service.accounts.throttling.throttle import THROTTLE
+from service.http.app_keys import SETTINGS
 from service.http.client import client_address
-from service.http.errors import SETTINGS
 from service.mail.outbox import NO_RECIPIENT, write_mail
 from service.mail.smtp import Mail
 

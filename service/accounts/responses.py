@@ -9,7 +9,7 @@ from service.accounts.sessions.access_tokens import ACCESS_TOKEN, AccessToken
 from service.accounts.sessions.authentication import TOKENS
 from service.accounts.sessions.sessions import EXPIRES_IN, REFRESH_TOKEN, NewSession
 from service.accounts.user import User
-from service.http.errors import SETTINGS
+from service.http.app_keys import SETTINGS
 from service.http.openapi.schemas import ByDialect, Named, nullable, object_of, string
 from service.http.responses import json_response
 

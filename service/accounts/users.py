@@ -29,9 +29,10 @@ from service.accounts.sessions.sessions import (
 from service.accounts.throttling.throttle import THROTTLE, unknown_account_id
 from service.accounts.user import User
 from service.database.pool import DATABASE
+from service.http.app_keys import SETTINGS
 from service.http.bodies import read_body
 from service.http.client import address_key, client_address, site_key
-from service.http.errors import SETTINGS, Conflict, Unauthorized, Unavailable
+from service.http.errors import Conflict, Unauthorized, Unavailable
 from service.http.openapi.schemas import ByDialect
 from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef

@@ -15,8 +15,9 @@ from service.accounts.sessions.authentication import revoked_token
 from service.conduit.foreign_keys import map_foreign_key_errors
 from service.conduit.profiles import PROFILE, profile, viewer_id
 from service.database.pool import DATABASE, Database
+from service.http.app_keys import SETTINGS
 from service.http.bodies import read_body
-from service.http.errors import BLANK, SETTINGS, Forbidden, NotFound
+from service.http.errors import BLANK, Forbidden, NotFound
 from service.http.openapi.schemas import (
     TIME,
     Named,

@@ -8,8 +8,9 @@ import sql
 from service.conduit.articles import SLUG
 from service.conduit.profiles import PROFILE, profile, viewer_id
 from service.database.pool import DATABASE
+from service.http.app_keys import SETTINGS
 from service.http.bodies import read_body
-from service.http.errors import SETTINGS, Forbidden, NotFound
+from service.http.errors import Forbidden, NotFound
 from service.http.openapi.schemas import TIME, Named, array_of, integer, object_of, string
 from service.http.parameters import LARGEST, Number, QueryString, path_text
 from service.http.responses import MAX_PAGE_BYTES, json_response, render_page, timestamp

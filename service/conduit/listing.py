@@ -9,7 +9,7 @@ from service.accounts import fields
 from service.conduit.articles import IN_LIST, article
 from service.conduit.profiles import viewer_id
 from service.database.pool import DATABASE
-from service.http.errors import SETTINGS
+from service.http.app_keys import SETTINGS
 from service.http.openapi.schemas import Named, array_of, integer, object_of
 from service.http.parameters import LARGEST, Number, QueryString, filter_text
 from service.http.responses import json_response, render_page

@@ -9,7 +9,8 @@ from service.accounts import fields
 from service.accounts.responses import BIO, IMAGE
 from service.conduit.foreign_keys import map_foreign_key_errors
 from service.database.pool import DATABASE
-from service.http.errors import SETTINGS, InvalidInput, NotFound
+from service.http.app_keys import SETTINGS
+from service.http.errors import InvalidInput, NotFound
 from service.http.openapi.schemas import ByDialect, Named, boolean, nullable, object_of, string
 from service.http.parameters import path_text
 from service.http.responses import json_response

@@ -4,13 +4,13 @@ The token names the user. The flag ``auth`` on the route decides whether a reque
 token is rejected. ``request["user"]`` is the user, or ``None``.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 
+from service.http.app_keys import AUTHENTICATE, Authenticate
 from service.http.errors import Handler, Unauthorized
 from service.http.routes import Auth, operation_of
 
@@ -18,11 +18,6 @@ SCHEME = "Token "
 EXPECTED_FORM = "is invalid: expected the header 'Authorization: Token <jwt>'"
 
 SAFE = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
-
-Authenticate = Callable[[str], Awaitable[Any]]
-"""Return the user of a token, or raise ``Unauthorized``."""
-
-AUTHENTICATE: web.AppKey[Authenticate] = web.AppKey("authenticate")
 
 WaitForInvalidations = Callable[[], AbstractAsyncContextManager[None]]
 """Run a handler inside; leave it once this process has applied the account changes it committed."""

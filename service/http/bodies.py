@@ -6,8 +6,9 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from service.http.app_keys import SETTINGS
 from service.http.auth import reauthenticate
-from service.http.errors import SETTINGS, InvalidInput
+from service.http.errors import InvalidInput
 from service.http.openapi.schemas import ByDialect
 from service.http.routes import Auth, operation_of
 from service.http.validation import NOT_ALLOWED, check

@@ -5,7 +5,7 @@ import re
 
 from aiohttp import hdrs, web
 
-from service.http.errors import SETTINGS
+from service.http.app_keys import SETTINGS
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 

@@ -11,14 +11,11 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from service.http.responses import json_response
-from service.settings.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 Errors = Mapping[str, list[str]]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-SETTINGS = web.AppKey("settings", Settings)
 
 BLANK = "can't be blank"
 

@@ -9,8 +9,9 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
+from service.http.app_keys import SETTINGS
 from service.http.connections import BoundedConnection, Connections, max_connections
-from service.http.errors import SETTINGS, framework_error_response, internal_error_response
+from service.http.errors import framework_error_response, internal_error_response
 from service.http.request_log import HEADER, REQUEST_LOG, Line, RequestLog, request_id_of
 from service.http.responses import JsonResponse, json_response
 from service.http.unread_responses import limit_kernel_buffers

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from service.http.openapi.document import DOCUMENT
+from service.http.app_keys import DOCUMENT
 from service.http.openapi.schemas import string
 from service.http.responses import JSON
 from service.http.routes import Auth, RouteTableDef

@@ -12,7 +12,7 @@ import pytest
 from service.accounts import cleanup
 from service.accounts.cleanup import BATCH, LOCK, clean_up, clean_up_for_ever
 from service.database.pool import DATABASE, Database
-from service.http.errors import SETTINGS
+from service.http.app_keys import SETTINGS
 from tests.conftest import Client, Device
 
 DAY = 86_400  # ACCESS_TOKEN_TTL

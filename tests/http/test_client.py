@@ -3,8 +3,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from service.http.app_keys import SETTINGS
 from service.http.client import address_key, client_address, site_key
-from service.http.errors import SETTINGS
 from service.settings.settings import Settings
 
 SOCKET = "127.0.0.1"

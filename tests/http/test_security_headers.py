@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from service.app import create_app
-from service.http.openapi.document import DOCUMENT
+from service.http.app_keys import DOCUMENT
 from service.settings.settings import Settings
 from tests.conftest import SETTINGS, Client, MakeClient
 from tests.http.conftest import RawConnection

@@ -26,9 +26,10 @@ from service.accounts.sessions.opaque_tokens import digest_of, new_token
 from service.accounts.sessions.sessions import EXPIRES_IN, REFRESH_TOKEN
 from service.accounts.throttling.throttle import THROTTLE
 from service.database.pool import DATABASE
+from service.http.app_keys import SETTINGS
 from service.http.bodies import read_body
 from service.http.client import address_key, client_address
-from service.http.errors import SETTINGS, Unauthorized
+from service.http.errors import Unauthorized
 from service.http.openapi.schemas import object_of, one_of
 from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef

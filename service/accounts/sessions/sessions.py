@@ -19,8 +19,9 @@ from service.accounts.sessions.authentication import revoked_token
 from service.accounts.sessions.opaque_tokens import new_token
 from service.accounts.user import SessionUse, User
 from service.database.pool import DATABASE
+from service.http.app_keys import SETTINGS
 from service.http.client import address_key, client_address
-from service.http.errors import SETTINGS, ApiError, NotFound
+from service.http.errors import ApiError, NotFound
 from service.http.openapi.schemas import (
     TIME,
     Named,

@@ -9,14 +9,11 @@ from typing import Any
 import orjson
 from aiohttp import hdrs, web
 
-from service.http.errors import SETTINGS
+from service.http.app_keys import SETTINGS
 from service.http.openapi.components import ANY_ERROR, ERRORS, HEADERS, INFO, SECURITY_SCHEMES
 from service.http.openapi.inputs import schema_of
 from service.http.openapi.schemas import ByDialect, Media, Named, string
 from service.http.routes import Auth, Operation
-
-DOCUMENT = web.AppKey("document", bytes)
-"""The OpenAPI document as JSON. The application sets it after all routes are registered."""
 
 REQUEST_ID = {"X-Request-ID": {"$ref": "#/components/headers/X-Request-ID"}}
 SECURITY: Mapping[Auth, list[dict[str, list[str]]]] = {

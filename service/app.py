@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Mapping
 
 from aiohttp import web
 
-import sql
 from service.accounts import security_log, users
 from service.accounts.cleanup import clean_up_for_ever
 from service.accounts.closed_accounts import CLOSED_ACCOUNTS, ClosedAccounts
@@ -16,6 +15,7 @@ from service.accounts.sessions import refresh, sessions
 from service.accounts.sessions.access_tokens import AccessTokens
 from service.accounts.sessions.authentication import SESSION_CACHE, TOKENS, Authenticator
 from service.accounts.sessions.cache import SessionCache
+from service.accounts.sessions.cache_invalidation import cache_invalidation_middleware
 from service.accounts.throttling.throttle import THROTTLE, Throttle
 from service.conduit import articles, comments, listing, profiles, tags
 from service.database.change_listener import CHANGE_LISTENER, ChangeListener
@@ -84,24 +84,14 @@ def create_app(
     )
     authenticator = Authenticator(database, tokens, session_cache, change_listener)
 
-    @contextlib.asynccontextmanager
-    async def wait_for_invalidations() -> AsyncIterator[None]:
-        calls = sql.collect_invalidating_calls()
-        try:
-            yield
-        finally:
-            # A heartbeat costs a commit. A response waits for it only if its queries may have
-            # changed cached rows.
-            if calls:
-                await change_listener.wait_until_applied()
-
     app = web.Application(
         middlewares=[
             request_log_middleware(log),
             refuse_unsupported,
             *([cors_middleware(settings.cors_origins)] if settings.cors_origins else []),
             error_middleware(EXPECTED_ERRORS, strict=settings.realworld_strict),
-            auth_middleware(authenticator.authenticate, wait_for_invalidations),
+            auth_middleware(authenticator.authenticate),
+            cache_invalidation_middleware(change_listener),
         ],
         client_max_size=settings.max_body_size,
     )

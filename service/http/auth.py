@@ -4,9 +4,6 @@ The token names the user. The flag ``auth`` on the route decides whether a reque
 token is rejected. ``request["user"]`` is the user, or ``None``.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 
@@ -16,11 +13,6 @@ from service.http.routes import Auth, operation_of
 
 SCHEME = "Token "
 EXPECTED_FORM = "is invalid: expected the header 'Authorization: Token <jwt>'"
-
-SAFE = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
-
-WaitForInvalidations = Callable[[], AbstractAsyncContextManager[None]]
-"""Run a handler inside; leave it once this process has applied the account changes it committed."""
 
 
 def read_token(request: web.Request) -> str | None:
@@ -54,13 +46,8 @@ async def reauthenticate(request: web.Request) -> None:
     request["user"] = await request.app[AUTHENTICATE](token)
 
 
-def auth_middleware(
-    authenticate: Authenticate, wait_for_invalidations: WaitForInvalidations
-) -> Middleware:
-    """Set ``request["user"]``, or reject the request, as the flag of its route says.
-
-    Handlers of methods other than GET and HEAD run inside ``wait_for_invalidations``.
-    """
+def auth_middleware(authenticate: Authenticate) -> Middleware:
+    """Set ``request["user"]``, or reject the request, as the flag of its route says."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -83,9 +70,6 @@ def auth_middleware(
             if user is None and auth is Auth.REQUIRED:
                 raise Unauthorized("token", "is missing", code="token_missing")
             request["user"] = user
-        if request.method in SAFE:
-            return await handler(request)
-        async with wait_for_invalidations():
-            return await handler(request)
+        return await handler(request)
 
     return middleware

@@ -16,6 +16,7 @@ from service.accounts.sessions.access_tokens import AccessTokens
 from service.accounts.sessions.authentication import SESSION_CACHE, TOKENS, Authenticator
 from service.accounts.sessions.cache import SessionCache
 from service.accounts.sessions.cache_invalidation import cache_invalidation_middleware
+from service.accounts.throttling.login_attempts import LOGIN_ATTEMPTS, LoginAttempts
 from service.accounts.throttling.throttle import THROTTLE, Throttle
 from service.conduit import articles, comments, listing, profiles, tags
 from service.database.change_listener import CHANGE_LISTENER, ChangeListener
@@ -105,6 +106,7 @@ def create_app(
     app[SESSION_CACHE] = session_cache
     app[CHANGE_LISTENER] = change_listener
     app[THROTTLE] = Throttle(database, settings)
+    app[LOGIN_ATTEMPTS] = LoginAttempts(database, settings)
     app[CLOSED_ACCOUNTS] = ClosedAccounts(database)
     app[OUTBOX] = Outbox(database, create_mailer(settings))
     app.cleanup_ctx.append(_database)

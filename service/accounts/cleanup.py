@@ -42,7 +42,7 @@ async def clean_up(database: Database, settings: Settings) -> int:
         (sql.cleanup.delete_events_of_nobody, {"kept": UNKNOWN_ACCOUNT_EVENT_TTL, "batch": BATCH}),
         (sql.throttle.delete_expired, {"limit": BATCH}),
         (
-            sql.throttle.delete_forgotten_addresses,
+            sql.known_ips.delete_expired,
             {"known_ttl": settings.known_address_ttl, "limit": BATCH},
         ),
     ):

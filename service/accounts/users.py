@@ -26,7 +26,9 @@ from service.accounts.sessions.sessions import (
     require_active_session,
     touch,
 )
-from service.accounts.throttling.throttle import THROTTLE, unknown_account_id
+from service.accounts.throttling import known_ips
+from service.accounts.throttling.login_attempts import LOGIN_ATTEMPTS, unknown_account_id
+from service.accounts.throttling.throttle import THROTTLE
 from service.accounts.user import User
 from service.database.pool import DATABASE
 from service.http.app_keys import SETTINGS
@@ -162,7 +164,7 @@ async def _verify_credentials(
     ``TooManyAttempts`` after too many failures.
     """
     database, passwords = request.app[DATABASE], request.app[PASSWORDS]
-    async with request.app[THROTTLE].attempt(account_id, client_address(request)) as attempt:
+    async with request.app[LOGIN_ATTEMPTS].admit(account_id, client_address(request)) as attempt:
         # Read the row after the attempt is admitted: the password may change while it waits.
         row = await sql.users.find_credentials(database, id=account_id)
         old_hash = row["password_hash"] if row is not None else None
@@ -178,9 +180,9 @@ async def _verify_credentials(
                     await write_event(request, connection, "throttled", **where)
                     await queue_lockout_email(request, connection, account_id, row)
 
-            await attempt.fail(write_events)
+            await attempt.record_failure(write_events)
             raise _wrong_credentials()
-        await attempt.succeed()
+        await attempt.record_success()
     if passwords.is_outdated(row["password_hash"]):
         await _renew_hash(request, row, password)
     return row
@@ -287,9 +289,7 @@ async def _apply_side_effects(
             reason="password_changed",
             **origin(request),
         )
-        await sql.throttle.know_only(
-            connection, user_id=user.id, address_key=address_key(client_address(request))
-        )
+        await known_ips.replace_all(connection, user.id, address_key(client_address(request)))
 
 
 DELETION = wrapped("user", {required("password"): fields.given_password})

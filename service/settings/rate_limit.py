@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 
 class Limit(NamedTuple):
-    """A maximum of ``most`` events in ``seconds`` seconds. A ``most`` of 0 means no limit."""
+    """At most ``max_count`` events in ``seconds`` seconds. A ``max_count`` of 0 means no limit."""
 
-    most: int
+    max_count: int
     seconds: int
 
 

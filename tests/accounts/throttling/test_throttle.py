@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from service.accounts.passwords.hasher import PASSWORDS
-from service.accounts.throttling import throttle as throttle_module
+from service.accounts.throttling import login_attempts
 from service.settings.rate_limit import Limit
 from service.settings.settings import Settings
 from tests.accounts.logins import (
@@ -153,7 +153,7 @@ async def test_a_password_that_could_not_be_looked_at_in_time_is_not_looked_at(
 ) -> None:
     """It counts as under way for two minutes alone: later it would be a free guess."""
     await db.execute("delete from throttle")
-    monkeypatch.setattr(throttle_module, "MAX_HASH_SECONDS", throttle_module.LEASE)
+    monkeypatch.setattr(login_attempts, "MAX_HASH_SECONDS", login_attempts.LEASE)
     assert await statuses(*(login(client, "alice", "alice-secret") for _ in range(5))) == {503: 5}
     rows = await db.fetch("select counted, pending from throttle")
     assert {tuple(row) for row in rows} == {(0, 5)}
@@ -171,7 +171,7 @@ async def test_attempt_counts_as_in_flight_for_the_lease(
 
     monkeypatch.setattr(client.http.app[PASSWORDS], "verify", verify)
     for lease in (7200.0, 120.0):
-        monkeypatch.setattr(throttle_module, "LEASE", lease)
+        monkeypatch.setattr(login_attempts, "LEASE", lease)
         await login(client, "nobody")
         await db.execute("update throttle set pending_until = '-infinity'")
     assert found == [3, 0]

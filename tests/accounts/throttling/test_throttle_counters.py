@@ -12,8 +12,9 @@ from aiohttp import web
 
 import sql
 from service.accounts.passwords.hasher import PASSWORDS
-from service.accounts.throttling import throttle as throttle_module
-from service.accounts.throttling.throttle import THROTTLE, Attempt, LoginKeys, Throttle
+from service.accounts.throttling import login_attempts
+from service.accounts.throttling.login_attempts import Attempt, LoginAttempts, LoginKeys
+from service.accounts.throttling.throttle import THROTTLE, Throttle
 from service.app import create_app
 from service.database.pool import Database
 from service.http.client import client_address
@@ -28,12 +29,18 @@ ALICE, BOB = uuid4(), uuid4()
 
 
 @pytest.fixture
-async def throttle(db: asyncpg.Connection, database_url: str) -> AsyncIterator[Throttle]:
-    """The throttle with the default limits, without the rest of the service."""
+async def database(db: asyncpg.Connection, database_url: str) -> AsyncIterator[Database]:
+    """Open a pool of the database, without the rest of the service."""
     database = Database(database_url, 5)
     await database.open()
-    yield Throttle(database, Settings())
+    yield database
     await database.close()
+
+
+@pytest.fixture
+def attempts(database: Database) -> LoginAttempts:
+    """Return the login attempts under the default limits."""
+    return LoginAttempts(database, Settings())
 
 
 async def counters(db: asyncpg.Connection) -> list[tuple[int, int]]:
@@ -41,9 +48,9 @@ async def counters(db: asyncpg.Connection) -> list[tuple[int, int]]:
     return [tuple(row) for row in rows]
 
 
-async def fail(throttle: Throttle, account_id: UUID, address: str) -> bool:
+async def fail(attempts: LoginAttempts, account_id: UUID, address: str) -> bool:
     """One wrong password; whether it met a limit of the account."""
-    async with throttle.attempt(account_id, address) as attempt:
+    async with attempts.admit(account_id, address) as attempt:
         return await count(attempt)
 
 
@@ -54,7 +61,7 @@ async def count(attempt: Attempt) -> bool:
     async def write_events(_: sql.Connection, is_locked_out: bool) -> None:
         met.append(is_locked_out)
 
-    await attempt.fail(write_events)
+    await attempt.record_failure(write_events)
     return met[-1]
 
 
@@ -70,12 +77,12 @@ async def test_a_login_whose_hash_never_ran_is_no_failure(
 
 
 async def test_a_login_whose_client_has_gone_is_no_failure(
-    throttle: Throttle, db: asyncpg.Connection
+    attempts: LoginAttempts, db: asyncpg.Connection
 ) -> None:
     hashing = asyncio.Event()
 
     async def attempt() -> None:
-        async with throttle.attempt(ALICE, HERE):
+        async with attempts.admit(ALICE, HERE):
             hashing.set()
             await asyncio.Future()
 
@@ -88,22 +95,22 @@ async def test_a_login_whose_client_has_gone_is_no_failure(
 
 
 async def test_what_is_given_back_leaves_what_others_have_there(
-    throttle: Throttle, db: asyncpg.Connection
+    attempts: LoginAttempts, db: asyncpg.Connection
 ) -> None:
-    await fail(throttle, ALICE, HERE)
-    async with throttle.attempt(ALICE, HERE):
-        async with throttle.attempt(ALICE, HERE):
+    await fail(attempts, ALICE, HERE)
+    async with attempts.admit(ALICE, HERE):
+        async with attempts.admit(ALICE, HERE):
             assert await counters(db) == [(1, 2)] * 3
         assert await counters(db) == [(1, 1)] * 3
     assert await counters(db) == [(1, 0)] * 3
 
 
 async def test_an_attempt_of_a_former_window_is_not_settled_in_the_present_one(
-    throttle: Throttle, db: asyncpg.Connection
+    attempts: LoginAttempts, db: asyncpg.Connection
 ) -> None:
-    async with throttle.attempt(ALICE, HERE) as old:
+    async with attempts.admit(ALICE, HERE) as old:
         await db.execute("update throttle set ends_at = now()")
-        async with throttle.attempt(ALICE, HERE) as new:
+        async with attempts.admit(ALICE, HERE) as new:
             assert await count(old) is False
             assert await counters(db) == [(0, 1)] * 3
             await count(new)
@@ -111,26 +118,26 @@ async def test_an_attempt_of_a_former_window_is_not_settled_in_the_present_one(
 
 
 async def test_an_attempt_whose_lease_is_over_gives_back_nothing_of_anothers(
-    throttle: Throttle, db: asyncpg.Connection
+    attempts: LoginAttempts, db: asyncpg.Connection
 ) -> None:
     """Its place lapsed while it waited for a hash, and has been taken since."""
     async with contextlib.AsyncExitStack() as stack:
-        async with throttle.attempt(ALICE, HERE) as late:
+        async with attempts.admit(ALICE, HERE) as late:
             await db.execute("update throttle set pending_until = now()")
             late.verify_deadline = 0.0
-            other = await stack.enter_async_context(throttle.attempt(ALICE, HERE))
+            other = await stack.enter_async_context(attempts.admit(ALICE, HERE))
         assert await counters(db) == [(0, 1)] * 3
         await count(other)
     assert await counters(db) == [(1, 0)] * 3
 
 
 async def test_what_is_given_back_leaves_what_came_while_it_waited(
-    throttle: Throttle, db: asyncpg.Connection
+    attempts: LoginAttempts, db: asyncpg.Connection
 ) -> None:
     leave = asyncio.Event()
 
     async def attempt() -> None:
-        async with throttle.attempt(ALICE, HERE):
+        async with attempts.admit(ALICE, HERE):
             await leave.wait()
 
     task = asyncio.create_task(attempt())
@@ -145,45 +152,45 @@ async def test_what_is_given_back_leaves_what_came_while_it_waited(
 
 
 async def test_what_others_have_under_way_still_counts_after_a_good_login(
-    throttle: Throttle, db: asyncpg.Connection
+    attempts: LoginAttempts, db: asyncpg.Connection
 ) -> None:
-    async with throttle.attempt(ALICE, HERE) as wrong:
-        async with throttle.attempt(ALICE, HERE) as right:
-            await right.succeed()
+    async with attempts.admit(ALICE, HERE) as wrong:
+        async with attempts.admit(ALICE, HERE) as right:
+            await right.record_success()
         await count(wrong)
     assert await counters(db) == [(1, 0)] * 3
 
 
 async def test_an_outcome_that_never_comes_makes_the_server_busy(
-    throttle: Throttle, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    attempts: LoginAttempts, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await fail(throttle, ALICE, HERE)
+    await fail(attempts, ALICE, HERE)
     # As a process that was killed leaves it.
     await db.execute("update throttle set pending = 4, pending_until = now() + interval '1 minute'")
-    monkeypatch.setattr(throttle_module, "PATIENCE", 0.0)
+    monkeypatch.setattr(login_attempts, "MAX_WAIT", 0.0)
     with pytest.raises(Unavailable):
-        await fail(throttle, ALICE, HERE)
+        await fail(attempts, ALICE, HERE)
     await db.execute("update throttle set pending_until = now()")
-    await fail(throttle, ALICE, HERE)
+    await fail(attempts, ALICE, HERE)
     assert await counters(db) == [(2, 0)] * 3
 
 
 async def test_who_waits_for_another_key_holds_up_nobody(
-    throttle: Throttle, db: asyncpg.Connection
+    attempts: LoginAttempts, db: asyncpg.Connection
 ) -> None:
     """Both begin to wait for the address; then there is room there, but not for the first."""
-    async with throttle.attempt(ALICE, HERE):
+    async with attempts.admit(ALICE, HERE):
         keys = LoginKeys(ALICE, HERE, Settings().login_limits)
         fill = "update throttle set pending = $1 where key = $2"
-        await db.execute(fill, 50, keys.address)
-        first = asyncio.create_task(fail(throttle, ALICE, HERE))
-        while not (line := throttle._lines.get(keys.address)) or not line.locked():
+        await db.execute(fill, 50, keys.ip)
+        first = asyncio.create_task(fail(attempts, ALICE, HERE))
+        while not (line := attempts._wait_queues.get(keys.ip)) or not line.locked():
             await asyncio.sleep(0)
-        second = asyncio.create_task(fail(throttle, BOB, HERE))
+        second = asyncio.create_task(fail(attempts, BOB, HERE))
         while not line._waiters:
             await asyncio.sleep(0)
         await db.execute(fill, 5, keys.pair)
-        await db.execute(fill, 1, keys.address)
+        await db.execute(fill, 1, keys.ip)
         await asyncio.wait_for(second, 20)
         assert not first.done()
         await db.execute(fill, 1, keys.pair)
@@ -191,34 +198,34 @@ async def test_who_waits_for_another_key_holds_up_nobody(
 
 
 async def test_an_attempt_settled_after_its_time_still_counts_as_a_failure(
-    throttle: Throttle, db: asyncpg.Connection
+    attempts: LoginAttempts, db: asyncpg.Connection
 ) -> None:
-    async with throttle.attempt(ALICE, HERE) as late:
+    async with attempts.admit(ALICE, HERE) as late:
         await db.execute("update throttle set pending_until = now()")
-        async with throttle.attempt(ALICE, HERE) as quick:
-            await quick.succeed()
+        async with attempts.admit(ALICE, HERE) as quick:
+            await quick.record_success()
         await count(late)
     assert await counters(db) == [(1, 0)] * 3
 
 
 async def test_meeting_a_limit_of_the_account_is_told_once_in_a_window(
-    throttle: Throttle, db: asyncpg.Connection
+    attempts: LoginAttempts, db: asyncpg.Connection
 ) -> None:
-    assert [await fail(throttle, ALICE, HERE) for _ in range(5)] == [False] * 4 + [True]
+    assert [await fail(attempts, ALICE, HERE) for _ in range(5)] == [False] * 4 + [True]
     with pytest.raises(TooManyAttempts):
-        await fail(throttle, ALICE, HERE)
-    told = [await fail(throttle, ALICE, f"203.0.113.{i}") for i in range(45)]
+        await fail(attempts, ALICE, HERE)
+    told = [await fail(attempts, ALICE, f"203.0.113.{i}") for i in range(45)]
     assert told == [False] * 44 + [True]
     await db.execute("update throttle set ends_at = now()")
-    assert [await fail(throttle, ALICE, HERE) for _ in range(5)] == [False] * 4 + [True]
+    assert [await fail(attempts, ALICE, HERE) for _ in range(5)] == [False] * 4 + [True]
 
 
 async def test_meeting_the_limit_of_an_address_is_not_told_to_the_last_account(
-    throttle: Throttle, db: asyncpg.Connection
+    attempts: LoginAttempts, db: asyncpg.Connection
 ) -> None:
-    assert not any([await fail(throttle, uuid4(), HERE) for i in range(50)])
+    assert not any([await fail(attempts, uuid4(), HERE) for i in range(50)])
     with pytest.raises(TooManyAttempts):
-        await fail(throttle, ALICE, HERE)
+        await fail(attempts, ALICE, HERE)
 
 
 async def test_each_limit_can_be_off(make_client: MakeClient, db: asyncpg.Connection) -> None:
@@ -260,11 +267,11 @@ async def new_user(db: asyncpg.Connection) -> UUID:
 
 
 async def test_what_is_over_is_removed_a_number_at_a_time(
-    throttle: Throttle, db: asyncpg.Connection
+    attempts: LoginAttempts, db: asyncpg.Connection
 ) -> None:
-    await fail(throttle, ALICE, HERE)
+    await fail(attempts, ALICE, HERE)
     await db.execute("update throttle set ends_at = now()")
-    await fail(throttle, BOB, "192.0.2.2")
+    await fail(attempts, BOB, "192.0.2.2")
     assert await sql.throttle.delete_expired(db, limit=2) == 2
     assert await sql.throttle.delete_expired(db, limit=2) == 1
     assert await sql.throttle.delete_expired(db, limit=2) == 0
@@ -272,7 +279,7 @@ async def test_what_is_over_is_removed_a_number_at_a_time(
 
 
 async def test_addresses_not_seen_lately_are_removed(
-    throttle: Throttle, db: asyncpg.Connection
+    attempts: LoginAttempts, db: asyncpg.Connection
 ) -> None:
     user_id = await new_user(db)
     await db.execute(
@@ -280,8 +287,8 @@ async def test_addresses_not_seen_lately_are_removed(
         " from generate_series(0, 4) as n",
         user_id,
     )
-    assert await sql.throttle.delete_forgotten_addresses(db, known_ttl=2_592_000, limit=1) == 1
-    assert await sql.throttle.delete_forgotten_addresses(db, known_ttl=2_592_000, limit=9) == 1
+    assert await sql.known_ips.delete_expired(db, known_ttl=2_592_000, limit=1) == 1
+    assert await sql.known_ips.delete_expired(db, known_ttl=2_592_000, limit=9) == 1
     assert await db.fetchval("select count(*) from known_addresses") == 3
 
 
@@ -309,8 +316,9 @@ async def test_registrations_past_the_limit_of_an_address_are_refused(
 
 
 async def test_a_release_takes_back_nothing_of_a_later_window(
-    throttle: Throttle, db: asyncpg.Connection
+    database: Database, db: asyncpg.Connection
 ) -> None:
+    throttle = Throttle(database, Settings())
     old = await throttle.admit_conflict("2001:db8::1")
     await db.execute("update throttle set ends_at = now() where counted = 1")
     new = await throttle.admit_conflict("2001:db8::1")

@@ -1,0 +1,237 @@
+"""Limit failed logins per account and IP address, per IP address and per account.
+
+OWASP Authentication Cheat Sheet, "Login Throttling": failures count against the account as well as
+the IP address, because an attacker has many IP addresses. NIST SP 800-63B, section 5.2.2, allows at
+most 100 consecutive failures on one account. The default limit here is 50 an hour, from all IP
+addresses together except those known for the user.
+
+An attempt is counted as *in flight* before its password is verified. Afterwards it becomes a
+failure or is released. So a thousand simultaneous guesses verify no more than the limit of five.
+While attempts in flight fill the limit, further attempts wait, so that correct logins cause no
+rejection.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime
+from typing import Any
+from uuid import NAMESPACE_URL, UUID, uuid5
+from weakref import WeakValueDictionary
+
+from aiohttp import web
+
+import sql
+from service.accounts.passwords.hasher import too_busy
+from service.accounts.throttling.throttle import digest, ip_counters
+from service.database.pool import Database, DatabaseUnavailable
+from service.http.client import address_key
+from service.http.errors import TooManyAttempts
+from service.settings.rate_limit import Limit
+from service.settings.settings import Settings
+
+MAX_WAIT = 30.0  # Seconds to wait for the outcome of attempts in flight.
+POLL_INTERVAL = 0.05  # Seconds between two polls for it.
+LEASE = 120.0  # Seconds that an attempt counts as in flight: longer than a full queue takes.
+MAX_HASH_SECONDS = 20.0  # Seconds of the lease for the hash itself, on a busy machine.
+
+
+class Attempt:
+    """An admitted login. Record its outcome after the password was verified.
+
+    ``verify_deadline``, on the clock of ``time.monotonic``, is the latest time to begin the
+    verification. An attempt counts as in flight for a limited time only: a later verification would
+    be a guess that no limit counts.
+    """
+
+    def __init__(self, database: Database, keys: "LoginKeys", windows: dict[bytes, datetime]):
+        self._database = database
+        self._keys = keys
+        self._reserved = {"keys": list(windows), "windows": list(windows.values())}
+        self._is_failure = False
+        self._is_settled = not windows
+        self.verify_deadline = time.monotonic() + LEASE - MAX_HASH_SECONDS
+
+    async def record_failure(
+        self, write_events: Callable[[sql.Connection, bool], Awaitable[None]]
+    ) -> None:
+        """Count a wrong password, in one transaction with ``write_events``.
+
+        ``write_events`` receives the transaction's connection, and whether this failure reached a
+        limit of the account. This is true once per window, for the failure after which every
+        attempt is rejected. ``write_events`` may run twice: see ``Database.transact``.
+        """
+
+        async def count_and_write(connection: sql.Connection) -> None:
+            await write_events(connection, await self._count(connection))
+
+        # From here on the attempt is a failure, even if the transaction fails.
+        self._is_failure = True
+        await self._database.transact(count_and_write)
+        self._is_settled = True
+
+    async def record_success(self) -> None:
+        """Record a correct password, and reset this account's failures at this IP address.
+
+        The attempt is released. The failures of the IP address and those of the account stay.
+        Otherwise an attacker would get more guesses after a login to their own account, or after a
+        login of the owner.
+        """
+        if not self._is_settled:
+            self._is_settled = True
+            await sql.login_attempts.record_success(
+                self._database, pair_key=self._keys.pair, **self._reserved
+            )
+
+    async def end(self) -> None:
+        """Release or count an attempt that is neither released nor counted yet.
+
+        An attempt is released if its password was not verified (no free thread, no connection to
+        the database). A wrong password is counted, also if the transaction of ``record_failure``
+        has failed.
+        """
+        if self._is_settled:
+            return
+        # If the database is unavailable, the attempt expires with its lease.
+        with contextlib.suppress(DatabaseUnavailable):
+            if self._is_failure:
+                await self._count(self._database)
+            # After the deadline it may have expired: this would release another attempt.
+            elif time.monotonic() <= self.verify_deadline:
+                await sql.login_attempts.release(self._database, **self._reserved)
+
+    async def _count(self, db: Database | sql.Connection) -> bool:
+        if not self._keys.limits:
+            return False
+        rows = await sql.login_attempts.record_failure(db, **self._reserved)
+        return any(
+            row["failures"] == self._keys.limits[row["key"]].max_count
+            for row in rows
+            if row["key"] in (self._keys.pair, self._keys.account)
+        )
+
+
+class LoginKeys:
+    """The keys that a login is counted under. They are digests, also for unknown accounts.
+
+    ``account_id`` is the user's id, so that a change of email or username does not begin a new
+    count. For an email without a user it is ``unknown_account_id`` of the email.
+    """
+
+    def __init__(
+        self, account_id: UUID, client_address: str, limits: tuple[Limit, Limit, Limit]
+    ) -> None:
+        self.account_id = account_id
+        self.ip_key = address_key(client_address)
+        self.pair = digest("login pair", str(account_id), self.ip_key)
+        self.account = digest("login account", str(account_id))
+        pair_limit, ip_limit, account_limit = limits
+        by_ip = ip_counters("login address", client_address, ip_limit)
+        self.ip, *site = by_ip
+        # These limits do not apply at a known IP address of the user. There, neither strangers nor
+        # others in the same network can lock the owner out.
+        self.wide = [self.account, *site]
+        keys = {self.pair: pair_limit, self.account: account_limit, **by_ip}
+        self.limits = {key: limit for key, limit in keys.items() if limit.max_count > 0}
+
+
+class LoginAttempts:
+    """Admit logins up to ``LOGIN_LIMITS``, for all processes together."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._settings = settings
+        # Attempts that wait for the same key share a lock: only its holder polls the database.
+        self._wait_queues: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
+
+    @contextlib.asynccontextmanager
+    async def admit(self, account_id: UUID, client_address: str) -> AsyncIterator[Attempt]:
+        """Admit a login, or reject it before its password is hashed.
+
+        The caller must verify the password of the user ``account_id`` and of no other user. The
+        email may have moved to another user after the look-up, and the failures of its new owner
+        would not count. An attempt that ends without a recorded outcome is released.
+
+        Raises ``TooManyAttempts`` past a limit, ``Unavailable`` when attempts in flight fill the
+        limit for too long, and ``DatabaseUnavailable``.
+        """
+        keys = LoginKeys(account_id, client_address, self._settings.login_limits)
+        attempt = Attempt(self._database, keys, await self._reserve(keys))
+        try:
+            yield attempt
+        finally:
+            await attempt.end()
+
+    async def _reserve(self, keys: LoginKeys) -> dict[bytes, datetime]:
+        """Count the attempt as in flight, and return the window of each of its keys."""
+        if not keys.limits:
+            return {}
+        rows = await self._try(keys)
+        if not _is_admitted(rows):
+            rows = await self._wait(keys, rows[0]["key"])
+        return {row["key"]: row["ends_at"] for row in rows}
+
+    async def _wait(self, keys: LoginKeys, blocked: bytes) -> Any:
+        """Retry until an attempt in flight makes room, or until failures alone fill a limit."""
+        deadline = asyncio.get_running_loop().time() + MAX_WAIT
+        while True:
+            lock = self._wait_queues.setdefault(blocked, asyncio.Lock())
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await lock.acquire()
+            except TimeoutError:
+                raise too_busy() from None
+            try:
+                rows = await self._poll_until_free(keys, blocked, deadline)
+            finally:
+                lock.release()
+            if _is_admitted(rows):
+                return rows
+            blocked = rows[0]["key"]
+
+    async def _poll_until_free(self, keys: LoginKeys, blocked: bytes, deadline: float) -> Any:
+        """Poll until ``blocked`` has capacity.
+
+        Attempts that wait on another key use another queue.
+        """
+        # No timeout here: cancelling a statement could leave its attempt counted.
+        while True:
+            rows = await self._try(keys)
+            if _is_admitted(rows) or blocked not in {row["key"] for row in rows}:
+                return rows
+            if asyncio.get_running_loop().time() >= deadline:
+                raise too_busy()
+            await asyncio.sleep(POLL_INTERVAL)
+
+    async def _try(self, keys: LoginKeys) -> Any:
+        rows = await sql.login_attempts.reserve(
+            self._database,
+            keys=list(keys.limits),
+            max_counts=[limit.max_count for limit in keys.limits.values()],
+            seconds=[limit.seconds for limit in keys.limits.values()],
+            wide_keys=keys.wide,
+            account_id=keys.account_id,
+            ip_key=keys.ip_key,
+            known_ttl=self._settings.known_address_ttl,
+            lease=LEASE,
+        )
+        if waits := [row["retry_after"] for row in rows if row["refused"]]:
+            raise TooManyAttempts("credentials", retry_after=max(waits))
+        return rows
+
+
+def unknown_account_id(email_key: str) -> UUID:
+    """Return the id under which attempts on an email without a user are counted.
+
+    It is a UUID of version 5. The ids of users have version 4, so it is never the id of a user. The
+    same statements do the same work with it, and find no user.
+    """
+    return uuid5(NAMESPACE_URL, f"mailto:{email_key}")
+
+
+def _is_admitted(rows: Any) -> bool:
+    return all(row["admitted"] for row in rows)
+
+
+LOGIN_ATTEMPTS = web.AppKey("login_attempts", LoginAttempts)

@@ -15,6 +15,7 @@ from tests.conftest import SETTINGS, Client
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+OPERATIONS = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 ENV_EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
 NAMES = {setting.name.upper() for setting in fields(Settings)}
 DOCUMENTS = [
@@ -25,19 +26,30 @@ DOCUMENTS = [
 ]
 
 
-def table(heading: str) -> list[list[str]]:
-    """Return the cells of the first table below a heading of the README."""
-    section = README.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+def table(document: str, heading: str) -> list[list[str]]:
+    """Return the cells of the tables between a heading of ``document`` and the next heading."""
+    section = document.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in row] for row in rows[2:]]
 
 
-def test_the_readme_lists_every_setting() -> None:
-    listed = [name for row in table("Settings") for name in re.findall(r"`([A-Z_]+)`", row[0])]
-    assert sorted(listed) == sorted(NAMES)
+def test_operations_page_lists_every_setting_with_its_default() -> None:
+    """A default without a value, such as that of ``DATABASE_URL``, is described in words."""
+    listed: dict[str, str] = {}
+    for row in table(OPERATIONS, "Settings"):
+        names = re.findall(r"`([A-Z_]+)`", row[0])
+        shown = row[1].split(", ") if len(names) > 1 else [row[1]]
+        listed.update(zip(names, shown, strict=True))
+    assert listed.keys() == NAMES
+    defaults = Settings()
+    for setting in fields(Settings):
+        default = getattr(defaults, setting.name)
+        if default not in (None, "", ()):
+            given = listed[setting.name.upper()].strip("`")
+            assert setting.metadata["parse"](given) == default, setting.name
 
 
-def test_the_example_documents_every_setting_with_its_default() -> None:
+def test_env_example_lists_every_setting_with_its_default() -> None:
     listed = dict(re.findall(r"^#([A-Z_]+)=(.*)$", ENV_EXAMPLE, re.MULTILINE))
     assert listed.keys() == NAMES
     defaults = Settings()
@@ -48,7 +60,7 @@ def test_the_example_documents_every_setting_with_its_default() -> None:
         assert default == shown if given else default in shown, setting.name
 
 
-def test_the_readme_lists_every_route() -> None:
+def test_readme_lists_every_route() -> None:
     app = create_app(Settings(**SETTINGS), "postgresql:///")
     routes = {
         f"{route.method} {route.resource.canonical}"
@@ -57,39 +69,51 @@ def test_the_readme_lists_every_route() -> None:
     }
     listed = {
         name
-        for row in table("The API")
+        for row in table(README, "The API")
         for name in re.findall(r"`((?:GET|POST|PUT|DELETE) [^`]+)`", row[0])
     }
     assert listed == routes
 
 
-def test_the_readme_quotes_the_tables_of_the_bench() -> None:
+def test_readme_quotes_the_tables_of_the_bench() -> None:
     """A new measurement must also update the figures of "How fast" in the README."""
-    paragraph = README.partition("In the run that is kept there")[2].partition("\n\n")[0]
+    paragraph = README.partition("In the stored run")[2].partition("\n\n")[0]
     quoted = re.findall(r"\d+\.\d+(?!\d*th)", paragraph)
     tables = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "bench").glob("*.md"))
     assert len(quoted) == 4
     assert [figure for figure in quoted if not re.search(rf"\b{figure}\b", tables)] == []
 
 
+def anchors(path: Path) -> set[str]:
+    """Return the anchors that GitHub gives to the headings of a document."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_relative_links_lead_to_existing_files(document: str) -> None:
+def test_relative_links_lead_to_existing_files_and_headings(document: str) -> None:
     path = ROOT / document
     text = path.read_text(encoding="utf-8")
     links = re.findall(r"\]\(([^)\s]+)|^\[[^]]+\]: *(\S+)", text, re.MULTILINE)
-    relative = ["".join(link) for link in links if not re.match(r"[a-z]+:", "".join(link))]
-    targets = {link.partition("#")[0] for link in relative} - {""}
-    missing = {target for target in targets if not (path.parent / target).exists()}
+    relative = {"".join(link) for link in links if not re.match(r"[a-z]+:", "".join(link))}
+    missing = set()
+    for link in relative:
+        target, _, anchor = link.partition("#")
+        file = path.parent / target if target else path
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            missing.add(link)
     assert missing == set()
 
 
-@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/architecture.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/operations.md"]
+)
 def test_paths_in_documents_for_developers_exist(document: str) -> None:
     """Files by their suffix, folders by their slash; ``<number>_<name>.sql`` is no path."""
     text = (ROOT / document).read_text(encoding="utf-8")
     files = re.findall(r"(?<![\w./<>-])((?:[\w-]+/)*[\w.-]+\.(?:py|sql))\b", text)
     folders = re.findall(r"`((?:[\w-]+/)+)`", text)
-    assert len(files) > 8
+    assert len(files) > 4
     missing = {name for name in files + folders if not (ROOT / name).exists()}
     assert missing == set()
 
@@ -99,8 +123,8 @@ def walk() -> list[tuple[list[str], str]]:
     steps: list[tuple[list[str], str]] = []
     for block in re.findall(r"^```console\n(.*?)^```", README, re.MULTILINE | re.DOTALL):
         for entry in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            command, _, answer = entry.partition("\n")
-            steps.append((shlex.split(command), answer.strip()))
+            command, _, response = entry.partition("\n")
+            steps.append((shlex.split(command), response.strip()))
     return steps
 
 
@@ -121,8 +145,8 @@ async def carry_out(client: Client, command: list[str], token: str) -> Any:
             headers[name] = value
         else:
             url = word.removeprefix("http://localhost:3000")
-    answer = await client.send(method, url, data=body, headers=headers)
-    return answer.body
+    response = await client.send(method, url, data=body, headers=headers)
+    return response.body
 
 
 def matches(shown: Any, real: Any) -> bool:
@@ -134,7 +158,7 @@ def matches(shown: Any, real: Any) -> bool:
     return bool(shown == real)
 
 
-async def test_the_readmes_walk_gives_the_readmes_answers(client: Client) -> None:
+async def test_walk_of_the_readme_gets_the_responses_of_the_readme(client: Client) -> None:
     token = ""
     steps = walk()
     assert len(steps) > 8

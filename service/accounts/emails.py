@@ -9,41 +9,44 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from aiohttp import web
-
 import sql
-from service.accounts.throttling.throttle import THROTTLE
-from service.http.app_keys import SETTINGS
-from service.http.client import client_address
+from service.accounts.throttling.throttle import Throttle
+from service.http.client import Client
 from service.mail.outbox import NO_RECIPIENT, write_mail
 from service.mail.smtp import Mail
+from service.settings.settings import Settings
 
 
 async def queue_lockout_email(
-    request: web.Request, connection: sql.Connection, account_id: UUID, row: Any
+    connection: sql.Connection,
+    client: Client,
+    account_id: UUID,
+    row: Any,
+    *,
+    throttle: Throttle,
+    settings: Settings,
 ) -> None:
     """Queue the email that informs the owner about rejected logins, at a limited rate.
 
-    ``account_id`` is the id under which the throttle counts the attempts. ``row`` is the user with
-    this id, or ``None``. The email is inserted in the transaction of ``connection``.
+    ``client`` sent the last wrong password. ``account_id`` is the id under which ``throttle``
+    counts the attempts. ``row`` is the user with this id, or ``None``. The email is inserted in the
+    transaction of ``connection``.
     """
     # Check the limit for unknown emails too: timing must not reveal whether the account exists.
-    if await request.app[THROTTLE].admits_lockout_mail(connection, account_id):
-        longest_wait = max(limit.seconds for limit in request.app[SETTINGS].login_limits)
+    if await throttle.admits_lockout_mail(connection, account_id):
+        longest_wait = max(limit.seconds for limit in settings.login_limits)
         recipient = row["email"] if row is not None else NO_RECIPIENT
-        await write_mail(
-            connection, lockout_notice(recipient, client_address(request), longest_wait)
-        )
+        await write_mail(connection, lockout_notice(recipient, client.ip, longest_wait))
 
 
-def lockout_notice(recipient: str, address: str, longest_wait: int) -> Mail:
+def lockout_notice(recipient: str, ip: str | None, longest_wait: int) -> Mail:
     """Return the email about logins that are rejected because too many failed.
 
-    ``address`` is the IP address of the last failed login, or ``""`` if it is not known.
+    ``ip`` is the IP address of the last failed login, or ``None`` if it is not known.
     ``longest_wait`` is the maximum duration of the rejection in seconds.
     """
     moment = datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC")
-    place = f" from the address {address}" if address else ""
+    place = f" from the address {ip}" if ip is not None else ""
     return Mail(
         recipient,
         "Sign-ins to your account are refused for a while",

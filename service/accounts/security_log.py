@@ -11,13 +11,11 @@ from aiohttp import web
 
 import sql
 from service.database.pool import DATABASE, Database
-from service.http.client import client_address
+from service.http.client import Client
 from service.http.openapi.schemas import TIME, Named, array_of, integer, nullable, object_of, string
 from service.http.parameters import LARGEST, Number, QueryString
 from service.http.responses import json_response, timestamp
 from service.http.routes import RouteTableDef
-
-LONGEST_USER_AGENT = 300
 
 routes = RouteTableDef(tag="Sessions")
 
@@ -62,29 +60,26 @@ async def list_events(request: web.Request) -> web.StreamResponse:
 
 
 async def write_event(
-    request: web.Request,
     db: Database | sql.Connection,
+    client: Client,
     kind: str,
     *,
     user_id: UUID | None,
     session_id: UUID | None = None,
 ) -> None:
-    """Insert an event of this ``kind``, caused by ``request``, in the transaction of ``db``.
+    """Insert an event of this ``kind``, caused by ``client``, in the transaction of ``db``.
 
     ``user_id`` is the account of the event, or ``None`` when the account does not exist.
     ``session_id`` is the session that caused the event, or the session that the event affects.
     """
     await sql.events.insert(
-        db, user_id=user_id, kind=kind, session_id=session_id, **origin(request)
+        db,
+        user_id=user_id,
+        kind=kind,
+        session_id=session_id,
+        ip=client.ip,
+        user_agent=client.user_agent,
     )
-
-
-def origin(request: web.Request) -> dict[str, str | None]:
-    """Return the columns ``ip`` and ``user_agent`` of the client; ``None`` if not known."""
-    user_agent = request.headers.get("User-Agent", "")[:LONGEST_USER_AGENT]
-    # aiohttp decodes bytes that are not UTF-8 as surrogates, which PostgreSQL cannot store.
-    readable = user_agent.encode(errors="surrogateescape").decode(errors="replace")
-    return {"ip": client_address(request) or None, "user_agent": readable or None}
 
 
 def _event(row: Any) -> dict[str, Any]:

@@ -18,8 +18,6 @@ class SessionUse:
     """When a new access token last updated ``last_used_at``; 0 means never."""
     ip: str | None
     user_agent: str | None
-    seen: object = None
-    """IP address and headers of the last request compared with ``ip`` and ``user_agent``."""
 
     @classmethod
     def of(cls, row: Any) -> "SessionUse":

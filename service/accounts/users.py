@@ -17,7 +17,7 @@ from service.accounts.emails import queue_lockout_email
 from service.accounts.passwords.hash_queue import Requester
 from service.accounts.passwords.hasher import PASSWORDS
 from service.accounts.responses import CURRENT_USER, LOGIN_RESPONSE, login_response, user_json
-from service.accounts.security_log import origin, write_event
+from service.accounts.security_log import write_event
 from service.accounts.sessions.sessions import (
     NewSession,
     PasswordChanged,
@@ -33,7 +33,7 @@ from service.accounts.user import User
 from service.database.pool import DATABASE
 from service.http.app_keys import SETTINGS
 from service.http.bodies import read_body
-from service.http.client import address_key, client_address, site_key
+from service.http.client import Client, client_of
 from service.http.errors import Conflict, Unauthorized, Unavailable
 from service.http.openapi.schemas import ByDialect
 from service.http.responses import json_response
@@ -70,16 +70,16 @@ async def register(request: web.Request) -> web.StreamResponse:
     try:
         return await _register(request)
     except Conflict:
-        await request.app[THROTTLE].admit_conflict(client_address(request))
+        await request.app[THROTTLE].admit_conflict(client_of(request))
         raise
 
 
 async def _register(request: web.Request) -> web.StreamResponse:
     given = (await read_body(request))["user"]
-    await request.app[THROTTLE].admit_registration(client_address(request))
+    await request.app[THROTTLE].admit_registration(client_of(request))
     keys = {f"{name}_key": key(given[name]) for name, key in fields.KEYS.items()}
     await _check_availability(request, keys)
-    requester = _requester(request, unknown_account_id(keys["email_key"]))
+    requester = _requester(client_of(request), unknown_account_id(keys["email_key"]))
     password_hash = await request.app[PASSWORDS].hash(given["password"], requester)
 
     async def insert_and_sign_in(connection: sql.Connection) -> tuple[Any, NewSession]:
@@ -91,8 +91,9 @@ async def _register(request: web.Request) -> web.StreamResponse:
             **keys,
         )
         session = await open_session(
-            request,
             connection,
+            client_of(request),
+            request.app[SETTINGS],
             user_id=row["id"],
             password_version=row["password_version"],
             kind="registered",
@@ -135,21 +136,23 @@ async def login(request: web.Request) -> web.StreamResponse:
     row = await _verify_credentials(
         request, user_id or unknown_account_id(email_key), given["password"]
     )
+    database, client = request.app[DATABASE], client_of(request)
     open_one = partial(
         open_session,
-        request,
+        client=client,
+        settings=request.app[SETTINGS],
         user_id=row["id"],
         password_version=row["password_version"],
         kind="signed_in",
     )
     try:
-        session = await request.app[DATABASE].transact(open_one)
+        session = await database.transact(open_one)
     except PasswordChanged:
-        await write_event(request, request.app[DATABASE], "sign_in_failed", user_id=row["id"])
+        await write_event(database, client, "sign_in_failed", user_id=row["id"])
         raise _wrong_credentials() from None
     except SessionLimitReached:
         # The client knows the password. The owner must see this in the log, even without a session.
-        await write_event(request, request.app[DATABASE], "sign_in_denied", user_id=row["id"])
+        await write_event(database, client, "sign_in_denied", user_id=row["id"])
         raise
     return login_response(request, row, session)
 
@@ -164,21 +167,29 @@ async def _verify_credentials(
     ``TooManyAttempts`` after too many failures.
     """
     database, passwords = request.app[DATABASE], request.app[PASSWORDS]
-    async with request.app[LOGIN_ATTEMPTS].admit(account_id, client_address(request)) as attempt:
+    throttle, client = request.app[THROTTLE], client_of(request)
+    async with request.app[LOGIN_ATTEMPTS].admit(account_id, client) as attempt:
         # Read the row after the attempt is admitted: the password may change while it waits.
         row = await sql.users.find_credentials(database, id=account_id)
         old_hash = row["password_hash"] if row is not None else None
-        requester = _requester(request, account_id)
+        requester = _requester(client, account_id)
         matches = await passwords.verify(password, old_hash, requester, attempt.verify_deadline)
         if not matches or row is None:
             # Write the events for unknown emails too: timing must not reveal which accounts exist.
             where = {"user_id": row["id"] if row is not None else None, "session_id": session_id}
 
             async def write_events(connection: sql.Connection, is_locked_out: bool) -> None:
-                await write_event(request, connection, "sign_in_failed", **where)
+                await write_event(connection, client, "sign_in_failed", **where)
                 if is_locked_out:
-                    await write_event(request, connection, "throttled", **where)
-                    await queue_lockout_email(request, connection, account_id, row)
+                    await write_event(connection, client, "throttled", **where)
+                    await queue_lockout_email(
+                        connection,
+                        client,
+                        account_id,
+                        row,
+                        throttle=throttle,
+                        settings=request.app[SETTINGS],
+                    )
 
             await attempt.record_failure(write_events)
             raise _wrong_credentials()
@@ -194,7 +205,7 @@ async def current(request: web.Request) -> web.StreamResponse:
 
     The response contains a new access token.
     """
-    await touch(request)
+    await touch(request.app[DATABASE], client_of(request), request["user"])
     return json_response({"user": user_json(request, request["user"])})
 
 
@@ -227,15 +238,15 @@ async def update(request: web.Request) -> web.StreamResponse:
     counted: dict[bytes, datetime] = {}
     # Many front-ends send unchanged values too. Do not count a request that has only those.
     if any(key is not None and key not in own for key in keys.values()):
-        await request.app[THROTTLE].admit_registration(client_address(request))
+        await request.app[THROTTLE].admit_registration(client_of(request))
         # Count the conflict before the check for it, unlike in a registration. A change can be
         # undone without a trace, so past the limit a success would reveal as much as a conflict.
-        counted = await request.app[THROTTLE].admit_conflict(client_address(request))
+        counted = await request.app[THROTTLE].admit_conflict(client_of(request))
     await _check_availability(request, keys, except_id=user.id)
     password_hash = None
     if "password" in given:
         await request.app[THROTTLE].admit_password_change(user.id)
-        requester = _requester(request, user.id)
+        requester = _requester(client_of(request), user.id)
         password_hash = await request.app[PASSWORDS].hash(given["password"], requester)
 
     async def change(connection: sql.Connection) -> Any:
@@ -252,7 +263,9 @@ async def update(request: web.Request) -> web.StreamResponse:
             image=given.get("image"),
             **keys,
         )
-        await _apply_side_effects(request, connection, row, password_changed="password" in given)
+        await _apply_side_effects(
+            connection, client_of(request), user, row, password_changed="password" in given
+        )
         return row
 
     try:
@@ -261,13 +274,13 @@ async def update(request: web.Request) -> web.StreamResponse:
         await _check_availability(request, keys, except_id=user.id)
         raise Conflict(UNIQUE[violation.constraint_name]) from None
     await request.app[THROTTLE].release_conflict(counted)
-    await touch(request)
+    await touch(request.app[DATABASE], client_of(request), request["user"])
     changed = User.of(row, user.session_id, user.session_expires_at, user.session_use)
     return json_response({"user": user_json(request, changed)})
 
 
 async def _apply_side_effects(
-    request: web.Request, connection: sql.Connection, row: Any, *, password_changed: bool
+    connection: sql.Connection, client: Client, user: User, row: Any, *, password_changed: bool
 ) -> None:
     """Log the changes, and revoke the other sessions after a password change.
 
@@ -275,21 +288,21 @@ async def _apply_side_effects(
     simultaneously, the first change revokes the session of the second, which must fail. Raise
     ``Unauthorized`` if the session is no longer active.
     """
-    user: User = request["user"]
     await require_active_session(connection, user)
     here = {"user_id": user.id, "session_id": user.session_id}
     if row["email_changed"]:
-        await write_event(request, connection, "email_changed", **here)
+        await write_event(connection, client, "email_changed", **here)
     if password_changed:
-        await write_event(request, connection, "password_changed", **here)
+        await write_event(connection, client, "password_changed", **here)
         await sql.sessions.end_others(
             connection,
             user_id=user.id,
             except_id=user.session_id,
             reason="password_changed",
-            **origin(request),
+            ip=client.ip,
+            user_agent=client.user_agent,
         )
-        await known_ips.replace_all(connection, user.id, address_key(client_address(request)))
+        await known_ips.replace_all(connection, user.id, client.ip_key)
 
 
 DELETION = wrapped("user", {required("password"): fields.given_password})
@@ -315,8 +328,8 @@ async def delete(request: web.Request) -> web.StreamResponse:
         await require_active_session(connection, user)
         await close_account(connection, user.id)
         await write_event(
-            request,
             connection,
+            client_of(request),
             "account_deleted",
             user_id=user.id,
             session_id=user.session_id,
@@ -331,15 +344,16 @@ async def _renew_hash(request: web.Request, row: Any, password: str) -> None:
     """Replace the password hash with one of the current cost."""
     # A full hash queue must not reject the correct password. The next login tries again.
     with contextlib.suppress(Unavailable):
-        new_hash = await request.app[PASSWORDS].hash(password, _requester(request, row["id"]))
+        new_hash = await request.app[PASSWORDS].hash(
+            password, _requester(client_of(request), row["id"])
+        )
         await sql.users.renew_password_hash(
             request.app[DATABASE], id=row["id"], old_hash=row["password_hash"], new_hash=new_hash
         )
 
 
-def _requester(request: web.Request, account_id: UUID) -> Requester:
-    ip = client_address(request)
-    return Requester(site_key(ip) or address_key(ip), account_id)
+def _requester(client: Client, account_id: UUID) -> Requester:
+    return Requester(client.site_key or client.ip_key, account_id)
 
 
 async def _check_availability(

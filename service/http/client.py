@@ -1,13 +1,15 @@
-"""Find the IP address of a client: from the socket, or from the header of a trusted proxy."""
+"""The client of a request: its IP address, the keys to count it under, and its user agent."""
 
 import ipaddress
 import re
+from dataclasses import dataclass
+from functools import lru_cache
 
 from aiohttp import hdrs, web
 
 from service.http.app_keys import SETTINGS
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+MAX_USER_AGENT = 300  # Characters of the ``User-Agent`` header that are kept.
 
 _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052, section 2.1.
 
@@ -15,50 +17,77 @@ _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052, section 2.1.
 _WITH_PORT = re.compile(r"(?:\[(?P<bracketed>[^\]]*)\]|(?P<plain>[0-9.]+))(?::[0-9]{1,5})?")
 
 
-def client_address(request: web.Request) -> str:
-    """Return the client's IP address in its short form, or ``""`` if the socket has none.
+@dataclass(frozen=True, slots=True)
+class Client:
+    """The client that sent a request. ``client_of`` returns the one of a request."""
 
-    With ``TRUSTED_PROXIES`` = n, the IP address is the n-th entry of ``X-Forwarded-For`` from the
-    right. Each proxy appends the IP address of its peer. A client can forge all entries further
-    left. If that entry is missing or is not an IP address, only the IP address of the socket can be
-    trusted.
-    """
-    proxies = request.app[SETTINGS].trusted_proxies
-    socket = _parse(request.remote or "")
-    if proxies:
-        entries = ",".join(request.headers.getall(hdrs.X_FORWARDED_FOR, ())).split(",")
-        named = _parse(entries[-proxies].strip(" \t")) if len(entries) >= proxies else None
-        socket = named or socket
-    return str(socket) if socket is not None else ""
-
-
-def address_key(address: str) -> str:
-    """Return the rate-limit key of an IP address: the IPv4 address, or the /64 network of IPv6.
+    ip: str | None
+    """The IP address in its short form, or ``None`` if it is not known."""
+    ip_key: str
+    """The rate-limit key of the IP address: the IPv4 address, or the /64 network of IPv6.
 
     Providers assign each customer at least a /64 (RFC 6177). It has too many IP addresses to count
-    each one separately. A text that is not an IP address is its own key.
+    each one separately. The key of an unknown IP address is ``""``.
     """
-    parsed = _parse(address)
-    if parsed is None:
-        return address
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return str(parsed)
-    return str(ipaddress.ip_network((parsed, 64), strict=False))
-
-
-def site_key(address: str) -> str | None:
-    """Return the /48 network of an IPv6 address, or ``None`` for any other text.
+    site_key: str | None
+    """The /48 network of an IPv6 address, or ``None``.
 
     A /48 is the largest network that one customer usually gets (RFC 6177). It contains 65,536
-    networks with different ``address_key`` values.
+    networks with different values of ``ip_key``.
     """
-    parsed = _parse(address)
-    if not isinstance(parsed, ipaddress.IPv6Address):
-        return None
-    return str(ipaddress.ip_network((parsed, 48), strict=False))
+    user_agent: str | None
+    """The start of the ``User-Agent`` header, or ``None`` without that header."""
+
+    @classmethod
+    def at(cls, ip: str, user_agent: str | None = None) -> "Client":
+        """Return the client at the IP address ``ip``. Any other text is an unknown IP address."""
+        parsed = _parse(ip)
+        if parsed is None:
+            return cls(None, "", None, user_agent)
+        if isinstance(parsed, ipaddress.IPv4Address):
+            return cls(str(parsed), str(parsed), None, user_agent)
+        return cls(str(parsed), _network(parsed, 64), _network(parsed, 48), user_agent)
 
 
-def _parse(text: str) -> Address | None:
+def client_of(request: web.Request) -> Client:
+    """Return the client of ``request``. It is made at the first call and kept in the request."""
+    client: Client | None = request.get("client")
+    if client is None:
+        user_agent = request.headers.get(hdrs.USER_AGENT, "")[:MAX_USER_AGENT]
+        # aiohttp decodes bytes that are not UTF-8 as surrogates, which PostgreSQL cannot store.
+        readable = user_agent.encode(errors="surrogateescape").decode(errors="replace")
+        client = request["client"] = _client_at(_ip_of(request), readable or None)
+    return client
+
+
+# Clients send many requests. For IPv6, making a client takes longer than the rest of a cached
+# authentication.
+_client_at = lru_cache(maxsize=4096)(Client.at)
+
+
+def _ip_of(request: web.Request) -> str:
+    """Return the text that names the client's IP address.
+
+    With ``TRUSTED_PROXIES`` = n, this is the n-th entry of ``X-Forwarded-For`` from the right. Each
+    proxy appends the IP address of its peer. A client can forge all entries further left. If that
+    entry is missing or is not an IP address, only the IP address of the socket can be trusted.
+    """
+    proxies = request.app[SETTINGS].trusted_proxies
+    if proxies:
+        entries = ",".join(request.headers.getall(hdrs.X_FORWARDED_FOR, ())).split(",")
+        if len(entries) >= proxies:
+            ip = _parse(entries[-proxies].strip(" \t"))
+            if ip is not None:
+                return str(ip)
+    return request.remote or ""
+
+
+def _network(ip: ipaddress.IPv6Address, prefix: int) -> str:
+    """Return the network of ``ip`` whose length is ``prefix`` bits."""
+    return str(ipaddress.ip_network((ip, prefix), strict=False))
+
+
+def _parse(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """Return the IP address in ``text`` without port, brackets and scope, or ``None``.
 
     For an IPv4 address inside an IPv6 address, mapped or translated (NAT64), return the IPv4
@@ -67,11 +96,11 @@ def _parse(text: str) -> Address | None:
     if match := _WITH_PORT.fullmatch(text):
         text = match["bracketed"] or match["plain"] or ""
     try:
-        address = ipaddress.ip_address(text.partition("%")[0])
+        ip = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
         return None
-    if isinstance(address, ipaddress.IPv6Address):
-        if address in _TRANSLATED:
-            return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
-        return address.ipv4_mapped or address
-    return address
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip in _TRANSLATED:
+            return ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF)
+        return ip.ipv4_mapped or ip
+    return ip

@@ -6,7 +6,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service.accounts.security_log import LONGEST_USER_AGENT
+from service.http.client import MAX_USER_AGENT
 from service.http.responses import MAX_PAGE_BYTES
 from tests.answers import assert_error, assert_invalid
 from tests.conftest import Client, Device, Dialect, MakeClient
@@ -209,7 +209,7 @@ async def test_longest_page_of_events_makes_a_small_response(
         "insert into events (user_id, kind, ip, user_agent, session_id)"
         " select id, 'refresh_token_reused', $1, $2, id"
         " from users cross join generate_series(1, 99)",
-        *("ffff:" * 7 + "ffff", "🐘" * LONGEST_USER_AGENT),
+        *("ffff:" * 7 + "ffff", "🐘" * MAX_USER_AGENT),
     )
     answer = await client.get("/api/user/events?limit=100", token=alice)
     assert len(answer.body["events"]) == 100

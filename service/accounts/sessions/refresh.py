@@ -19,7 +19,6 @@ import voluptuous as vol
 from aiohttp import web
 
 import sql
-from service.accounts.security_log import origin
 from service.accounts.sessions.access_tokens import ACCESS_TOKEN
 from service.accounts.sessions.authentication import TOKENS
 from service.accounts.sessions.opaque_tokens import digest_of, new_token
@@ -28,7 +27,7 @@ from service.accounts.throttling.throttle import THROTTLE
 from service.database.pool import DATABASE
 from service.http.app_keys import SETTINGS
 from service.http.bodies import read_body
-from service.http.client import address_key, client_address
+from service.http.client import client_of
 from service.http.errors import Unauthorized
 from service.http.openapi.schemas import object_of, one_of
 from service.http.responses import json_response
@@ -55,7 +54,8 @@ REFRESHED = object_of(
 async def refresh(request: web.Request) -> web.StreamResponse:
     """Exchange a refresh token for the next one and an access token: 200, or 401 saying why."""
     given = await read_body(request)
-    await request.app[THROTTLE].admit_refresh(client_address(request))
+    client = client_of(request)
+    await request.app[THROTTLE].admit_refresh(client)
     settings = request.app[SETTINGS]
     new = new_token()
     session = await sql.refresh.use(
@@ -64,9 +64,10 @@ async def refresh(request: web.Request) -> web.StreamResponse:
         grace=settings.refresh_grace,
         new_digest=new.digest,
         ttl=settings.refresh_token_ttl,
-        address_key=address_key(client_address(request)),
+        ip=client.ip,
+        user_agent=client.user_agent,
+        address_key=client.ip_key,
         known_ttl=settings.known_address_ttl,
-        **origin(request),
     )
     # The statement is committed: the error must not roll back the end of a stolen session.
     if session is None or session["state"] not in ("current", "in_grace_period"):

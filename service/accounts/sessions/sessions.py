@@ -11,16 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 import sql
-from service.accounts.security_log import origin
 from service.accounts.sessions.authentication import revoked_token
 from service.accounts.sessions.opaque_tokens import new_token
 from service.accounts.user import SessionUse, User
-from service.database.pool import DATABASE
-from service.http.app_keys import SETTINGS
-from service.http.client import address_key, client_address
+from service.database.pool import DATABASE, Database
+from service.http.client import Client, client_of
 from service.http.errors import ApiError, NotFound
 from service.http.openapi.schemas import (
     TIME,
@@ -34,6 +32,7 @@ from service.http.openapi.schemas import (
 )
 from service.http.responses import json_response, timestamp
 from service.http.routes import RouteTableDef
+from service.settings.settings import Settings
 
 routes = RouteTableDef(tag="Sessions")
 
@@ -81,21 +80,22 @@ class NewSession:
 
 
 async def open_session(
-    request: web.Request,
     connection: sql.Connection,
+    client: Client,
+    settings: Settings,
     *,
     user_id: UUID,
     password_version: int,
     kind: str,
 ) -> NewSession:
-    """Open a session in the transaction of ``connection`` and log it as an event of ``kind``.
+    """Open a session for ``client`` in the transaction of ``connection``.
 
-    ``password_version`` is the version of the verified password. Raises ``PasswordChanged`` when
-    the user has another version by now, and ``SessionLimitReached`` under the policy ``deny``.
+    Log it as an event of ``kind``. ``password_version`` is the version of the verified password.
+    Raises ``PasswordChanged`` when the user has another version by now, and ``SessionLimitReached``
+    under the policy ``deny``.
     """
-    settings = request.app[SETTINGS]
     if settings.session_limit:
-        await _enforce_session_limit(request, connection, user_id, password_version)
+        await _enforce_session_limit(connection, client, settings, user_id, password_version)
     token = new_token()
     row = await sql.sessions.open(
         connection,
@@ -105,20 +105,24 @@ async def open_session(
         digest=token.digest,
         refresh_token_ttl=settings.refresh_token_ttl,
         kind=kind,
-        address_key=address_key(client_address(request)),
-        **origin(request),
+        ip=client.ip,
+        user_agent=client.user_agent,
+        address_key=client.ip_key,
     )
     if row is None:
         raise PasswordChanged
-    use = SessionUse(time.time(), 0.0, **origin(request))
+    use = SessionUse(time.time(), 0.0, client.ip, client.user_agent)
     return NewSession(row["id"], row["expires_at"].timestamp(), token.plain, use)
 
 
 async def _enforce_session_limit(
-    request: web.Request, connection: sql.Connection, user_id: UUID, password_version: int
+    connection: sql.Connection,
+    client: Client,
+    settings: Settings,
+    user_id: UUID,
+    password_version: int,
 ) -> None:
     """Ensure that one more session is within the limit, also for simultaneous logins."""
-    settings = request.app[SETTINGS]
     # Check the password first: a login with an old password must not evict a session, and must not
     # reveal that the limit is reached.
     if await sql.sessions.lock_user(connection, user_id=user_id) != password_version:
@@ -129,7 +133,11 @@ async def _enforce_session_limit(
             raise SessionLimitReached
     else:
         await sql.sessions.evict_oldest(
-            connection, user_id=user_id, keep=settings.session_limit - 1, **origin(request)
+            connection,
+            user_id=user_id,
+            keep=settings.session_limit - 1,
+            ip=client.ip,
+            user_agent=client.user_agent,
         )
 
 
@@ -144,27 +152,25 @@ async def require_active_session(connection: sql.Connection, user: User) -> None
         raise revoked_token(session["end_reason"] if session is not None else None)
 
 
-async def touch(request: web.Request) -> None:
-    """Record that the session of ``request`` gets a fresh access token, for the session list.
+async def touch(database: Database, client: Client, user: User) -> None:
+    """Record that ``client`` gets a new access token in the session of ``user``.
 
     Without this a session that only renews its access token would seem unused to its owner. A new
     IP address or user agent is recorded immediately, any other use an hour after the last one.
     A session is updated at most once an hour: most requests only compare and run no SQL.
     """
-    user: User = request["user"]
     use, now = user.session_use, time.time()
     if now < use.touched_at + TOUCH_INTERVAL:
         return
-    if now < use.last_used_at + TOUCH_INTERVAL:
-        headers = request.headers
-        seen = (request.remote, headers.get(hdrs.USER_AGENT), headers.get(hdrs.X_FORWARDED_FOR))
-        if seen == use.seen:
-            return
-        if origin(request) == {"ip": use.ip, "user_agent": use.user_agent}:
-            use.seen = seen
-            return
+    is_recent = now < use.last_used_at + TOUCH_INTERVAL
+    if is_recent and (client.ip, client.user_agent) == (use.ip, use.user_agent):
+        return
     row = await sql.sessions.touch(
-        request.app[DATABASE], id=user.session_id, interval=TOUCH_INTERVAL, **origin(request)
+        database,
+        id=user.session_id,
+        interval=TOUCH_INTERVAL,
+        ip=client.ip,
+        user_agent=client.user_agent,
     )
     if row is not None:
         latest = SessionUse.of(row)
@@ -175,13 +181,14 @@ async def touch(request: web.Request) -> None:
 @routes.post("/api/auth/logout", responses={204: None})
 async def logout(request: web.Request) -> web.StreamResponse:
     """Log out: 204. The session of the access token ends."""
-    user: User = request["user"]
+    client, user = client_of(request), request["user"]
     await sql.sessions.end_one(
         request.app[DATABASE],
         id=user.session_id,
         user_id=user.id,
         kind="signed_out",
-        **origin(request),
+        ip=client.ip,
+        user_agent=client.user_agent,
     )
     return web.Response(status=204)
 
@@ -201,14 +208,14 @@ async def list_sessions(request: web.Request) -> web.StreamResponse:
 )
 async def end(request: web.Request) -> web.StreamResponse:
     """End one of the user's open sessions: 204, or 404 for any other id."""
-    user: User = request["user"]
-    session_id = _session_id(request.match_info["id"])
+    client = client_of(request)
     ended = await sql.sessions.end_one(
         request.app[DATABASE],
-        id=session_id,
-        user_id=user.id,
+        id=_session_id(request.match_info["id"]),
+        user_id=request["user"].id,
         kind="session_ended",
-        **origin(request),
+        ip=client.ip,
+        user_agent=client.user_agent,
     )
     if ended is None:
         raise NotFound("session")
@@ -221,7 +228,7 @@ async def end_others(request: web.Request) -> web.StreamResponse:
 
     When devices end each other's sessions simultaneously, only the first device keeps its session.
     """
-    user: User = request["user"]
+    client, user = client_of(request), request["user"]
 
     async def end_unless_ended(connection: sql.Connection) -> None:
         await sql.sessions.lock_user(connection, user_id=user.id)
@@ -231,7 +238,8 @@ async def end_others(request: web.Request) -> web.StreamResponse:
             user_id=user.id,
             except_id=user.session_id,
             reason="session_ended",
-            **origin(request),
+            ip=client.ip,
+            user_agent=client.user_agent,
         )
 
     await request.app[DATABASE].transact(end_unless_ended)

@@ -26,7 +26,7 @@ import sql
 from service.accounts.passwords.hasher import too_busy
 from service.accounts.throttling.throttle import digest, ip_counters
 from service.database.pool import Database, DatabaseUnavailable
-from service.http.client import address_key
+from service.http.client import Client
 from service.http.errors import TooManyAttempts
 from service.settings.rate_limit import Limit
 from service.settings.settings import Settings
@@ -120,14 +120,14 @@ class LoginKeys:
     """
 
     def __init__(
-        self, account_id: UUID, client_address: str, limits: tuple[Limit, Limit, Limit]
+        self, account_id: UUID, client: Client, limits: tuple[Limit, Limit, Limit]
     ) -> None:
         self.account_id = account_id
-        self.ip_key = address_key(client_address)
+        self.ip_key = client.ip_key
         self.pair = digest("login pair", str(account_id), self.ip_key)
         self.account = digest("login account", str(account_id))
         pair_limit, ip_limit, account_limit = limits
-        by_ip = ip_counters("login address", client_address, ip_limit)
+        by_ip = ip_counters("login address", client, ip_limit)
         self.ip, *site = by_ip
         # These limits do not apply at a known IP address of the user. There, neither strangers nor
         # others in the same network can lock the owner out.
@@ -146,7 +146,7 @@ class LoginAttempts:
         self._wait_queues: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
 
     @contextlib.asynccontextmanager
-    async def admit(self, account_id: UUID, client_address: str) -> AsyncIterator[Attempt]:
+    async def admit(self, account_id: UUID, client: Client) -> AsyncIterator[Attempt]:
         """Admit a login, or reject it before its password is hashed.
 
         The caller must verify the password of the user ``account_id`` and of no other user. The
@@ -156,7 +156,7 @@ class LoginAttempts:
         Raises ``TooManyAttempts`` past a limit, ``Unavailable`` when attempts in flight fill the
         limit for too long, and ``DatabaseUnavailable``.
         """
-        keys = LoginKeys(account_id, client_address, self._settings.login_limits)
+        keys = LoginKeys(account_id, client, self._settings.login_limits)
         attempt = Attempt(self._database, keys, await self._reserve(keys))
         try:
             yield attempt

@@ -14,7 +14,7 @@ from aiohttp import web
 
 import sql
 from service.database.pool import Database, DatabaseUnavailable
-from service.http.client import address_key, site_key
+from service.http.client import Client
 from service.http.errors import TooManyAttempts
 from service.settings.rate_limit import Limit
 from service.settings.settings import Settings
@@ -36,23 +36,23 @@ class Throttle:
         self._database = database
         self._settings = settings
 
-    async def admit_registration(self, client_address: str) -> None:
+    async def admit_registration(self, client: Client) -> None:
         """Count a registration, or a change of username or email.
 
         The response to such a change also reveals whether a value is taken. Raises
         ``TooManyAttempts`` past ``REGISTRATION_LIMIT``.
         """
         limit = self._settings.registration_limit
-        await self._hit("registration", ip_counters("registration", client_address, limit))
+        await self._hit("registration", ip_counters("registration", client, limit))
 
-    async def admit_conflict(self, client_address: str) -> dict[bytes, datetime]:
+    async def admit_conflict(self, client: Client) -> dict[bytes, datetime]:
         """Count, in advance, a response that says that an email or username is taken.
 
         Return the counted windows, for ``release_conflict``. Raises ``TooManyAttempts`` past
         ``CONFLICT_LIMIT``, with the message of a registration.
         """
         limit = self._settings.conflict_limit
-        return await self._hit("registration", ip_counters("conflict", client_address, limit))
+        return await self._hit("registration", ip_counters("conflict", client, limit))
 
     async def release_conflict(self, windows: dict[bytes, datetime]) -> None:
         """Release what ``admit_conflict`` counted in advance, because no value was taken.
@@ -66,10 +66,10 @@ class Throttle:
                     self._database, keys=list(windows), windows=list(windows.values())
                 )
 
-    async def admit_refresh(self, client_address: str) -> None:
+    async def admit_refresh(self, client: Client) -> None:
         """Count a refresh. Raises ``TooManyAttempts`` past ``REFRESH_LIMIT``."""
         limit = self._settings.refresh_limit
-        await self._hit("refresh", ip_counters("refresh", client_address, limit))
+        await self._hit("refresh", ip_counters("refresh", client, limit))
 
     async def admit_password_change(self, user_id: UUID) -> None:
         """Count a password change. Raises ``TooManyAttempts`` past ``PASSWORD_CHANGE_LIMIT``."""
@@ -118,11 +118,13 @@ def digest(kind: str, *parts: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
-def ip_counters(kind: str, client_address: str, limit: Limit) -> dict[bytes, Limit]:
+def ip_counters(kind: str, client: Client, limit: Limit) -> dict[bytes, Limit]:
     """Return the counters of an IP address under ``limit``, the narrower network first."""
-    counters = {digest(kind, address_key(client_address)): limit}
-    if site := site_key(client_address):
-        counters[digest(kind, site)] = Limit(limit.max_count * SITE_FACTOR, limit.seconds)
+    counters = {digest(kind, client.ip_key): limit}
+    if client.site_key is not None:
+        counters[digest(kind, client.site_key)] = Limit(
+            limit.max_count * SITE_FACTOR, limit.seconds
+        )
     return counters
 
 

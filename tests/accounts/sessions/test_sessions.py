@@ -12,7 +12,7 @@ import jwt
 import pytest
 
 import sql
-from service.accounts.security_log import LONGEST_USER_AGENT
+from service.http.client import MAX_USER_AGENT
 from service.http.responses import MAX_PAGE_BYTES
 from tests.answers import assert_error
 from tests.conftest import SECRET, Client, Device, Dialect, MakeClient
@@ -304,7 +304,7 @@ async def test_longest_list_of_sessions_is_within_the_size_of_a_page(
         "insert into sessions (user_id, expires_at, idle_expires_at, ip, user_agent)"
         " select id, now() + interval '1 day', now() + interval '1 day', $1, $2"
         " from users cross join generate_series(1, 1000)",
-        *("ffff:" * 7 + "ffff", "🐘" * LONGEST_USER_AGENT),
+        *("ffff:" * 7 + "ffff", "🐘" * MAX_USER_AGENT),
     )
     answer = await client.get("/api/user/sessions", token=alice)
     assert len(answer.body["sessions"]) == 1000

@@ -17,7 +17,8 @@ from service.accounts.throttling.login_attempts import Attempt, LoginAttempts, L
 from service.accounts.throttling.throttle import THROTTLE, Throttle
 from service.app import create_app
 from service.database.pool import Database
-from service.http.client import client_address
+from service.http.client import Client as HttpClient
+from service.http.client import client_of
 from service.http.errors import TooManyAttempts, Unavailable
 from service.http.routes import Auth, RouteTableDef
 from service.settings.rate_limit import NO_LIMIT, Limit
@@ -26,6 +27,7 @@ from tests.accounts.logins import HERE, login, statuses
 from tests.conftest import SETTINGS, Client, MakeClient, until_blocked
 
 ALICE, BOB = uuid4(), uuid4()
+CLIENT = HttpClient.at(HERE)
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ async def counters(db: asyncpg.Connection) -> list[tuple[int, int]]:
 
 async def fail(attempts: LoginAttempts, account_id: UUID, address: str) -> bool:
     """One wrong password; whether it met a limit of the account."""
-    async with attempts.admit(account_id, address) as attempt:
+    async with attempts.admit(account_id, HttpClient.at(address)) as attempt:
         return await count(attempt)
 
 
@@ -82,7 +84,7 @@ async def test_a_login_whose_client_has_gone_is_no_failure(
     hashing = asyncio.Event()
 
     async def attempt() -> None:
-        async with attempts.admit(ALICE, HERE):
+        async with attempts.admit(ALICE, CLIENT):
             hashing.set()
             await asyncio.Future()
 
@@ -98,8 +100,8 @@ async def test_what_is_given_back_leaves_what_others_have_there(
     attempts: LoginAttempts, db: asyncpg.Connection
 ) -> None:
     await fail(attempts, ALICE, HERE)
-    async with attempts.admit(ALICE, HERE):
-        async with attempts.admit(ALICE, HERE):
+    async with attempts.admit(ALICE, CLIENT):
+        async with attempts.admit(ALICE, CLIENT):
             assert await counters(db) == [(1, 2)] * 3
         assert await counters(db) == [(1, 1)] * 3
     assert await counters(db) == [(1, 0)] * 3
@@ -108,9 +110,9 @@ async def test_what_is_given_back_leaves_what_others_have_there(
 async def test_an_attempt_of_a_former_window_is_not_settled_in_the_present_one(
     attempts: LoginAttempts, db: asyncpg.Connection
 ) -> None:
-    async with attempts.admit(ALICE, HERE) as old:
+    async with attempts.admit(ALICE, CLIENT) as old:
         await db.execute("update throttle set ends_at = now()")
-        async with attempts.admit(ALICE, HERE) as new:
+        async with attempts.admit(ALICE, CLIENT) as new:
             assert await count(old) is False
             assert await counters(db) == [(0, 1)] * 3
             await count(new)
@@ -122,10 +124,10 @@ async def test_an_attempt_whose_lease_is_over_gives_back_nothing_of_anothers(
 ) -> None:
     """Its place lapsed while it waited for a hash, and has been taken since."""
     async with contextlib.AsyncExitStack() as stack:
-        async with attempts.admit(ALICE, HERE) as late:
+        async with attempts.admit(ALICE, CLIENT) as late:
             await db.execute("update throttle set pending_until = now()")
             late.verify_deadline = 0.0
-            other = await stack.enter_async_context(attempts.admit(ALICE, HERE))
+            other = await stack.enter_async_context(attempts.admit(ALICE, CLIENT))
         assert await counters(db) == [(0, 1)] * 3
         await count(other)
     assert await counters(db) == [(1, 0)] * 3
@@ -137,7 +139,7 @@ async def test_what_is_given_back_leaves_what_came_while_it_waited(
     leave = asyncio.Event()
 
     async def attempt() -> None:
-        async with attempts.admit(ALICE, HERE):
+        async with attempts.admit(ALICE, CLIENT):
             await leave.wait()
 
     task = asyncio.create_task(attempt())
@@ -154,8 +156,8 @@ async def test_what_is_given_back_leaves_what_came_while_it_waited(
 async def test_what_others_have_under_way_still_counts_after_a_good_login(
     attempts: LoginAttempts, db: asyncpg.Connection
 ) -> None:
-    async with attempts.admit(ALICE, HERE) as wrong:
-        async with attempts.admit(ALICE, HERE) as right:
+    async with attempts.admit(ALICE, CLIENT) as wrong:
+        async with attempts.admit(ALICE, CLIENT) as right:
             await right.record_success()
         await count(wrong)
     assert await counters(db) == [(1, 0)] * 3
@@ -179,8 +181,8 @@ async def test_who_waits_for_another_key_holds_up_nobody(
     attempts: LoginAttempts, db: asyncpg.Connection
 ) -> None:
     """Both begin to wait for the address; then there is room there, but not for the first."""
-    async with attempts.admit(ALICE, HERE):
-        keys = LoginKeys(ALICE, HERE, Settings().login_limits)
+    async with attempts.admit(ALICE, CLIENT):
+        keys = LoginKeys(ALICE, CLIENT, Settings().login_limits)
         fill = "update throttle set pending = $1 where key = $2"
         await db.execute(fill, 50, keys.ip)
         first = asyncio.create_task(fail(attempts, ALICE, HERE))
@@ -200,9 +202,9 @@ async def test_who_waits_for_another_key_holds_up_nobody(
 async def test_an_attempt_settled_after_its_time_still_counts_as_a_failure(
     attempts: LoginAttempts, db: asyncpg.Connection
 ) -> None:
-    async with attempts.admit(ALICE, HERE) as late:
+    async with attempts.admit(ALICE, CLIENT) as late:
         await db.execute("update throttle set pending_until = now()")
-        async with attempts.admit(ALICE, HERE) as quick:
+        async with attempts.admit(ALICE, CLIENT) as quick:
             await quick.record_success()
         await count(late)
     assert await counters(db) == [(1, 0)] * 3
@@ -319,9 +321,9 @@ async def test_a_release_takes_back_nothing_of_a_later_window(
     database: Database, db: asyncpg.Connection
 ) -> None:
     throttle = Throttle(database, Settings())
-    old = await throttle.admit_conflict("2001:db8::1")
+    old = await throttle.admit_conflict(HttpClient.at("2001:db8::1"))
     await db.execute("update throttle set ends_at = now() where counted = 1")
-    new = await throttle.admit_conflict("2001:db8::1")
+    new = await throttle.admit_conflict(HttpClient.at("2001:db8::1"))
     await throttle.release_conflict(old)
     assert await counters(db) == [(1, 0)] * 2
     await throttle.release_conflict(new)
@@ -335,7 +337,7 @@ async def test_refreshes_past_the_limit_of_an_address_are_refused(
 
     @routes.post("/refresh", auth=Auth.NONE)
     async def refresh(request: web.Request) -> web.Response:
-        await request.app[THROTTLE].admit_refresh(client_address(request))
+        await request.app[THROTTLE].admit_refresh(client_of(request))
         return web.Response()
 
     settings = Settings(**SETTINGS, refresh_limit=Limit(3, 60))

@@ -21,11 +21,13 @@ test: $(DEV) ## Run the tests (TESTS=tests/http runs only a part of them)
 	@$(BIN)/python -m pytest $(TESTS)
 
 lint: $(DEV) ## Run the linter, the format check and the type checker
+	@$(BIN)/python -m sql.stubs --check
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-format: $(DEV) ## Format the code
+format: $(DEV) ## Format the code and write the types of the queries
+	@$(BIN)/python -m sql.stubs
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format --quiet .
 

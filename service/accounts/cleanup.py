@@ -10,7 +10,6 @@ import asyncio
 import logging
 import random
 from functools import partial
-from typing import Any
 
 import asyncpg
 from aiohttp import web
@@ -36,36 +35,40 @@ async def clean_up(database: Database, settings: Settings) -> int:
     committed before stay deleted.
     """
     total = 0
-    for delete, arguments in (
-        (sql.cleanup.delete_sessions, {"kept": settings.access_token_ttl, "batch": BATCH}),
-        (sql.cleanup.delete_events, {"kept": settings.event_ttl, "batch": BATCH}),
-        (sql.cleanup.delete_events_of_nobody, {"kept": UNKNOWN_ACCOUNT_EVENT_TTL, "batch": BATCH}),
-        (sql.throttle.delete_expired, {"limit": BATCH}),
-        (
-            sql.known_ips.delete_expired,
-            {"known_ttl": settings.known_address_ttl, "limit": BATCH},
+    deletions: dict[str, sql.AnyQuery] = {
+        "cleanup.delete_sessions": partial(
+            sql.cleanup.delete_sessions, kept=settings.access_token_ttl, batch=BATCH
         ),
-    ):
+        "cleanup.delete_events": partial(
+            sql.cleanup.delete_events, kept=settings.event_ttl, batch=BATCH
+        ),
+        "cleanup.delete_events_of_nobody": partial(
+            sql.cleanup.delete_events_of_nobody, kept=UNKNOWN_ACCOUNT_EVENT_TTL, batch=BATCH
+        ),
+        "throttle.delete_expired": partial(sql.throttle.delete_expired, limit=BATCH),
+        "known_ips.delete_expired": partial(
+            sql.known_ips.delete_expired, known_ttl=settings.known_address_ttl, limit=BATCH
+        ),
+    }
+    for name, delete in deletions.items():
         count = BATCH
         try:
             while count == BATCH:
-                deleted = await database.transact(partial(_delete_batch, delete, arguments))
+                deleted = await database.transact(partial(_delete_batch, delete))
                 if deleted is None:
                     return total
                 count = deleted
                 total += count
         except asyncpg.PostgresError:
-            logger.exception("%s of the clean-up failed", delete.name)
+            logger.exception("clean-up failed: query=%s", name)
     return total
 
 
-async def _delete_batch(
-    delete: sql.Query, arguments: dict[str, Any], connection: sql.Connection
-) -> int | None:
+async def _delete_batch(delete: sql.AnyQuery, connection: sql.Connection) -> int | None:
     """Delete one batch; return its row count, or ``None`` while another process cleans up."""
     if not await sql.cleanup.try_lock(connection, lock=LOCK):
         return None
-    return int(await delete(connection, **arguments))
+    return int(await delete(connection))
 
 
 async def clean_up_for_ever(app: web.Application) -> None:

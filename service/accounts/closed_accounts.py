@@ -105,7 +105,7 @@ class ClosedAccounts:
         is_removed = await self._run(sql.closed_accounts.delete_user, user_id=user_id)
         return has_progress or bool(is_removed)
 
-    async def _run(self, query: sql.Query, **arguments: object) -> object:
+    async def _run(self, query: sql.AnyQuery, **arguments: object) -> object:
         """Run ``query`` in its own transaction; return ``None`` if another process has the lock."""
 
         async def run_in_turn(connection: sql.Connection) -> object:

@@ -206,7 +206,7 @@ async def unfavorite(request: web.Request) -> web.StreamResponse:
     return await _set_favorite(request, sql.favorites.remove)
 
 
-async def _set_favorite(request: web.Request, query: sql.Query) -> web.StreamResponse:
+async def _set_favorite(request: web.Request, query: sql.AnyQuery) -> web.StreamResponse:
     slug = path_text(request, "slug")
     user_id = request["user"].id
     setting = query(request.app[DATABASE], slug=slug, user_id=user_id)

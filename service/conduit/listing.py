@@ -29,7 +29,7 @@ FILTERS = QueryString(
 )
 
 # Each combination of filters has its own statement, so that its plan fits every call.
-STATEMENTS: dict[tuple[str, ...], sql.Query] = {
+STATEMENTS: dict[tuple[str, ...], sql.AnyQuery] = {
     (): sql.listing.list_all,
     ("tag",): sql.listing.list_by_tag,
     ("username_key",): sql.listing.list_by_author,
@@ -74,7 +74,7 @@ async def feed(request: web.Request) -> web.StreamResponse:
 
 
 async def _page(
-    request: web.Request, query: sql.Query, given: dict[str, Any], **filters: Any
+    request: web.Request, query: sql.AnyQuery, given: dict[str, Any], **filters: Any
 ) -> web.StreamResponse:
     """Respond with one page.
 

@@ -75,7 +75,7 @@ async def unfollow(request: web.Request) -> web.StreamResponse:
     return await _profile(request, sql.profiles.unfollow)
 
 
-async def _profile(request: web.Request, query: sql.Query) -> web.StreamResponse:
+async def _profile(request: web.Request, query: sql.AnyQuery) -> web.StreamResponse:
     """Run one statement of ``sql/conduit/profiles.sql`` and respond with its row.
 
     Raise ``NotFound`` if no user has the username in the path.

@@ -131,4 +131,5 @@ async def _article(
         tag_list=tags,
         slug=slug_of(title),
     )
+    assert row is not None, "the author was created in this transaction"
     return str(row["slug"])

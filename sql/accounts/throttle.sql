@@ -1,4 +1,4 @@
--- name: hit(key, max_count, seconds) -> row
+-- name: hit(key, max_count, seconds) -> one
 -- Count a request exactly: on a conflict the row is locked, and its latest version is updated.
 -- Counting stops at one past the limit.
 insert into throttle (key, counted, ends_at)

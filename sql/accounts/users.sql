@@ -8,13 +8,13 @@ select id, email, username, bio, image, password_hash, password_version
 from users
 where id = $1 and closed_at is null
 
--- name: taken(username_key, email_key, except_id) -> row
+-- name: taken(username_key, email_key, except_id) -> one
 -- This check only saves the cost of a hash and reports both fields. The unique constraints decide.
 select
     exists (select from users where username_key = $1 and id is distinct from $3) as username,
     exists (select from users where email_key = $2 and id is distinct from $3) as email
 
--- name: insert(username, username_key, email, email_key, password_hash) -> row
+-- name: insert(username, username_key, email, email_key, password_hash) -> one
 insert into users (username, username_key, email, email_key, password_hash)
 values ($1, $2, $3, $4, $5)
 returning id, email, username, bio, image, password_version

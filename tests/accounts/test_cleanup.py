@@ -171,8 +171,8 @@ async def test_what_cannot_be_deleted_keeps_nothing_else(
         await db.execute("alter table events_away rename to events")
     failed = [record.getMessage() for record in caplog.records if record.name == cleanup.__name__]
     assert failed == [
-        "delete_events of the clean-up failed",
-        "delete_events_of_nobody of the clean-up failed",
+        "clean-up failed: query=cleanup.delete_events",
+        "clean-up failed: query=cleanup.delete_events_of_nobody",
     ]
 
 

@@ -104,7 +104,7 @@ async def test_no_query_reads_a_whole_table(full: asyncpg.Connection) -> None:
 
 async def test_a_whole_table_read_would_show(full: asyncpg.Connection) -> None:
     statement = "select id from articles where title = $1"
-    query = sql.Query("bad", statement, ("title",), "fetch", is_read_only=True, invalidates=False)
+    query = sql.Query("bad", statement, ("title",), "rows", is_read_only=True, invalidates=False)
     plan = await plan_of(full, query)
     assert [node["Node Type"] for node in nodes(plan)] == ["Seq Scan"]
 

@@ -26,6 +26,7 @@ from service.http.app_keys import AUTHENTICATE, DOCUMENT, SETTINGS
 from service.http.auth import auth_middleware
 from service.http.connections import client_is_gone
 from service.http.cors import cors_middleware
+from service.http.error_codes import ErrorCode
 from service.http.errors import ApiError, Unavailable, error_middleware
 from service.http.openapi.document import render_document
 from service.http.request_log import REQUEST_LOG, RequestLog, request_log_middleware
@@ -56,7 +57,7 @@ ROUTES = (
 
 EXPECTED_ERRORS: Mapping[type[Exception], ApiError] = {
     DatabaseUnavailable: Unavailable(
-        "database", "is not available", code="database_unavailable", retry_after=2
+        "database", "is not available", code=ErrorCode.DATABASE_UNAVAILABLE, retry_after=2
     ),
 }
 

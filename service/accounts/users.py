@@ -34,6 +34,7 @@ from service.database.pool import DATABASE
 from service.http.app_keys import SETTINGS
 from service.http.bodies import read_body
 from service.http.client import Client, client_of
+from service.http.error_codes import ErrorCode
 from service.http.errors import Conflict, Unauthorized, Unavailable
 from service.http.openapi.schemas import ByDialect
 from service.http.responses import json_response
@@ -368,4 +369,4 @@ async def _check_availability(
 
 
 def _wrong_credentials() -> Unauthorized:
-    return Unauthorized("credentials", "invalid", code="invalid_credentials")
+    return Unauthorized("credentials", "invalid", code=ErrorCode.INVALID_CREDENTIALS)

@@ -8,6 +8,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 
 from service.http.app_keys import AUTHENTICATE, Authenticate
+from service.http.error_codes import ErrorCode
 from service.http.errors import Handler, Unauthorized
 from service.http.routes import Auth, operation_of
 
@@ -33,7 +34,7 @@ def read_token(request: web.Request) -> str | None:
 
 def invalid_token(message: str = "is invalid") -> Unauthorized:
     """Return the error for a token that is not ours; ``message`` begins with "is invalid"."""
-    return Unauthorized("token", message, code="token_invalid")
+    return Unauthorized("token", message, code=ErrorCode.TOKEN_INVALID)
 
 
 async def reauthenticate(request: web.Request) -> None:
@@ -68,7 +69,7 @@ def auth_middleware(authenticate: Authenticate) -> Middleware:
                     raise
                 user = None
             if user is None and auth is Auth.REQUIRED:
-                raise Unauthorized("token", "is missing", code="token_missing")
+                raise Unauthorized("token", "is missing", code=ErrorCode.TOKEN_MISSING)
             request["user"] = user
         return await handler(request)
 

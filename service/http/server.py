@@ -11,7 +11,8 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from service.http.app_keys import SETTINGS
 from service.http.connections import BoundedConnection, Connections, max_connections
-from service.http.errors import framework_error_response, internal_error_response
+from service.http.error_codes import ErrorCode
+from service.http.errors import error_body, framework_error_response, internal_error_response
 from service.http.request_log import HEADER, REQUEST_LOG, Line, RequestLog, request_id_of
 from service.http.responses import JsonResponse, json_response
 from service.http.unread_responses import limit_kernel_buffers
@@ -78,15 +79,15 @@ class RequestProtocol(BoundedConnection):
         if status >= 500:
             self.log_exception("unhandled error", exc_info=exc)
         if request.writer.output_size > 0:
-            raise ConnectionError("the answer has begun: it can only break off")
+            raise ConnectionError("the response has begun and can only be aborted")
         if status >= 500:
             response = internal_error_response()
         elif isinstance(exc, LineTooLong):
             errors = {"request": ["has a line or a header that is too long"]}
-            response = json_response({"errors": errors, "code": "bad_request"}, status=status)
+            response = json_response(error_body(ErrorCode.BAD_REQUEST, errors), status=status)
         else:
             errors = {"request": ["is not valid HTTP"]}
-            response = json_response({"errors": errors, "code": "bad_request"}, status=status)
+            response = json_response(error_body(ErrorCode.BAD_REQUEST, errors), status=status)
         self._note(request, response)
         response.force_close()
         return response

@@ -16,6 +16,7 @@ import bcrypt
 from aiohttp import web
 
 from service.accounts.passwords.hash_queue import HashQueue, QueueFull, Requester
+from service.http.error_codes import ErrorCode
 from service.http.errors import Unavailable
 
 LONGEST_PASSWORD = 72  # Bytes: bcrypt ignores all further bytes.
@@ -133,7 +134,7 @@ class PasswordHasher:
 
 def too_busy() -> Unavailable:
     """Return the error for a request that would wait too long for a hash."""
-    return Unavailable("server", "is too busy", code="passwords_busy", retry_after=5)
+    return Unavailable("server", "is too busy", code=ErrorCode.PASSWORDS_BUSY, retry_after=5)
 
 
 def usable_cores() -> int:

@@ -10,6 +10,7 @@ import jwt
 from asyncpg.pgproto.pgproto import UUID  # In C, and asyncpg's own class: fast to compare.
 
 from service.http.auth import invalid_token
+from service.http.error_codes import ErrorCode
 from service.http.errors import Unauthorized
 from service.http.openapi.schemas import string
 
@@ -107,7 +108,7 @@ class AccessTokens:
             except jwt.InvalidSignatureError:
                 continue
             except jwt.ExpiredSignatureError:
-                raise Unauthorized("token", "has expired", code="token_expired") from None
+                raise Unauthorized("token", "has expired", code=ErrorCode.TOKEN_EXPIRED) from None
             except (jwt.InvalidTokenError, ValueError, OverflowError, RecursionError):
                 break
         raise invalid_token()

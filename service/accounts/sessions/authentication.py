@@ -10,6 +10,7 @@ from service.accounts.sessions.cache import SessionCache
 from service.accounts.user import SessionUse, User
 from service.database.change_listener import ChangeListener, clock
 from service.database.pool import Database
+from service.http.error_codes import ErrorCode
 from service.http.errors import Unauthorized
 
 
@@ -69,7 +70,7 @@ class Authenticator:
 
 def revoked_token(end_reason: str | None = None) -> Unauthorized:
     """Return the error for a token whose session has ended; its code tells an evicted device."""
-    code = "session_evicted" if end_reason == "evicted" else "token_revoked"
+    code = ErrorCode.SESSION_EVICTED if end_reason == "evicted" else ErrorCode.TOKEN_REVOKED
     return Unauthorized("token", "has been revoked", code=code)
 
 

@@ -28,6 +28,7 @@ from service.database.pool import DATABASE
 from service.http.app_keys import SETTINGS
 from service.http.bodies import read_body
 from service.http.client import client_of
+from service.http.error_codes import ErrorCode
 from service.http.errors import Unauthorized
 from service.http.openapi.schemas import object_of, one_of
 from service.http.responses import json_response
@@ -87,15 +88,15 @@ async def refresh(request: web.Request) -> web.StreamResponse:
 def _refusal(session: Any) -> Unauthorized:
     """Return the error for a session that accepts no token, or for an unknown token."""
     if session is None:
-        return _refused("is invalid", "refresh_token_invalid")
+        return _refused("is invalid", ErrorCode.REFRESH_TOKEN_INVALID)
     if session["state"] == "reused":
-        return _refused("has been used before", "refresh_token_reused")
+        return _refused("has been used before", ErrorCode.REFRESH_TOKEN_REUSED)
     if session["state"] == "expired":
-        return _refused("has expired", "refresh_token_expired")
+        return _refused("has expired", ErrorCode.REFRESH_TOKEN_EXPIRED)
     if session["end_reason"] == "evicted":
-        return _refused("has been revoked", "session_evicted")
-    return _refused("has been revoked", "refresh_token_revoked")
+        return _refused("has been revoked", ErrorCode.SESSION_EVICTED)
+    return _refused("has been revoked", ErrorCode.REFRESH_TOKEN_REVOKED)
 
 
-def _refused(message: str, code: str) -> Unauthorized:
+def _refused(message: str, code: ErrorCode) -> Unauthorized:
     return Unauthorized("refresh_token", message, code=code)

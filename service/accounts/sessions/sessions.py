@@ -19,6 +19,7 @@ from service.accounts.sessions.opaque_tokens import new_token
 from service.accounts.user import SessionUse, User
 from service.database.pool import DATABASE, Database
 from service.http.client import Client, client_of
+from service.http.error_codes import ErrorCode
 from service.http.errors import ApiError, NotFound
 from service.http.openapi.schemas import (
     TIME,
@@ -61,11 +62,8 @@ class PasswordChanged(Exception):
 class SessionLimitReached(ApiError):
     """403: the user has reached the limit of open sessions, and the policy evicts none."""
 
-    status = 403
-    code = "session_limit_reached"
-
     def __init__(self) -> None:
-        super().__init__({"session": ["limit reached"]})
+        super().__init__(ErrorCode.SESSION_LIMIT_REACHED, {"session": ["limit reached"]})
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from service import __version__
-from service.http.openapi.schemas import array_of, string
+from service.http.error_codes import ErrorCode
+from service.http.openapi.schemas import array_of
 
 INFO = {
     "title": "Conduit Accounts",
@@ -67,7 +68,14 @@ ANY_ERROR = {
             "minProperties": 1,
             "examples": [{"email": ["can't be blank"]}],
         },
-        "code": string(example="invalid_input"),
+        "code": {
+            "type": "string",
+            "enum": list(ErrorCode),
+            "description": "\n".join(
+                f"- `{code}` ({code.status}): {code.meaning}" for code in ErrorCode
+            ),
+            "examples": [ErrorCode.INVALID_INPUT],
+        },
     },
     "required": ["errors", "code"],
     "additionalProperties": False,
@@ -119,7 +127,6 @@ ERRORS = {
         "Taken; every field whose value is taken is named.",
         *("already_taken", "email", "has already been taken"),
     ),
-    410: SharedError("Gone", "It has expired.", "expired", "token", "has expired"),
     413: SharedError(
         "BodyTooLarge", "The body is over the limit.", "body_too_large", "body", "is too large"
     ),

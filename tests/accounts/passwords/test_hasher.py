@@ -19,6 +19,7 @@ from service.accounts.passwords.hasher import (
     PasswordHasher,
     usable_cores,
 )
+from service.http.error_codes import ErrorCode
 from service.http.errors import Unavailable
 from tests.accounts.conftest import REQUESTER, hasher_of, hold_workers, jobs_of, until
 from tests.answers import assert_error
@@ -44,7 +45,7 @@ async def test_a_job_more_than_the_queue_holds_is_refused(hasher: PasswordHasher
     assert [type(result) for result in results] == [str, str, Unavailable]
     refusal = results[2]
     assert isinstance(refusal, Unavailable)
-    assert (refusal.status, refusal.code) == (503, "passwords_busy")
+    assert refusal.code is ErrorCode.PASSWORDS_BUSY
     assert refusal.headers == {"Retry-After": "5"}
 
 

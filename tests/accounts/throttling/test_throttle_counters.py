@@ -19,6 +19,7 @@ from service.app import create_app
 from service.database.pool import Database
 from service.http.client import Client as HttpClient
 from service.http.client import client_of
+from service.http.error_codes import ErrorCode
 from service.http.errors import TooManyAttempts, Unavailable
 from service.http.routes import Auth, RouteTableDef
 from service.settings.rate_limit import NO_LIMIT, Limit
@@ -71,7 +72,7 @@ async def test_a_login_whose_hash_never_ran_is_no_failure(
     client: Client, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def busy(*_: Any) -> bool:
-        raise Unavailable("server", "is too busy", code="passwords_busy", retry_after=5)
+        raise Unavailable("server", "is too busy", code=ErrorCode.PASSWORDS_BUSY, retry_after=5)
 
     monkeypatch.setattr(client.http.app[PASSWORDS], "verify", busy)
     assert await statuses(*(login(client, "alice") for _ in range(50))) == {503: 50}

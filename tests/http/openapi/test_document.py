@@ -17,7 +17,7 @@ from service.http.routes import Auth
 from tests.conftest import Client, Dialect
 from tests.document import Document, read_document
 
-ERRORS = {"400", "401", "403", "404", "408", "409", "410", "413", "415", "422", "429", "500", "503"}
+ERRORS = {"400", "401", "403", "404", "408", "409", "413", "415", "422", "429", "500", "503"}
 
 
 @pytest.fixture

@@ -1,0 +1,103 @@
+"""The stable codes of error responses. ``docs/errors.md`` tells clients what to do about each."""
+
+from enum import StrEnum
+
+
+class ErrorCode(StrEnum):
+    """The ``code`` of an error response, with its HTTP status and its meaning.
+
+    ``status`` is that of the default dialect. ``meaning`` is one sentence for the OpenAPI document.
+    """
+
+    status: int
+    meaning: str
+
+    def __new__(cls, code: str, status: int, meaning: str) -> "ErrorCode":
+        member = str.__new__(cls, code)
+        member._value_ = code
+        member.status = status
+        member.meaning = meaning
+        return member
+
+    INVALID_INPUT = (
+        "invalid_input",
+        400,
+        "The input is invalid. `errors` names every invalid field.",
+    )
+    BAD_REQUEST = "bad_request", 400, "The request is not valid HTTP."
+    INVALID_CREDENTIALS = (
+        "invalid_credentials",
+        401,
+        "The email is unknown or the password is wrong.",
+    )
+    TOKEN_MISSING = "token_missing", 401, "The request has no `Authorization` header."
+    TOKEN_INVALID = (
+        "token_invalid",
+        401,
+        "The `Authorization` header does not contain a valid access token.",
+    )
+    TOKEN_EXPIRED = "token_expired", 401, "The access token has expired."
+    TOKEN_REVOKED = (
+        "token_revoked",
+        401,
+        "The session of the access token was ended, or the account was deleted.",
+    )
+    SESSION_EVICTED = (
+        "session_evicted",
+        401,
+        "The session was ended because the account opened more sessions than are allowed.",
+    )
+    REFRESH_TOKEN_INVALID = "refresh_token_invalid", 401, "The refresh token is unknown."
+    REFRESH_TOKEN_EXPIRED = "refresh_token_expired", 401, "The refresh token has expired."
+    REFRESH_TOKEN_REVOKED = (
+        "refresh_token_revoked",
+        401,
+        "The session of the refresh token was ended.",
+    )
+    REFRESH_TOKEN_REUSED = (
+        "refresh_token_reused",
+        401,
+        "The refresh token was used before, so it may be stolen. Its session was ended.",
+    )
+    FORBIDDEN = "forbidden", 403, "The resource belongs to another user."
+    SESSION_LIMIT_REACHED = (
+        "session_limit_reached",
+        403,
+        "The account has as many open sessions as are allowed.",
+    )
+    NOT_FOUND = "not_found", 404, "The resource or the path does not exist."
+    METHOD_NOT_ALLOWED = "method_not_allowed", 405, "The path does not support the method."
+    REQUEST_TIMEOUT = "request_timeout", 408, "The body took too long to arrive."
+    ALREADY_TAKEN = (
+        "already_taken",
+        409,
+        "Another account has the email or the username. `errors` names each of them.",
+    )
+    BODY_TOO_LARGE = "body_too_large", 413, "The body exceeds the size limit."
+    CONTENT_ENCODING_NOT_SUPPORTED = (
+        "content_encoding_not_supported",
+        415,
+        "The body is compressed or encoded in another way.",
+    )
+    EXPECTATION_FAILED = (
+        "expectation_failed",
+        417,
+        "The `Expect` header has a value other than `100-continue`.",
+    )
+    TOO_MANY_ATTEMPTS = "too_many_attempts", 429, "A rate limit is reached."
+    INTERNAL_ERROR = (
+        "internal_error",
+        500,
+        "The service has failed. Its log has the error under the request id.",
+    )
+    DATABASE_UNAVAILABLE = "database_unavailable", 503, "The database cannot be reached."
+    PASSWORDS_BUSY = (
+        "passwords_busy",
+        503,
+        "Too many passwords are waiting to be verified.",
+    )
+    HTTP_VERSION_NOT_SUPPORTED = (
+        "http_version_not_supported",
+        505,
+        "The request uses a version other than HTTP/1.0 and HTTP/1.1.",
+    )

@@ -68,8 +68,11 @@ def create_app(
     """Return the service as an aiohttp application.
 
     ``database_url`` is the URL of a migrated database: ``settings.database_url`` or the embedded
-    server's. ``request_log`` receives a line for each request (default: standard output).
+    server's. ``request_log`` receives a line for each request (default: standard output). Raise
+    ``ValueError`` if ``settings`` has no ``jwt_secret``.
     """
+    if settings.jwt_secret is None:
+        raise ValueError("jwt_secret is missing: call with_generated_secrets")
     log = request_log or RequestLog()
     database = Database(database_url, settings.database_pool_size, client_is_gone)
     tokens = AccessTokens(

@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
-from service.app import create_app
 from service.database.connection_limit import warn_of_connection_limit
 from service.database.migrate import migrate
 from service.embedded_postgres.server import EmbeddedServer
@@ -82,18 +81,10 @@ class Supervisor:
                     self._announce()
 
     def _announce(self) -> None:
-        host = self._settings.host
-        shown_host = "localhost" if host in ("0.0.0.0", "::", "") else host  # noqa: S104
-        shown_host = f"[{shown_host}]" if ":" in shown_host else shown_host
-        app = create_app(self._settings, self._database_url)
-        endpoints = [
-            f"  {route.method:<7} {route.resource.canonical}"
-            for route in app.router.routes()
-            if route.resource is not None and route.method != "HEAD"
-        ]
-        logger.info(
-            "Listening on http://%s:%s\n%s", shown_host, self._settings.port, "\n".join(endpoints)
-        )
+        url = self._settings.local_url
+        logger.info("Listening on %s", url)
+        if sys.stdout.isatty():
+            print(f"Documentation: {url}/docs\nPress Ctrl+C to stop.", flush=True)
 
     def _start_worker(self, index: int, ready_writer: int | None = None) -> None:
         parent = os.getpid()

@@ -33,7 +33,7 @@ ALLOWED = {
         "sql",
     },
 }
-ABOVE = {"service.app", "service.supervisor", "service.worker", "run"}
+ABOVE = {"service.app", "service.supervisor", "service.worker", "service.cli", "run"}
 
 
 def part_of(module: str) -> str:
@@ -75,6 +75,16 @@ def test_a_part_imports_nothing_from_above(part: str) -> None:
         if part_of(imported) not in ALLOWED[part] | {part}
     }
     assert wrong == set()
+
+
+def test_only_run_imports_the_commands() -> None:
+    importers = {
+        part_of(name)
+        for name, path in modules()
+        for imported in imports_of(path)
+        if part_of(imported) == "service.cli"
+    }
+    assert importers == {"run", "service.cli"}
 
 
 def test_every_module_belongs_to_a_part() -> None:

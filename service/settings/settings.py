@@ -5,7 +5,6 @@ a file that contains the value, because secret stores mount files.
 """
 
 import os
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -23,13 +22,13 @@ LOWEST_PRODUCTION_COST = 10  # OWASP Password Storage Cheat Sheet: bcrypt with a
 class SettingsError(Exception):
     """One or more settings are invalid.
 
-    ``sentences`` contains one sentence for each invalid setting. It is complete, so that one start
+    ``errors`` contains one sentence for each invalid setting. It is complete, so that one start
     shows the operator everything that they have to fix.
     """
 
-    def __init__(self, sentences: list[str]) -> None:
-        super().__init__("\n".join(sentences))
-        self.sentences = sentences
+    def __init__(self, errors: list[str]) -> None:
+        super().__init__("\n".join(errors))
+        self.errors = errors
 
 
 def _setting(parse: Callable[[str], Any], default: Any) -> Any:
@@ -64,8 +63,11 @@ class Settings:
     data_dir: Path = _setting(kind.path, DATA_DIR)
     """Directory of the embedded server and of the secrets that are generated for it."""
 
-    jwt_secret: str = _setting(kind.secret, "")
-    """Key that signs access tokens, at least 32 bytes. Generated only for the embedded server."""
+    jwt_secret: str | None = _setting(kind.secret, None)
+    """Key that signs access tokens, at least 32 bytes.
+
+    ``None`` is only valid with the embedded server: ``with_generated_secrets`` creates the key.
+    """
 
     jwt_previous_secrets: tuple[str, ...] = _setting(kind.list_of(kind.secret), ())
     """Former secrets, which only verify tokens, so that a rotation logs out no user."""
@@ -149,17 +151,23 @@ class Settings:
         """Return whether the service uses the embedded PostgreSQL server."""
         return self.database_url is None
 
+    @property
+    def local_url(self) -> str:
+        """Return the URL of the service for programs on the same machine, without a final slash."""
+        host = "localhost" if self.host in ("0.0.0.0", "::", "") else self.host  # noqa: S104
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
     @classmethod
     def load(
         cls, environment: Mapping[str, str] | None = None, env_file: Path | None = Path(".env")
     ) -> "Settings":
         """Read the settings from ``environment`` (default: the process's own) and ``env_file``.
 
-        ``environment`` takes precedence. Raise ``SettingsError`` with one sentence for every
-        invalid setting.
+        ``environment`` takes precedence. Create and change no file. Raise ``SettingsError`` with
+        one sentence for each invalid setting.
         """
-        sentences: list[str] = []
-        given = _read(environment if environment is not None else os.environ, env_file, sentences)
+        errors: list[str] = []
+        given = _read(environment if environment is not None else os.environ, env_file, errors)
         values: dict[str, Any] = {}
         for setting in fields(cls):
             name = setting.name.upper()
@@ -168,43 +176,41 @@ class Settings:
             try:
                 values[setting.name] = setting.metadata["parse"](given[name])
             except ValueError as error:
-                sentences.append(f"{name} {error}.")
-        faulty = {sentence.partition(" ")[0] for sentence in sentences}
+                errors.append(f"{name} {error}.")
+        faulty = {error.partition(" ")[0] for error in errors}
         on_a_server = "DATABASE_URL" in given
 
         def lacks(name: str) -> bool:
             return name not in given and not faulty & {name, f"{name}_FILE"}
 
         if on_a_server and lacks("JWT_SECRET"):
-            sentences.append(
+            errors.append(
                 "JWT_SECRET is missing: set it to at least 32 random bytes; "
                 "python -c 'import secrets; print(secrets.token_urlsafe(48))' makes one."
             )
         if on_a_server and values.get("bcrypt_cost", 12) < LOWEST_PRODUCTION_COST:
-            sentences.append(
+            errors.append(
                 f"BCRYPT_COST must be at least {LOWEST_PRODUCTION_COST}; "
                 "less is only for the embedded database."
             )
         if "SMTP_URL" in given and lacks("MAIL_FROM"):
-            sentences.append(
-                "MAIL_FROM is missing: SMTP_URL needs an address that mails are from, "
+            errors.append(
+                "MAIL_FROM is missing: SMTP_URL needs a sender, "
                 "such as Accounts <accounts@example.org>."
             )
-        if sentences:
-            raise SettingsError(sentences)
+        if errors:
+            raise SettingsError(errors)
         if not on_a_server:
             values.setdefault("cors_origins", ("*",))
-        if "jwt_secret" not in values:
-            values["jwt_secret"] = _load_or_create_secret(values.get("data_dir", DATA_DIR))
         return cls(**values)
 
 
 def _read(
-    environment: Mapping[str, str], env_file: Path | None, sentences: list[str]
+    environment: Mapping[str, str], env_file: Path | None, errors: list[str]
 ) -> dict[str, str]:
     """Return the given settings by variable name. An empty value counts as not given.
 
-    Append a sentence to ``sentences`` for each ``NAME_FILE`` that cannot be read. Raise
+    Append a sentence to ``errors`` for each ``NAME_FILE`` that cannot be read. Raise
     ``SettingsError`` when ``env_file`` cannot be read.
     """
     merged: dict[str, str] = {}
@@ -220,15 +226,15 @@ def _read(
         name = setting.name.upper()
         if path := merged.get(f"{name}_FILE"):
             try:
-                given[name] = _text_of(Path(path))
+                given[name] = read_text(Path(path))
             except ValueError as error:
-                sentences.append(f"{name}_FILE names {path}, which cannot be read: {error}.")
+                errors.append(f"{name}_FILE names {path}, which cannot be read: {error}.")
         elif value := merged.get(name, "").strip():
             given[name] = value
     return given
 
 
-def _text_of(path: Path) -> str:
+def read_text(path: Path) -> str:
     """Return the text of a file. Raise ``ValueError`` with the reason when it cannot be read."""
     try:
         return path.read_text(encoding="utf-8").strip()
@@ -236,36 +242,3 @@ def _text_of(path: Path) -> str:
         raise ValueError(error.strerror) from error
     except UnicodeDecodeError as error:
         raise ValueError("it is not UTF-8") from error
-
-
-def _load_or_create_secret(data_dir: Path) -> str:
-    """Return the secret in ``data_dir``. Create it at the first start, readable by its owner only.
-
-    Raise ``SettingsError`` when it cannot be created or read, or is invalid.
-    """
-    path = data_dir / "jwt_secret"
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        # Write a draft, then link it: a crash leaves no partial secret, and two processes that
-        # start simultaneously both read the secret that was linked first.
-        draft = data_dir / f".jwt_secret.{secrets.token_hex(8)}"
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(48))
-        try:
-            path.hardlink_to(draft)
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
-    except OSError as error:
-        sentence = f"DATA_DIR {data_dir} cannot be used: {error.strerror}."
-        raise SettingsError([sentence]) from error
-    try:
-        secret = _text_of(path)
-    except ValueError as error:
-        raise SettingsError([f"{path} cannot be read: {error}."]) from error
-    try:
-        return kind.secret(secret)
-    except ValueError as error:
-        raise SettingsError([f"The secret in {path} {error}."]) from error

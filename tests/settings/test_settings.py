@@ -1,18 +1,17 @@
-import stat
 from pathlib import Path
 
 import pytest
 
 from service.settings.parsers import WELL_KNOWN_SECRETS
 from service.settings.settings import Settings, SettingsError
+from tests.settings.conftest import SECRET
 
-SECRET = "fdIbzyCcQKIdGhUkxEVrQnCoZ0hAYw7kNUAs"
 URL = "postgresql://user:password@localhost:5432/conduit"
 ON_A_SERVER = {"DATABASE_URL": URL, "JWT_SECRET": SECRET}
 ADVICE = "python -c 'import secrets; print(secrets.token_urlsafe(48))' makes one"
 MISSING = f"JWT_SECRET is missing: set it to at least 32 random bytes; {ADVICE}."
 SHORT = f"JWT_SECRET must be at least 32 bytes long; {ADVICE}."
-GUESSED = f"JWT_SECRET is well known or too easily guessed; {ADVICE}."
+EASILY_GUESSED = f"JWT_SECRET is well known or too easily guessed; {ADVICE}."
 
 
 def load(**given: str) -> Settings:
@@ -20,14 +19,15 @@ def load(**given: str) -> Settings:
     return Settings.load({**ON_A_SERVER, **given}, env_file=None)
 
 
-def faults(**given: str) -> list[str]:
-    with pytest.raises(SettingsError) as refused:
+def errors(**given: str) -> list[str]:
+    """Load ``given`` as ``load`` does, and return the errors of the rejected settings."""
+    with pytest.raises(SettingsError) as rejected:
         load(**given)
-    assert str(refused.value) == "\n".join(refused.value.sentences)
-    return refused.value.sentences
+    assert str(rejected.value) == "\n".join(rejected.value.errors)
+    return rejected.value.errors
 
 
-def test_everything_but_the_secret_has_a_default() -> None:
+def test_settings_have_defaults_for_everything_but_the_secret() -> None:
     assert load() == Settings(database_url=URL, jwt_secret=SECRET)
     settings = load()
     assert (settings.host, settings.port, settings.web_concurrency) == ("0.0.0.0", 3000, 1)
@@ -35,42 +35,42 @@ def test_everything_but_the_secret_has_a_default() -> None:
     assert (settings.realworld_strict, settings.embedded) == (False, False)
 
 
-def test_settings_do_not_change() -> None:
+def test_settings_are_immutable() -> None:
     with pytest.raises(AttributeError):
         load().port = 1  # type: ignore[misc]
 
 
-def test_a_secret_must_be_given_with_a_database() -> None:
-    assert faults(JWT_SECRET="") == [MISSING]
-    assert faults(JWT_SECRET="  ") == [MISSING]
+def test_secret_is_required_when_a_database_is_given() -> None:
+    assert errors(JWT_SECRET="") == [MISSING]
+    assert errors(JWT_SECRET="  ") == [MISSING]
 
 
 @pytest.mark.parametrize("secret", ["x", "a1" * 15, SECRET[:31]])
-def test_a_short_secret_is_refused(secret: str) -> None:
-    assert faults(JWT_SECRET=secret) == [SHORT]
+def test_secret_is_rejected_when_it_is_short(secret: str) -> None:
+    assert errors(JWT_SECRET=secret) == [SHORT]
 
 
-def test_the_length_of_a_secret_is_in_bytes() -> None:
+def test_secret_length_is_counted_in_bytes() -> None:
     secret = "äöüßéèêëñçøåœæþð"
     assert load(JWT_SECRET=secret).jwt_secret == secret
 
 
 @pytest.mark.parametrize("secret", sorted(WELL_KNOWN_SECRETS))
-def test_a_well_known_secret_is_refused(secret: str) -> None:
-    assert faults(JWT_SECRET=secret) == [GUESSED]
-    assert faults(JWT_SECRET=secret.upper()) == [GUESSED]
+def test_secret_is_rejected_when_it_is_well_known(secret: str) -> None:
+    assert errors(JWT_SECRET=secret) == [EASILY_GUESSED]
+    assert errors(JWT_SECRET=secret.upper()) == [EASILY_GUESSED]
 
 
 @pytest.mark.parametrize("secret", ["x" * 40, "abcdefgh" * 4, SECRET[:20] * 2, "abc" * 10 + "cba"])
-def test_a_secret_that_repeats_itself_is_refused(secret: str) -> None:
-    assert faults(JWT_SECRET=secret) == [GUESSED]
+def test_secret_is_rejected_when_it_repeats_itself(secret: str) -> None:
+    assert errors(JWT_SECRET=secret) == [EASILY_GUESSED]
 
 
-def test_previous_secrets_are_a_list_and_as_good_as_the_first() -> None:
+def test_previous_secrets_are_a_list_with_the_rules_of_the_secret() -> None:
     second = SECRET[::-1]
     settings = load(JWT_PREVIOUS_SECRETS=f" {SECRET}x , {second},")
     assert settings.jwt_previous_secrets == (f"{SECRET}x", second)
-    assert faults(JWT_PREVIOUS_SECRETS=f"{second},short") == [
+    assert errors(JWT_PREVIOUS_SECRETS=f"{second},short") == [
         f"JWT_PREVIOUS_SECRETS must be at least 32 bytes long; {ADVICE}."
     ]
 
@@ -84,7 +84,7 @@ def test_previous_secrets_are_a_list_and_as_good_as_the_first() -> None:
         "postgresql://one:5432,two:5433/conduit?target_session_attrs=read-write",
     ],
 )
-def test_a_url_of_postgresql_is_taken(url: str) -> None:
+def test_database_url_accepts_libpq_urls(url: str) -> None:
     assert load(DATABASE_URL=url).database_url == url
 
 
@@ -104,16 +104,16 @@ LIKE = "DATABASE_URL must look like postgresql://user:password@host:5432/databas
         ("postgresql://one:5432,two:x/conduit", f"{LIKE}, with a port from 1 to 65535."),
     ],
 )
-def test_any_other_url_is_refused(url: str, sentence: str) -> None:
-    assert faults(DATABASE_URL=url) == [sentence]
+def test_database_url_rejects_other_urls(url: str, sentence: str) -> None:
+    assert errors(DATABASE_URL=url) == [sentence]
 
 
-def test_a_refusal_tells_neither_the_password_nor_the_secret() -> None:
-    told = "\n".join(
-        faults(DATABASE_URL="postgresql://user:hunter2@localhost:x/a", JWT_SECRET="a-short-one")
+def test_errors_contain_neither_password_nor_secret() -> None:
+    text = "\n".join(
+        errors(DATABASE_URL="postgresql://user:hunter2@localhost:x/a", JWT_SECRET="a-short-one")
     )
-    assert "hunter2" not in told
-    assert "a-short-one" not in told
+    assert "hunter2" not in text
+    assert "a-short-one" not in text
 
 
 RANGES = {
@@ -129,11 +129,11 @@ RANGES = {
 
 
 @pytest.mark.parametrize(("name", "lowest", "highest"), [(n, *r) for n, r in RANGES.items()])
-def test_a_number_is_whole_and_in_its_range(name: str, lowest: int, highest: int) -> None:
+def test_number_must_be_whole_and_in_its_range(name: str, lowest: int, highest: int) -> None:
     sentence = f"{name} must be a whole number from {lowest} to {highest}."
     wrong = [str(lowest - 1), str(highest + 1), "x", "1.5", "1e3", "0x10", "٣", "9" * 5000, "1 2"]
     for value in wrong:
-        assert faults(**{name: value}) == [sentence]
+        assert errors(**{name: value}) == [sentence]
     allowed = max(lowest, 10) if name == "BCRYPT_COST" else lowest
     for number in (allowed, highest):
         assert getattr(load(**{name: str(number)}), name.lower()) == number
@@ -143,20 +143,19 @@ def test_a_number_is_whole_and_in_its_range(name: str, lowest: int, highest: int
     ("value", "means"),
     [("true", True), ("TRUE", True), ("1", True), ("yes", True), ("False", False), ("0", False)],
 )
-def test_a_flag_is_true_or_false(value: str, means: bool) -> None:
+def test_flag_accepts_words_for_true_and_false(value: str, means: bool) -> None:
     assert load(REALWORLD_STRICT=value).realworld_strict is means
 
 
 @pytest.mark.parametrize("value", ["on", "tru", "2", "-"])
-def test_a_flag_is_nothing_else(value: str) -> None:
-    assert faults(REALWORLD_STRICT=value) == ["REALWORLD_STRICT must be true or false."]
+def test_flag_rejects_other_words(value: str) -> None:
+    assert errors(REALWORLD_STRICT=value) == ["REALWORLD_STRICT must be true or false."]
 
 
-def test_all_faults_are_told_at_once() -> None:
+def test_errors_name_every_invalid_setting() -> None:
     given = {"PORT": "0", "DATABASE_URL": "x", "JWT_SECRET": "", "BCRYPT_COST": "9"}
     given |= {"REALWORLD_STRICT": "maybe", "DATA_DIR_FILE": "/nowhere/at/all"}
-    told = faults(**given)
-    assert sorted(sentence.split()[0] for sentence in told) == [
+    assert sorted(error.split()[0] for error in errors(**given)) == [
         "BCRYPT_COST",
         "DATABASE_URL",
         "DATA_DIR_FILE",
@@ -166,19 +165,19 @@ def test_all_faults_are_told_at_once() -> None:
     ]
 
 
-def test_a_cheap_hash_is_for_the_embedded_database_only(tmp_path: Path) -> None:
+def test_low_bcrypt_cost_is_rejected_when_a_database_is_given(tmp_path: Path) -> None:
     sentence = "BCRYPT_COST must be at least 10; less is only for the embedded database."
-    assert faults(BCRYPT_COST="9") == [sentence]
+    assert errors(BCRYPT_COST="9") == [sentence]
     assert load(BCRYPT_COST="10").bcrypt_cost == 10
     embedded = {"BCRYPT_COST": "4", "DATA_DIR": str(tmp_path)}
     assert Settings.load(embedded, env_file=None).bcrypt_cost == 4
 
 
-def test_an_empty_variable_counts_as_not_given() -> None:
+def test_empty_variable_counts_as_not_given() -> None:
     assert load(PORT="", HOST="  ", REALWORLD_STRICT="") == load()
 
 
-def test_a_value_can_come_from_a_file(tmp_path: Path) -> None:
+def test_value_is_read_from_a_file(tmp_path: Path) -> None:
     secret, port = tmp_path / "secret", tmp_path / "port"
     secret.write_text(f"{SECRET}-mounted\n")
     port.write_text("8080")
@@ -186,12 +185,12 @@ def test_a_value_can_come_from_a_file(tmp_path: Path) -> None:
     assert (settings.jwt_secret, settings.port) == (f"{SECRET}-mounted", 8080)
 
 
-def test_a_file_wins_over_the_variable(tmp_path: Path) -> None:
+def test_file_takes_precedence_over_the_variable(tmp_path: Path) -> None:
     (tmp_path / "port").write_text("8080")
     assert load(PORT="9090", PORT_FILE=str(tmp_path / "port")).port == 8080
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_file_that_cannot_be_read_is_an_error_with_its_reason(tmp_path: Path) -> None:
     binary = tmp_path / "binary"
     binary.write_bytes(b"\xff\xfe")
     for path, reason in (
@@ -199,19 +198,19 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
         (binary, "it is not UTF-8"),
         (tmp_path, "Is a directory"),
     ):
-        assert faults(PORT_FILE=str(path)) == [
+        assert errors(PORT_FILE=str(path)) == [
             f"PORT_FILE names {path}, which cannot be read: {reason}."
         ]
 
 
-def test_a_secrets_file_that_cannot_be_read_is_told_once(tmp_path: Path) -> None:
+def test_unreadable_secret_file_is_one_error(tmp_path: Path) -> None:
     missing = tmp_path / "missing"
-    assert faults(JWT_SECRET="", JWT_SECRET_FILE=str(missing)) == [
+    assert errors(JWT_SECRET="", JWT_SECRET_FILE=str(missing)) == [
         f"JWT_SECRET_FILE names {missing}, which cannot be read: No such file or directory."
     ]
 
 
-def test_the_environment_wins_over_the_env_file(tmp_path: Path) -> None:
+def test_environment_takes_precedence_over_the_env_file(tmp_path: Path) -> None:
     env_file = tmp_path / ".env"
     env_file.write_text(
         f"# a comment\nDATABASE_URL={URL}\nJWT_SECRET='{SECRET}$HOME'\n"
@@ -222,54 +221,44 @@ def test_the_environment_wins_over_the_env_file(tmp_path: Path) -> None:
     assert settings.jwt_secret == f"{SECRET}$HOME"
 
 
-def test_the_env_file_need_not_exist(tmp_path: Path) -> None:
+def test_env_file_is_optional(tmp_path: Path) -> None:
     assert Settings.load(ON_A_SERVER, tmp_path / ".env") == load()
 
 
-def test_an_env_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_env_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     env_file = tmp_path / ".env"
     env_file.write_bytes(b"HOST=\xff\n")
-    with pytest.raises(SettingsError) as refused:
+    with pytest.raises(SettingsError) as rejected:
         Settings.load(ON_A_SERVER, env_file)
-    (sentence,) = refused.value.sentences
+    (sentence,) = rejected.value.errors
     assert sentence.startswith(f"{env_file} cannot be read: ")
 
 
-def test_the_embedded_server_gets_a_secret_that_is_kept(tmp_path: Path) -> None:
-    data_dir = tmp_path / "new" / "data"
-    first = Settings.load({"DATA_DIR": str(data_dir)}, env_file=None)
-    assert first.embedded
-    assert len(first.jwt_secret) == 64
-    assert Settings.load({"DATA_DIR": str(data_dir)}, env_file=None) == first
-    assert [path.name for path in data_dir.iterdir()] == ["jwt_secret"]
-    assert stat.S_IMODE((data_dir / "jwt_secret").stat().st_mode) == 0o600
-
-    other = Settings.load({"DATA_DIR": str(tmp_path / "other")}, env_file=None)
-    assert other.jwt_secret != first.jwt_secret
+def test_embedded_settings_have_no_secret_and_loading_creates_no_file(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    settings = Settings.load({"DATA_DIR": str(data_dir)}, env_file=None)
+    assert settings.embedded
+    assert settings.jwt_secret is None
+    assert not data_dir.exists()
 
 
-def test_a_secret_that_is_given_is_not_kept(tmp_path: Path) -> None:
+def test_embedded_settings_keep_a_given_secret(tmp_path: Path) -> None:
     settings = Settings.load({"DATA_DIR": str(tmp_path), "JWT_SECRET": SECRET}, env_file=None)
     assert settings.jwt_secret == SECRET
-    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_data_folder_that_cannot_be_used_is_told(tmp_path: Path) -> None:
-    in_the_way = tmp_path / "file"
-    in_the_way.touch()
-    with pytest.raises(SettingsError) as refused:
-        Settings.load({"DATA_DIR": str(in_the_way)}, env_file=None)
-    assert refused.value.sentences == [f"DATA_DIR {in_the_way} cannot be used: File exists."]
-
-
-def test_a_kept_secret_that_was_spoilt_is_told(tmp_path: Path) -> None:
-    path = tmp_path / "jwt_secret"
-    path.write_text("")
-    with pytest.raises(SettingsError) as refused:
-        Settings.load({"DATA_DIR": str(tmp_path)}, env_file=None)
-    assert refused.value.sentences == [
-        f"The secret in {path} must be at least 32 bytes long; {ADVICE}."
-    ]
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("0.0.0.0", "http://localhost:8080"),
+        ("::", "http://localhost:8080"),
+        ("192.0.2.1", "http://192.0.2.1:8080"),
+        ("::1", "http://[::1]:8080"),
+        ("accounts.internal", "http://accounts.internal:8080"),
+    ],
+)
+def test_local_url_names_localhost_when_all_addresses_are_bound(host: str, url: str) -> None:
+    assert load(HOST=host, PORT="8080").local_url == url
 
 
 @pytest.mark.parametrize(
@@ -281,7 +270,7 @@ def test_a_kept_secret_that_was_spoilt_is_told(tmp_path: Path) -> None:
         "smtp://user:password@[::1]:587/",
     ],
 )
-def test_a_mail_server_has_a_url(value: str) -> None:
+def test_smtp_url_accepts_urls_of_mail_servers(value: str) -> None:
     assert load(SMTP_URL=value, MAIL_FROM="us@example.org").smtp_url == value
 
 
@@ -300,8 +289,8 @@ def test_a_mail_server_has_a_url(value: str) -> None:
         "smtp://[::1",
     ],
 )
-def test_what_is_no_url_of_a_mail_server_is_told(value: str) -> None:
-    (sentence,) = faults(SMTP_URL=value, MAIL_FROM="us@example.org")
+def test_smtp_url_rejects_other_urls(value: str) -> None:
+    (sentence,) = errors(SMTP_URL=value, MAIL_FROM="us@example.org")
     assert sentence.startswith("SMTP_URL must look like smtp://user:password@host:587")
 
 
@@ -309,7 +298,7 @@ def test_what_is_no_url_of_a_mail_server_is_told(value: str) -> None:
     "value",
     ["us@example.org", "Us <us@example.org>", '"Us, all" <us@example.org>', "Üns <us@x.org>"],
 )
-def test_mails_are_from_an_address(value: str) -> None:
+def test_mail_from_accepts_emails_with_and_without_a_name(value: str) -> None:
     assert load(MAIL_FROM=value).mail_from == value
 
 
@@ -317,17 +306,16 @@ def test_mails_are_from_an_address(value: str) -> None:
     "value",
     ["us", "us@", "@x", "Us", "a@b.c, d@e.f", "us@example.org\nBcc: x@y.z", "ü@x.org", "<>"],
 )
-def test_what_is_no_address_to_be_from_is_told(value: str) -> None:
-    assert faults(MAIL_FROM=value) == ["MAIL_FROM must look like Accounts <accounts@example.org>."]
+def test_mail_from_rejects_other_text(value: str) -> None:
+    assert errors(MAIL_FROM=value) == ["MAIL_FROM must look like Accounts <accounts@example.org>."]
 
 
-def test_a_mail_server_needs_an_address_to_be_from(tmp_path: Path) -> None:
+def test_mail_from_is_required_when_a_mail_server_is_given(tmp_path: Path) -> None:
     sentence = (
-        "MAIL_FROM is missing: SMTP_URL needs an address that mails are from, "
-        "such as Accounts <accounts@example.org>."
+        "MAIL_FROM is missing: SMTP_URL needs a sender, such as Accounts <accounts@example.org>."
     )
-    assert faults(SMTP_URL="smtp://localhost") == [sentence]
+    assert errors(SMTP_URL="smtp://localhost") == [sentence]
     missing = tmp_path / "missing"
-    assert faults(SMTP_URL="smtp://localhost", MAIL_FROM_FILE=str(missing)) == [
+    assert errors(SMTP_URL="smtp://localhost", MAIL_FROM_FILE=str(missing)) == [
         f"MAIL_FROM_FILE names {missing}, which cannot be read: No such file or directory."
     ]

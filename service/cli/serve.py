@@ -1,0 +1,10 @@
+"""``run.py serve``: run the service."""
+
+from service.settings.generated_secrets import with_generated_secrets
+from service.settings.settings import Settings
+from service.supervisor import Supervisor
+
+
+def serve(settings: Settings) -> int:
+    """Migrate the database, then serve requests until a signal stops the service."""
+    return Supervisor(with_generated_secrets(settings)).run()

@@ -40,11 +40,25 @@ def eventually(look: Callable[[], _Found], what: str = "what was waited for") ->
     return found
 
 
+_reserved: list[socket.socket] = []
+
+
 def free_port() -> int:
-    """Return a port that no process listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """Return a port that no process listens on.
+
+    On Linux the port stays reserved until the tests end: a bound socket keeps the kernel from
+    assigning the port to another program, and a service can still listen there, because both set
+    SO_REUSEADDR. Elsewhere another program may get the port before the service binds it.
+    """
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", 0))
+    port = int(sock.getsockname()[1])
+    if sys.platform == "linux":
+        _reserved.append(sock)
+    else:
+        sock.close()
+    return port
 
 
 class Process:

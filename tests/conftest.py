@@ -92,14 +92,20 @@ async def db(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     await connection.close()
 
 
+COUNT_BLOCKED = """
+    select count(*) from pg_stat_activity
+    where datname = current_database() and wait_event_type = 'Lock'
+"""
+COUNT_SLEEPING = """
+    select count(*) from pg_stat_activity
+    where datname = current_database() and wait_event = 'PgSleep'
+"""
+
+
 async def until_blocked(db: asyncpg.Connection, count: int) -> None:
     """Wait until ``count`` connections to the test database are blocked by a lock."""
-    waiting = (
-        "select count(*) from pg_stat_activity"
-        " where wait_event_type = 'Lock' and datname = current_database()"
-    )
     async with asyncio.timeout(20):
-        while await db.fetchval(waiting) < count:
+        while await db.fetchval(COUNT_BLOCKED) < count:
             # Otherwise a transaction sees the statistics of its first query again.
             await db.execute("select pg_stat_clear_snapshot()")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.conftest import COUNT_BLOCKED
 from tests.postgres import OwnPostgres
 from tests.processes import (
     ROOT,
@@ -158,12 +159,11 @@ def test_a_statement_that_hangs_is_broken_off_at_the_limit(
         with psycopg.connect(url) as blocker, service.connection() as connection:
             blocker.execute("lock table users")
             begin(connection, "GET", "/api/user", token=token)
-            waiting = "select count(*) from pg_locks where not granted"
             with psycopg.connect(url, autocommit=True) as onlooker:
-                eventually(lambda: onlooker.execute(waiting).fetchone() != (0,), "the wait")
+                eventually(lambda: onlooker.execute(COUNT_BLOCKED).fetchone() != (0,), "the wait")
                 service.send(signal.SIGTERM)
                 assert service.status() == 0
-                eventually(lambda: onlooker.execute(waiting).fetchone() == (0,), "its end")
+                eventually(lambda: onlooker.execute(COUNT_BLOCKED).fetchone() == (0,), "its end")
         assert service.left() == []
 
 

@@ -11,12 +11,7 @@ import sql
 from service.settings.rate_limit import NO_LIMIT
 from tests.answers import assert_error
 from tests.conduit.writing import DRAGON, like, publish, say, until_removed
-from tests.conftest import Answer, Client, Device, MakeClient, until_blocked
-
-WAITING = """
-    select count(*) from pg_stat_activity
-    where datname = current_database() and wait_event_type = 'Lock'
-"""
+from tests.conftest import COUNT_BLOCKED, Answer, Client, Device, MakeClient, until_blocked
 
 
 async def send_while(
@@ -26,7 +21,7 @@ async def send_while(
     async with db.transaction():
         await db.execute(deletion)
         running = asyncio.create_task(client.send(*request, token=token))
-        while not running.done() and not await db.fetchval(WAITING):
+        while not running.done() and not await db.fetchval(COUNT_BLOCKED):
             await db.execute("select pg_stat_clear_snapshot()")
         assert not running.done(), "the request is to meet the deletion"
     return await running

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from service.database import migrate as migration
+from tests.conftest import COUNT_SLEEPING
 from tests.processes import eventually
 
 
@@ -109,11 +110,10 @@ def test_an_interruption_breaks_off_a_migration_and_is_not_a_failure(
 ) -> None:
     url = new_database()
     (files / "0001_slow.sql").write_text("create table slow (); select pg_sleep(60);")
-    sleeps = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'"
 
     def interrupt() -> None:
         with psycopg.connect(url, autocommit=True) as connection:
-            eventually(lambda: connection.execute(sleeps).fetchone() != (0,))
+            eventually(lambda: connection.execute(COUNT_SLEEPING).fetchone() != (0,))
         os.kill(os.getpid(), signal.SIGINT)
 
     interrupter = threading.Thread(target=interrupt)

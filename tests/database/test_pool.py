@@ -11,7 +11,7 @@ import pytest
 import sql
 from service.database import pool
 from service.database.pool import Database, DatabaseUnavailable
-from tests.conftest import Client, MakeClient
+from tests.conftest import COUNT_BLOCKED, COUNT_SLEEPING, Client, MakeClient
 
 SIZE = 4
 
@@ -49,10 +49,7 @@ async def is_whole(database: Database) -> bool:
             for _ in range(SIZE):
                 connection = await stack.enter_async_context(borrowed(database))
                 assert not connection.is_in_transaction()
-                assert (
-                    await connection.fetchval("select count(*) from pg_locks where not granted")
-                    == 0
-                )
+                assert await connection.fetchval(COUNT_BLOCKED) == 0
     return await database.answers()
 
 
@@ -212,9 +209,7 @@ async def test_closing_does_not_wait_for_a_statement_that_hangs(
 
     task = asyncio.create_task(database.transact(hang))
     async with asyncio.timeout(10):
-        while not await db.fetchval(
-            "select count(*) from pg_stat_activity where wait_event = 'PgSleep'"
-        ):
+        while not await db.fetchval(COUNT_SLEEPING):
             await asyncio.sleep(0.01)
         await database.close()
         with pytest.raises(DatabaseUnavailable):

@@ -1,6 +1,6 @@
 -- name: try_lock(lock) -> value
--- The lock is held until the transaction ends. A process that does not get it leaves the work to the
--- process that has it.
+-- The lock is held until the transaction ends. A process that does not get it leaves the work to
+-- the process that has it.
 select pg_try_advisory_xact_lock($1)
 
 -- name: delete_sessions(kept, batch) -> value

@@ -128,7 +128,10 @@ with found as (
 ),
 chosen as (
     select id
-    from (select id, sum(bytes) over (rows unbounded preceding) - bytes as before from found) as sized
+    from (
+        select id, sum(bytes) over (rows unbounded preceding) - bytes as before
+        from found
+    ) as sized
     where before < 4194304
 ),
 deleted as (
@@ -141,9 +144,9 @@ select count(*)
 from deleted
 
 -- name: delete_articles(user_id, limit) -> value
--- Also limits a batch to 4 MiB of articles, in their stored size. Deletes the comments and favorites
--- of other users on them too. If there are many, it deletes only some of these and keeps the
--- articles (see the function remove_articles).
+-- Also limits a batch to 4 MiB of articles, in their stored size. Deletes the comments and
+-- favorites of other users on them too. If there are many, it deletes only some of these and keeps
+-- the articles (see the function remove_articles).
 with found as (
     select id, pg_column_size(body) as bytes
     from articles

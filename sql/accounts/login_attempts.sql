@@ -1,12 +1,12 @@
--- The counters are rows of `throttle`. Every statement locks them in the order of their keys, so that
--- no two logins deadlock. `windows` are the `ends_at` that `reserve` returned: an attempt of an
--- earlier window changes nothing in the current one.
+-- The counters are rows of `throttle`. Every statement locks them in the order of their keys, so
+-- that no two logins deadlock. `windows` are the `ends_at` that `reserve` returned: an attempt of
+-- an earlier window changes nothing in the current one.
 
 -- name: reserve(keys, max_counts, seconds, wide_keys, account_id, ip_key, known_ttl, lease) -> rows
 -- Admit an attempt under all keys or none: see the function `throttle_reserve`. The limits of
--- `wide_keys` do not apply at an IP address from which the user signed in within `known_ttl` seconds,
--- and do not count its attempts.
--- Starts with `with` because it writes: it must not be repeated after a lost connection.
+-- `wide_keys` do not apply at an IP address from which the user signed in within `known_ttl`
+-- seconds, and do not count its attempts. Starts with `with` because it writes: it must not be
+-- repeated after a lost connection.
 with wanted as (
     select
         array_agg(given.key) as keys,

@@ -1,6 +1,6 @@
 -- name: write(recipient, subject, body) -> none
--- With an empty recipient nothing is inserted, but the statement runs, so that timing does not reveal
--- whether the account exists.
+-- With an empty recipient nothing is inserted, but the statement runs, so that timing does not
+-- reveal whether the account exists.
 insert into outbox (recipient, subject, body)
 select $1::text, $2, $3
 where $1 <> ''
@@ -19,8 +19,9 @@ with due as (
 )
 update outbox
 set attempts = outbox.attempts + 1,
-    due_at = now()
-        + make_interval(secs => least($1::integer * power(2, least(outbox.attempts, 20)), $2::integer))
+    due_at = now() + make_interval(
+        secs => least($1::integer * power(2, least(outbox.attempts, 20)), $2::integer)
+    )
 from due
 where outbox.id = due.id
 returning

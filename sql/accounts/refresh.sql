@@ -1,6 +1,6 @@
 -- name: use(digest, grace, new_digest, ttl, ip, user_agent, address_key, known_ttl) -> row
--- One statement, so that the rotation commits immediately. In a transaction of several statements the
--- grace period could end between rotation and commit, while PostgreSQL or the network stalls.
+-- One statement, so that the rotation commits immediately. In a transaction of several statements
+-- the grace period could end between rotation and commit, while PostgreSQL or the network stalls.
 -- The statement locks the session: of simultaneous refreshes each sees the result of the previous
 -- one. The token counts as presented at `now()`. The time of the rotation is read from the clock
 -- after the lock was acquired.

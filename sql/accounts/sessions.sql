@@ -10,18 +10,20 @@ join users on users.id = sessions.user_id
 where sessions.id = $1 and sessions.user_id = $2 and users.closed_at is null
 
 -- name: lock_user(user_id) -> value
--- Return the version of the user's password. A transaction that ends or counts several sessions of a
--- user locks the user's row first. So only one of them runs at a time, and two of them cannot
+-- Return the version of the user's password. A transaction that ends or counts several sessions of
+-- a user locks the user's row first. So only one of them runs at a time, and two of them cannot
 -- deadlock by locking the same sessions in a different order.
 select password_version
 from users
 where id = $1
 for no key update
 
--- name: open(user_id, password_version, ttl, digest, refresh_token_ttl, kind, ip, user_agent, address_key) -> row
--- Open a session only while the verified password is current. A password change locks the user's row
--- until it commits, and ends all sessions that were opened before. The IP address is stored as one of
--- the user's ten latest. Older ones are deleted, except for rows that another transaction has locked.
+-- name: open(user_id, password_version, ttl, digest, refresh_token_ttl, kind, ip, user_agent,
+--     address_key) -> row
+-- Open a session only while the verified password is current. A password change locks the user's
+-- row until it commits, and ends all sessions that were opened before. The IP address is stored as
+-- one of the user's ten latest. Older ones are deleted, except for rows that another transaction
+-- has locked.
 with owner as (
     select id
     from users
@@ -138,7 +140,10 @@ order by created_at desc, id desc
 with ended as (
     update sessions
     set ended_at = now(), end_reason = $3
-    where id = $1 and user_id = $2 and ended_at is null and least(expires_at, idle_expires_at) > now()
+    where id = $1
+        and user_id = $2
+        and ended_at is null
+        and least(expires_at, idle_expires_at) > now()
     returning id, user_id
 ),
 event as (
@@ -153,7 +158,10 @@ from ended
 with ended as (
     update sessions
     set ended_at = now(), end_reason = $3
-    where user_id = $1 and id <> $2 and ended_at is null and least(expires_at, idle_expires_at) > now()
+    where user_id = $1
+        and id <> $2
+        and ended_at is null
+        and least(expires_at, idle_expires_at) > now()
     returning id, user_id
 )
 insert into events (user_id, kind, ip, user_agent, session_id)

@@ -19,7 +19,8 @@ insert into users (username, username_key, email, email_key, password_hash)
 values ($1, $2, $3, $4, $5)
 returning id, email, username, bio, image, password_version
 
--- name: update(id, username, username_key, email, email_key, password_hash, set_bio, bio, set_image, image) -> row
+-- name: update(id, username, username_key, email, email_key, password_hash, set_bio, bio,
+--     set_image, image) -> row
 -- Null means "not given" for a column that cannot be null. bio and image have a flag each.
 -- Call sessions.lock_user in an earlier statement, so that this statement sees the current row. If
 -- this statement itself waited for another update, it would lock the row twice. The second lock is

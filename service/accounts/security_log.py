@@ -37,6 +37,7 @@ PAGE = QueryString(limit=(Number(1, 100), 20), before=(Number(1, LARGEST), None)
 
 @routes.get(
     "/api/user/events",
+    operation_id="ListEvents",
     query=PAGE,
     responses={200: object_of(events=array_of(EVENT), next_before=nullable(ID))},
 )

@@ -57,6 +57,7 @@ REGISTRATION = wrapped(
 
 @routes.post(
     "/api/users",
+    operation_id="CreateUser",
     auth=Auth.NONE,
     body=REGISTRATION,
     responses={ByDialect(default=200, strict=201): LOGIN_RESPONSE},
@@ -118,6 +119,7 @@ LOGIN = wrapped(
 
 @routes.post(
     "/api/users/login",
+    operation_id="Login",
     auth=Auth.NONE,
     body=LOGIN,
     responses={200: LOGIN_RESPONSE},
@@ -200,7 +202,7 @@ async def _verify_credentials(
     return row
 
 
-@routes.get("/api/user", responses={200: CURRENT_USER})
+@routes.get("/api/user", operation_id="GetCurrentUser", responses={200: CURRENT_USER})
 async def current(request: web.Request) -> web.StreamResponse:
     """Get the current user.
 
@@ -222,7 +224,13 @@ UPDATE = ByDialect(
 )
 
 
-@routes.put("/api/user", body=UPDATE, responses={200: CURRENT_USER}, errors=(409, 429))
+@routes.put(
+    "/api/user",
+    operation_id="UpdateCurrentUser",
+    body=UPDATE,
+    responses={200: CURRENT_USER},
+    errors=(409, 429),
+)
 async def update(request: web.Request) -> web.StreamResponse:
     """Update the current user.
 
@@ -309,9 +317,15 @@ async def _apply_side_effects(
 DELETION = wrapped("user", {required("password"): fields.given_password})
 
 
-@routes.delete("/api/user", body=DELETION, responses={204: None}, errors=(429,))
+@routes.delete(
+    "/api/user",
+    operation_id="DeleteCurrentUser",
+    body=DELETION,
+    responses={204: None},
+    errors=(429,),
+)
 async def delete(request: web.Request) -> web.StreamResponse:
-    """Delete the account.
+    """Delete the account of the current user.
 
     The request must contain the password. Respond 204, or 401 or 429 as a login does. The login,
     tokens, username and profile are deleted immediately. The content of the account is removed

@@ -101,7 +101,9 @@ NEW_ARTICLE = wrapped(
 )
 
 
-@routes.post("/api/articles", body=NEW_ARTICLE, responses={201: ARTICLE})
+@routes.post(
+    "/api/articles", operation_id="CreateArticle", body=NEW_ARTICLE, responses={201: ARTICLE}
+)
 async def create(request: web.Request) -> web.StreamResponse:
     """Create an article. Respond with 201."""
     given = (await read_body(request))["article"]
@@ -122,6 +124,7 @@ async def create(request: web.Request) -> web.StreamResponse:
 
 @routes.get(
     "/api/articles/{slug}",
+    operation_id="GetArticle",
     auth=Auth.OPTIONAL,
     parameters=SLUG,
     responses={200: ARTICLE},
@@ -144,6 +147,7 @@ CHANGED_ARTICLE = wrapped(
 
 @routes.put(
     "/api/articles/{slug}",
+    operation_id="UpdateArticle",
     body=CHANGED_ARTICLE,
     parameters=SLUG,
     responses={200: ARTICLE},
@@ -179,7 +183,13 @@ async def _change(database: Database, *, request: web.Request, **fields: Any) ->
     return await database.transact(change)
 
 
-@routes.delete("/api/articles/{slug}", parameters=SLUG, responses={204: None}, errors=(403, 404))
+@routes.delete(
+    "/api/articles/{slug}",
+    operation_id="DeleteArticle",
+    parameters=SLUG,
+    responses={204: None},
+    errors=(403, 404),
+)
 async def delete(request: web.Request) -> web.StreamResponse:
     """Delete an article with its comments and favourites. Respond with 204."""
     article_id = await _own_article(request)
@@ -191,7 +201,11 @@ async def delete(request: web.Request) -> web.StreamResponse:
 
 
 @routes.post(
-    "/api/articles/{slug}/favorite", parameters=SLUG, responses={200: ARTICLE}, errors=(404,)
+    "/api/articles/{slug}/favorite",
+    operation_id="CreateArticleFavorite",
+    parameters=SLUG,
+    responses={200: ARTICLE},
+    errors=(404,),
 )
 async def favorite(request: web.Request) -> web.StreamResponse:
     """Favorite an article. A repeated request has no effect."""
@@ -199,7 +213,11 @@ async def favorite(request: web.Request) -> web.StreamResponse:
 
 
 @routes.delete(
-    "/api/articles/{slug}/favorite", parameters=SLUG, responses={200: ARTICLE}, errors=(404,)
+    "/api/articles/{slug}/favorite",
+    operation_id="DeleteArticleFavorite",
+    parameters=SLUG,
+    responses={200: ARTICLE},
+    errors=(404,),
 )
 async def unfavorite(request: web.Request) -> web.StreamResponse:
     """Unfavorite an article."""

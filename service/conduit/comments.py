@@ -37,6 +37,7 @@ PAGE = QueryString(limit=(Number(1, 1000), 1000), offset=(Number(0, LARGEST), 0)
 
 @routes.get(
     "/api/articles/{slug}/comments",
+    operation_id="GetArticleComments",
     auth=Auth.OPTIONAL,
     query=PAGE,
     parameters=SLUG,
@@ -69,6 +70,7 @@ NEW_COMMENT = wrapped("comment", {required("body"): Text(longest=10_000, example
 
 @routes.post(
     "/api/articles/{slug}/comments",
+    operation_id="CreateArticleComment",
     body=NEW_COMMENT,
     parameters=SLUG,
     responses={201: object_of(comment=COMMENT)},
@@ -91,6 +93,7 @@ async def create(request: web.Request) -> web.StreamResponse:
 
 @routes.delete(
     "/api/articles/{slug}/comments/{id}",
+    operation_id="DeleteArticleComment",
     parameters={**SLUG, "id": ID},
     responses={204: None},
     errors=(403, 404),

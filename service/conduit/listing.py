@@ -41,7 +41,13 @@ STATEMENTS: dict[tuple[str, ...], sql.AnyQuery] = {
 }
 
 
-@routes.get("/api/articles", auth=Auth.OPTIONAL, query=FILTERS, responses={200: ARTICLES})
+@routes.get(
+    "/api/articles",
+    operation_id="GetArticles",
+    auth=Auth.OPTIONAL,
+    query=FILTERS,
+    responses={200: ARTICLES},
+)
 async def list_articles(request: web.Request) -> web.StreamResponse:
     """List articles, newest first.
 
@@ -64,7 +70,9 @@ async def list_articles(request: web.Request) -> web.StreamResponse:
 FEED = QueryString(**PAGE)
 
 
-@routes.get("/api/articles/feed", query=FEED, responses={200: ARTICLES})
+@routes.get(
+    "/api/articles/feed", operation_id="GetArticlesFeed", query=FEED, responses={200: ARTICLES}
+)
 async def feed(request: web.Request) -> web.StreamResponse:
     """List the articles of the users that the current user follows, newest first.
 

@@ -42,6 +42,7 @@ USERNAME = {"username": string(example="jake")}
 
 @routes.get(
     "/api/profiles/{username}",
+    operation_id="GetProfileByUsername",
     auth=Auth.OPTIONAL,
     parameters=USERNAME,
     responses=RESPONSES,
@@ -56,7 +57,11 @@ async def show(request: web.Request) -> web.StreamResponse:
 
 
 @routes.post(
-    "/api/profiles/{username}/follow", parameters=USERNAME, responses=RESPONSES, errors=(404,)
+    "/api/profiles/{username}/follow",
+    operation_id="FollowUserByUsername",
+    parameters=USERNAME,
+    responses=RESPONSES,
+    errors=(404,),
 )
 async def follow(request: web.Request) -> web.StreamResponse:
     """Follow a user. A repeated request has no effect."""
@@ -68,7 +73,11 @@ async def follow(request: web.Request) -> web.StreamResponse:
 
 
 @routes.delete(
-    "/api/profiles/{username}/follow", parameters=USERNAME, responses=RESPONSES, errors=(404,)
+    "/api/profiles/{username}/follow",
+    operation_id="UnfollowUserByUsername",
+    parameters=USERNAME,
+    responses=RESPONSES,
+    errors=(404,),
 )
 async def unfollow(request: web.Request) -> web.StreamResponse:
     """Unfollow a user."""

@@ -15,6 +15,7 @@ MOST = 100
 
 @routes.get(
     "/api/tags",
+    operation_id="GetTags",
     auth=Auth.NONE,
     responses={200: object_of(tags=array_of(string(example="dragons")))},
 )

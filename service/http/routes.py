@@ -34,6 +34,8 @@ class Operation:
     ``auth`` and ``body`` also control how a request is handled.
     """
 
+    operation_id: str
+    """The ``operationId`` in the OpenAPI document. Generated clients name a method after it."""
     auth: Auth
     body: vol.Schema | ByDialect | None
     """The validator of the request body, used by ``read_body``."""
@@ -66,6 +68,7 @@ class RouteTableDef(web.RouteTableDef):
         method: str,
         path: str,
         *,
+        operation_id: str = "",
         auth: Auth = Auth.REQUIRED,
         body: vol.Schema | ByDialect | None = None,
         query: QueryString | None = None,
@@ -80,7 +83,7 @@ class RouteTableDef(web.RouteTableDef):
         """
         register = super().route(method, path, **kwargs)
         operation = Operation(
-            auth, body, query, responses or {}, errors, parameters or {}, self._tag
+            operation_id, auth, body, query, responses or {}, errors, parameters or {}, self._tag
         )
 
         def mark(handler: Any) -> Any:

@@ -56,23 +56,25 @@ def contents() -> dict[str, bytes]:
 
 @routes.get(
     "/docs",
+    operation_id="GetDocs",
     auth=Auth.NONE,
     responses={200: Media(("text/html",), string(example="<!doctype html>..."))},
 )
 async def page(request: web.Request) -> web.StreamResponse:
-    """Get the page that shows the OpenAPI document."""
+    """Get the documentation page."""
     return _file(PAGE, HTML)
 
 
 @routes.get(
     "/docs/{asset}",
+    operation_id="GetDocsAsset",
     auth=Auth.NONE,
     parameters={"asset": one_of(*TYPES)},
     responses={200: Media(("text/javascript", "text/css", "image/png"), {})},
     errors=(404,),
 )
 async def asset(request: web.Request) -> web.StreamResponse:
-    """Get a file that the documentation page loads."""
+    """Get a file of the documentation page."""
     name = request.match_info["asset"]
     if name not in TYPES:
         raise NotFound("file")

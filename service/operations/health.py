@@ -16,6 +16,7 @@ routes = RouteTableDef(tag="Operations")
 
 @routes.get(
     "/health",
+    operation_id="GetHealth",
     auth=Auth.NONE,
     responses={
         200: object_of(status=one_of("ok"), database=one_of("connected")),

@@ -12,6 +12,7 @@ routes = RouteTableDef(tag="Operations")
 
 @routes.get(
     "/openapi.json",
+    operation_id="GetOpenApiDocument",
     auth=Auth.NONE,
     responses={
         200: {

@@ -50,10 +50,15 @@ REFRESHED = object_of(
 
 
 @routes.post(
-    "/api/auth/refresh", auth=Auth.NONE, body=REFRESH, responses={200: REFRESHED}, errors=(401, 429)
+    "/api/auth/refresh",
+    operation_id="RefreshToken",
+    auth=Auth.NONE,
+    body=REFRESH,
+    responses={200: REFRESHED},
+    errors=(401, 429),
 )
 async def refresh(request: web.Request) -> web.StreamResponse:
-    """Exchange a refresh token for the next one and an access token: 200, or 401 saying why."""
+    """Exchange a refresh token for a new access token and the next refresh token."""
     given = await read_body(request)
     client = client_of(request)
     await request.app[THROTTLE].admit_refresh(client)

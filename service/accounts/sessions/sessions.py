@@ -176,9 +176,9 @@ async def touch(database: Database, client: Client, user: User) -> None:
         use.ip, use.user_agent = latest.ip, latest.user_agent
 
 
-@routes.post("/api/auth/logout", responses={204: None})
+@routes.post("/api/auth/logout", operation_id="Logout", responses={204: None})
 async def logout(request: web.Request) -> web.StreamResponse:
-    """Log out: 204. The session of the access token ends."""
+    """Log out. The session of the access token ends."""
     client, user = client_of(request), request["user"]
     await sql.sessions.end_one(
         request.app[DATABASE],
@@ -191,9 +191,13 @@ async def logout(request: web.Request) -> web.StreamResponse:
     return web.Response(status=204)
 
 
-@routes.get("/api/user/sessions", responses={200: object_of(sessions=array_of(SESSION))})
+@routes.get(
+    "/api/user/sessions",
+    operation_id="ListSessions",
+    responses={200: object_of(sessions=array_of(SESSION))},
+)
 async def list_sessions(request: web.Request) -> web.StreamResponse:
-    """List the user's open sessions: newest first, at most 1,000."""
+    """List the open sessions of the current user, newest first. The list has at most 1,000."""
     user: User = request["user"]
     rows = await sql.sessions.list_open(
         request.app[DATABASE], user_id=user.id, current_id=user.session_id
@@ -202,10 +206,14 @@ async def list_sessions(request: web.Request) -> web.StreamResponse:
 
 
 @routes.delete(
-    "/api/user/sessions/{id}", parameters={"id": ID}, responses={204: None}, errors=(404,)
+    "/api/user/sessions/{id}",
+    operation_id="RevokeSession",
+    parameters={"id": ID},
+    responses={204: None},
+    errors=(404,),
 )
 async def end(request: web.Request) -> web.StreamResponse:
-    """End one of the user's open sessions: 204, or 404 for any other id."""
+    """Revoke an open session of the current user. Respond 404 for any other id."""
     client = client_of(request)
     ended = await sql.sessions.end_one(
         request.app[DATABASE],
@@ -220,9 +228,9 @@ async def end(request: web.Request) -> web.StreamResponse:
     return web.Response(status=204)
 
 
-@routes.delete("/api/user/sessions", responses={204: None})
+@routes.delete("/api/user/sessions", operation_id="RevokeOtherSessions", responses={204: None})
 async def end_others(request: web.Request) -> web.StreamResponse:
-    """End all sessions of the user except the current one: 204.
+    """Revoke all other sessions of the current user.
 
     When devices end each other's sessions simultaneously, only the first device keeps its session.
     """

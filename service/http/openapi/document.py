@@ -64,19 +64,20 @@ class Document:
     def operation(self, path: str, handler: Any) -> dict[str, Any]:
         """Return the operation object of one method of ``path``.
 
-        The summary is the first sentence of the handler's docstring. The description is all of it.
+        The summary is the first sentence of the handler's docstring. The description is the rest.
         """
         operation: Operation = handler.operation
-        text = inspect.getdoc(handler) or handler.__name__
-        first = " ".join(text.partition("\n\n")[0].split())
+        docstring = (inspect.getdoc(handler) or handler.__name__).replace("``", "`")
+        summary, *rest = re.split(r"\.(?:\s+|$)", docstring, maxsplit=1)
         tag = operation.tag or handler.__module__.rpartition(".")[2].capitalize()
         operation_object: dict[str, Any] = {
-            "operationId": f"{handler.__module__.rpartition('.')[2]}_{handler.__name__}",
+            "operationId": operation.operation_id,
             "tags": [tag],
-            "summary": re.split(r"[:;.](?:\s|$)", first)[0].replace("``", ""),
-            "description": text.replace("``", "`"),
+            "summary": summary,
             "security": SECURITY[operation.auth],
         }
+        if any(rest):
+            operation_object["description"] = rest[0]
         parameters = [*self.path_parameters(path, operation), *self.query_parameters(operation)]
         if parameters:
             operation_object["parameters"] = parameters

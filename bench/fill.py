@@ -79,7 +79,7 @@ def _prepare(connection: Any) -> list[str]:
     rows = connection.execute(
         """
         select indexname, indexdef from pg_indexes
-        where schemaname = 'public' and indexname like '%\\_index' order by indexname
+        where schemaname = 'public' and indexname like '%\\_idx' order by indexname
         """
     ).fetchall()
     for name, _ in rows:

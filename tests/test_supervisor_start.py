@@ -44,7 +44,7 @@ def test_the_first_start_needs_nothing_and_says_what_it_does(tmp_path: Path) -> 
         service.serving()
         messages = [line["message"] for line in service.log()]
         assert any(message.startswith("Creating the database in") for message in messages)
-        assert "Migrating the database: 0001_users" in messages
+        assert "Migrating the database: 0001_accounts" in messages
         assert messages[-1] == f"Listening on http://localhost:{service.port}"
         assert service.request("GET", "/health") == (200, {"status": "ok", "database": "connected"})
         token = service.register("jake")
@@ -216,12 +216,12 @@ def test_a_server_that_never_answers_is_given_up(
     said: list[str] = []
     with pytest.raises(migration.MigrationError, match="Connection refused$"):
         migration.migrate(url, said.append)
-    assert said == ["Waiting for the database to answer ..."]
+    assert said == ["Waiting for the database to accept connections ..."]
 
 
 def test_a_server_that_starts_later_is_waited_for(tmp_path: Path, postgres: OwnPostgres) -> None:
     postgres.stop()
     with serve(tmp_path, DATABASE_URL=postgres.url) as service:
-        service.says("Waiting for the database to answer")
+        service.says("Waiting for the database to accept connections")
         postgres.start()
         service.serving().register("jake")

@@ -218,7 +218,7 @@ def test_a_signal_ends_the_wait_for_a_database(tmp_path: Path, away: str) -> Non
         ("migrate", signal.SIGTERM, 130),
     ):
         with serve(tmp_path, command=(*RUN, command), DATABASE_URL=away) as service:
-            service.says("Waiting for the database to answer")
+            service.says("Waiting for the database to accept connections")
             service.send(number)
             assert service.status() == status
             assert "Traceback" not in service.err

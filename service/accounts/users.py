@@ -43,7 +43,7 @@ from service.http.validation import required, something_to_change, wrapped
 
 routes = RouteTableDef(tag="Accounts")
 
-UNIQUE = {"users_username_key": "username", "users_email_key": "email"}
+UNIQUE = {"users_username_key_key": "username", "users_email_key_key": "email"}
 
 REGISTRATION = wrapped(
     "user",

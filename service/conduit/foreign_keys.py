@@ -13,11 +13,11 @@ _Result = TypeVar("_Result")
 
 # The error for the client, by the foreign key that the write violates.
 _ERRORS: dict[str, Callable[[], ApiError]] = {
-    "articles_author_fk": revoked_token,
-    "favorites_user_fk": revoked_token,
-    "follows_follower_fk": revoked_token,
-    "favorites_article_fk": lambda: NotFound("article"),
-    "follows_followed_fk": lambda: NotFound("profile"),
+    "articles_author_id_fkey": revoked_token,
+    "favorites_user_id_fkey": revoked_token,
+    "follows_follower_id_fkey": revoked_token,
+    "favorites_article_id_fkey": lambda: NotFound("article"),
+    "follows_followed_id_fkey": lambda: NotFound("profile"),
 }
 
 

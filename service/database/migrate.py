@@ -13,22 +13,25 @@ from psycopg.conninfo import conninfo_to_dict
 
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 
-LOCK = 0x636F6E64756974  # "conduit" in ASCII: the advisory lock of every process that migrates.
+LOCK_KEY = 0x636F6E64756974  # "conduit" in ASCII. Every migrating process takes this advisory lock.
 LOCK_TIMEOUT = 600.0  # Seconds to wait while another process migrates.
 CONNECT_TIMEOUT = 30.0  # Seconds to wait for a server that is still starting.
 # Messages of PostgreSQL and libpq for errors that a retry does not fix.
-FINAL = (
+PERMANENT_ERRORS = (
     "authentication failed",
     "does not exist",
     "no password supplied",
     "no pg_hba.conf entry",
     "does not support SSL",
 )
-OLDEST_VERSION = 150000  # PostgreSQL 15.0, in the format of `server_version_num`.
+MIN_SERVER_VERSION = 150000  # PostgreSQL 15.0, in the format of `server_version_num`.
+# The first migration of every database that a commit before the first release made. Those
+# migrations have been replaced.
+UNRELEASED_MIGRATION = "0001_users"
 
 
 class MigrationError(Exception):
-    """The database cannot be migrated; the message is one sentence for the operator."""
+    """The database cannot be migrated. The message is one sentence for the operator."""
 
 
 def migrate(url: str, report: Callable[[str], None]) -> int:
@@ -50,17 +53,17 @@ def migrate(url: str, report: Callable[[str], None]) -> int:
         # yoyo cleans up after an interruption. An error in that cleanup hides the interruption.
         if _is_interruption(error):
             raise KeyboardInterrupt from error
-        raise MigrationError(f"The database cannot be migrated: {_sentence(error)}") from error
+        raise MigrationError(f"The database cannot be migrated: {_first_line(error)}") from error
 
 
 def _migrate(url: str, report: Callable[[str], None]) -> int:
     with _connect(url, report) as connection:
         version = connection.info.server_version
-        if version < OLDEST_VERSION:
+        if version < MIN_SERVER_VERSION:
             raise MigrationError(
                 f"PostgreSQL {version // 10000} is too old: 15 or newer is needed."
             )
-        _check_rights(connection)
+        _require_create_privilege(connection)
         _lock(connection, report)
         # The connection holds the advisory lock, so PostgreSQL releases it if the process dies.
         # yoyo's own lock is a row, which would remain. Breaking it is safe: while this process
@@ -69,12 +72,12 @@ def _migrate(url: str, report: Callable[[str], None]) -> int:
             backend.break_lock()
             with backend.lock():
                 known = yoyo.read_migrations(str(MIGRATIONS))
-                waiting = backend.to_apply(known)  # Creates yoyo's tables if they are missing.
-                _reject_newer(connection, [migration.id for migration in known])
-                for migration in waiting:
+                pending = backend.to_apply(known)  # Creates yoyo's tables if they are missing.
+                _reject_unknown(connection, [migration.id for migration in known])
+                for migration in pending:
                     report(f"Migrating the database: {migration.id}")
                     _apply(backend, migration)
-                return len(waiting)
+                return len(pending)
 
 
 def _apply(backend: yoyo.backends.DatabaseBackend, migration: yoyo.migrations.Migration) -> None:
@@ -92,7 +95,7 @@ def _apply(backend: yoyo.backends.DatabaseBackend, migration: yoyo.migrations.Mi
 
 def _connect(url: str, report: Callable[[str], None]) -> psycopg.Connection:
     deadline = time.monotonic() + CONNECT_TIMEOUT
-    told = False
+    is_reported = False
     while True:
         try:
             return psycopg.connect(
@@ -100,22 +103,23 @@ def _connect(url: str, report: Callable[[str], None]) -> psycopg.Connection:
             )
         except psycopg.ProgrammingError as error:
             # libpq quotes the part of the URL that it cannot decode, which may be the password.
-            reason = _sentence(error).partition('token: "')[0]
+            reason = _first_line(error).partition('token: "')[0]
             raise MigrationError(f"DATABASE_URL cannot be used: {reason}") from error
         except psycopg.OperationalError as error:
-            final = any(words in str(error) for words in FINAL)
-            if final or time.monotonic() > deadline:
-                sentence = f"The database cannot be reached: {_sentence(error)}"
-                raise MigrationError(sentence) from error
-            if not told:
-                report("Waiting for the database to answer ...")
-                told = True
+            is_permanent = any(words in str(error) for words in PERMANENT_ERRORS)
+            if is_permanent or time.monotonic() > deadline:
+                raise MigrationError(
+                    f"The database cannot be reached: {_first_line(error)}"
+                ) from error
+            if not is_reported:
+                report("Waiting for the database to accept connections ...")
+                is_reported = True
             time.sleep(0.25)
 
 
-def _check_rights(connection: psycopg.Connection) -> None:
-    # Without the right to create its tables yoyo hides the error, and fails later at the first use
-    # of a table.
+def _require_create_privilege(connection: psycopg.Connection) -> None:
+    # If yoyo may not create its tables, it hides the error and fails later, at the first use of a
+    # table.
     row = connection.execute(
         "select to_regclass('yoyo_lock') is not null"
         " or coalesce(has_schema_privilege(current_schema(), 'create'), false)"
@@ -128,20 +132,26 @@ def _check_rights(connection: psycopg.Connection) -> None:
         )
 
 
-def _reject_newer(connection: psycopg.Connection, known: list[str]) -> None:
-    """Raise ``MigrationError`` when the database has a migration that is not in ``known``.
+def _reject_unknown(connection: psycopg.Connection, known: list[str]) -> None:
+    """Raise ``MigrationError`` if the database has a migration that is not in ``known``.
 
-    A newer version may have changed any table. The queries of this version could then fail or
+    Another version may have changed any table. The queries of this version could then fail or
     damage data.
     """
-    row = connection.execute(
+    rows = connection.execute(
         "select migration_id from _yoyo_migration where migration_id <> all(%s)"
-        " order by migration_id desc limit 1",
+        " order by migration_id desc",
         (known,),
-    ).fetchone()
-    if row is not None:
+    ).fetchall()
+    unknown = [row[0] for row in rows]
+    if UNRELEASED_MIGRATION in unknown:
         raise MigrationError(
-            f"The database belongs to a newer version of this service, which applied {row[0]}:"
+            "The database was made by an earlier, unreleased commit of this service: drop it and"
+            " create it anew, or remove the folder DATA_DIR (.data) if it is the embedded one."
+        )
+    if unknown:
+        raise MigrationError(
+            f"The database belongs to a newer version of this service, which applied {unknown[0]}:"
             " run that version, or restore a backup from before it."
         )
 
@@ -150,16 +160,16 @@ def _lock(connection: psycopg.Connection, report: Callable[[str], None]) -> None
     # Poll the lock instead of waiting for it in a statement: a waiting statement holds a snapshot,
     # and `create index concurrently` in the other process would wait for that snapshot.
     deadline = time.monotonic() + LOCK_TIMEOUT
-    told = False
+    is_reported = False
     while True:
-        row = connection.execute("select pg_try_advisory_lock(%s)", (LOCK,)).fetchone()
+        row = connection.execute("select pg_try_advisory_lock(%s)", (LOCK_KEY,)).fetchone()
         if row is not None and row[0]:
             return
         if time.monotonic() > deadline:
-            raise MigrationError("Another process has been migrating for ten minutes; gave up.")
-        if not told:
+            raise MigrationError("Another process has been migrating the database for 10 minutes.")
+        if not is_reported:
             report("Waiting for another process that migrates the database ...")
-            told = True
+            is_reported = True
         time.sleep(0.1)
 
 
@@ -188,7 +198,7 @@ def _is_interruption(error: BaseException | None) -> bool:
     return error is not None
 
 
-def _sentence(error: Exception) -> str:
-    told = getattr(getattr(error, "diag", None), "message_primary", None) or str(error).strip()
-    first = told.partition("\n")[0].removeprefix("connection failed: ")
+def _first_line(error: Exception) -> str:
+    message = getattr(getattr(error, "diag", None), "message_primary", None) or str(error).strip()
+    first = message.partition("\n")[0].removeprefix("connection failed: ")
     return first or type(error).__name__

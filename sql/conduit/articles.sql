@@ -2,7 +2,7 @@
 -- Takes the given slug or, if that is taken, the slug numbered with the article's id. `on conflict`
 -- waits for a concurrent article with the same title and then sees its slug. One conflict remains:
 -- a user chose the numbered slug as a title before. It raises a unique violation on
--- article_slugs_pk, and a retry takes the next id. Returns no row if the author's account was
+-- article_slugs_pkey, and a retry takes the next id. Returns no row if the author's account was
 -- closed in between. Locks the author before the slug (migration 0003 defines the lock order).
 with author as materialized (
     select id, username, bio, image

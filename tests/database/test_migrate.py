@@ -1,4 +1,4 @@
-"""A migration that fails or is broken off leaves the database as it was."""
+"""Test ``migrate`` with migrations that fail, are interrupted or are unknown."""
 
 import contextlib
 import os
@@ -16,19 +16,19 @@ from tests.processes import eventually
 
 
 @pytest.fixture
-def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of migrations in place of ours."""
+def migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Replace the folder of migrations by an empty one, and return it."""
     monkeypatch.setattr(migration, "MIGRATIONS", tmp_path)
     return tmp_path
 
 
 def migrate(url: str) -> int:
-    """Migrate; how many migrations were applied."""
+    """Migrate and return the number of applied migrations."""
     return migration.migrate(url, lambda _: None)
 
 
 def tables(url: str) -> set[str]:
-    """Our tables."""
+    """Return the names of the tables that migrations created."""
     with psycopg.connect(url) as connection:
         rows = connection.execute(
             "select tablename from pg_tables where schemaname = 'public'"
@@ -37,79 +37,98 @@ def tables(url: str) -> set[str]:
         return {name for (name,) in rows}
 
 
-def test_a_migration_that_fails_is_told_and_undone(
-    new_database: Callable[[], str], files: Path
+def test_failed_migration_is_rolled_back_and_can_be_repeated(
+    new_database: Callable[[], str], migrations: Path
 ) -> None:
     url = new_database()
-    (files / "0001_first.sql").write_text("create table first ();")
-    (files / "0002_second.sql").write_text("create table second (); select 1 / 0;")
+    (migrations / "0001_first.sql").write_text("create table first ();")
+    (migrations / "0002_second.sql").write_text("create table second (); select 1 / 0;")
     with pytest.raises(migration.MigrationError, match=r"migrated: division by zero$"):
         migrate(url)
     assert tables(url) == {"first"}
-    (files / "0002_second.sql").write_text("create table second ();")
+    (migrations / "0002_second.sql").write_text("create table second ();")
     assert migrate(url) == 1
     assert tables(url) == {"first", "second"}
 
 
-def test_a_migration_is_undone_when_it_cannot_be_noted(
-    new_database: Callable[[], str], files: Path
+def test_migration_is_rolled_back_when_it_cannot_be_recorded(
+    new_database: Callable[[], str], migrations: Path
 ) -> None:
     url = new_database()
     assert migrate(url) == 0
-    (files / "0001_first.sql").write_text("create table first ();")
+    (migrations / "0001_first.sql").write_text("create table first ();")
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("alter table _yoyo_migration add constraint full_up check (false)")
-        with pytest.raises(migration.MigrationError, match="full_up"):
+        connection.execute("alter table _yoyo_migration add constraint always_fails check (false)")
+        with pytest.raises(migration.MigrationError, match="always_fails"):
             migrate(url)
         assert tables(url) == set()
-        connection.execute("alter table _yoyo_migration drop constraint full_up")
+        connection.execute("alter table _yoyo_migration drop constraint always_fails")
     assert migrate(url) == 1
 
 
-def test_a_migration_may_do_without_a_transaction(
-    new_database: Callable[[], str], files: Path
+def test_migration_can_run_without_a_transaction(
+    new_database: Callable[[], str], migrations: Path
 ) -> None:
     url = new_database()
-    (files / "0001_first.sql").write_text("create table first (id int);")
-    (files / "0002_index.sql").write_text(
+    (migrations / "0001_first.sql").write_text("create table first (id int);")
+    (migrations / "0002_index.sql").write_text(
         "-- transactional: false\ncreate index concurrently on first (id);"
     )
     assert migrate(url) == 2
     assert migrate(url) == 0
 
 
-def test_a_database_of_a_newer_version_is_rejected(
-    new_database: Callable[[], str], files: Path
+def test_migrate_rejects_a_database_of_a_newer_version(
+    new_database: Callable[[], str], migrations: Path
 ) -> None:
     url = new_database()
-    (files / "0001_first.sql").write_text("create table first ();")
-    (files / "0003_third.sql").write_text("create table third ();")
+    (migrations / "0001_first.sql").write_text("create table first ();")
+    (migrations / "0003_third.sql").write_text("create table third ();")
     assert migrate(url) == 2
-    (files / "0003_third.sql").unlink()
-    (files / "0002_second.sql").write_text("create table second ();")
-    with pytest.raises(migration.MigrationError) as refused:
+    (migrations / "0003_third.sql").unlink()
+    (migrations / "0002_second.sql").write_text("create table second ();")
+    with pytest.raises(migration.MigrationError) as raised:
         migrate(url)
-    assert str(refused.value) == (
+    assert str(raised.value) == (
         "The database belongs to a newer version of this service, which applied 0003_third:"
         " run that version, or restore a backup from before it."
     )
     assert tables(url) == {"first", "third"}, "nothing was applied"
 
 
+def test_migrate_rejects_a_database_of_an_unreleased_commit(
+    new_database: Callable[[], str], migrations: Path
+) -> None:
+    url = new_database()
+    for name in ("0001_users", "0004_sessions"):
+        (migrations / f"{name}.sql").write_text(f'create table "{name}" ();')
+    assert migrate(url) == 2
+    for path in migrations.iterdir():
+        path.unlink()
+    (migrations / "0001_accounts.sql").write_text("create table accounts ();")
+    with pytest.raises(migration.MigrationError) as raised:
+        migrate(url)
+    assert str(raised.value) == (
+        "The database was made by an earlier, unreleased commit of this service: drop it and"
+        " create it anew, or remove the folder DATA_DIR (.data) if it is the embedded one."
+    )
+    assert tables(url) == {"0001_users", "0004_sessions"}, "nothing was applied"
+
+
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """Ctrl-C interrupts, also where a shell started the tests in the background and ignores it."""
+    """Let SIGINT raise ``KeyboardInterrupt``. A shell ignores it for tests in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_an_interruption_breaks_off_a_migration_and_is_not_a_failure(
-    new_database: Callable[[], str], files: Path
+def test_interrupt_rolls_the_migration_back_and_raises_keyboard_interrupt(
+    new_database: Callable[[], str], migrations: Path
 ) -> None:
     url = new_database()
-    (files / "0001_slow.sql").write_text("create table slow (); select pg_sleep(60);")
+    (migrations / "0001_slow.sql").write_text("create table slow (); select pg_sleep(60);")
 
     def interrupt() -> None:
         with psycopg.connect(url, autocommit=True) as connection:
@@ -123,5 +142,5 @@ def test_an_interruption_breaks_off_a_migration_and_is_not_a_failure(
         with pytest.raises(KeyboardInterrupt):
             migrate(url)
     assert tables(url) == set()
-    (files / "0001_slow.sql").write_text("create table slow ();")
+    (migrations / "0001_slow.sql").write_text("create table slow ();")
     assert migrate(url) == 1

@@ -1,31 +1,20 @@
-drop function listed_articles(bigint[], uuid);
-
 drop trigger users_prepare_deletion on users;
-drop trigger users_take_deletion_lock on users;
 drop trigger favorites_count_truncated on favorites;
 drop trigger favorites_count_deleted on favorites;
 drop trigger favorites_count_inserted on favorites;
-drop trigger favorites_prepare on favorites;
 drop trigger articles_count_truncated on articles;
 drop trigger articles_count_deleted on articles;
-drop trigger articles_count_deleted_tags on articles;
-drop trigger articles_take_deletion_lock on articles;
 drop trigger articles_count_tag_list on articles;
 drop trigger articles_count_inserted on articles;
-drop trigger articles_fix_identity on articles;
 
 drop function users_prepare_deletion();
-drop function take_deletion_lock();
 drop function favorites_count_truncated();
 drop function favorites_count_deleted();
 drop function favorites_count_inserted();
-drop function favorites_prepare();
 drop function articles_count_truncated();
 drop function articles_count_deleted();
-drop function articles_count_deleted_tags();
 drop function articles_count_tag_list();
 drop function articles_count_inserted();
-drop function articles_fix_identity();
 
 drop table article_totals;
 drop table user_counts;

@@ -1,0 +1,1 @@
+drop function remove_articles(bigint[]);

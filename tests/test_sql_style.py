@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-QUERIES = sorted((ROOT / "sql").rglob("*.sql"))
+QUERIES = sorted([*(ROOT / "sql").rglob("*.sql"), *(ROOT / "tests").rglob("*.sql")])
 LINE_LENGTH = 100
 INDENT = 4
 

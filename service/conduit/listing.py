@@ -34,10 +34,14 @@ STATEMENTS: dict[tuple[str, ...], sql.AnyQuery] = {
     ("tag",): sql.listing.list_by_tag,
     ("username_key",): sql.listing.list_by_author,
     ("favorited_key",): sql.listing.list_by_favorited,
-    ("tag", "username_key"): sql.combinations.list_by_tag_and_author,
-    ("tag", "favorited_key"): sql.combinations.list_by_tag_and_favorited,
-    ("username_key", "favorited_key"): sql.combinations.list_by_author_and_favorited,
-    ("tag", "username_key", "favorited_key"): sql.combinations.list_by_tag_author_and_favorited,
+    ("tag", "username_key"): sql.listing_combinations.list_by_tag_and_author,
+    ("tag", "favorited_key"): sql.listing_combinations.list_by_tag_and_favorited,
+    ("username_key", "favorited_key"): sql.listing_combinations.list_by_author_and_favorited,
+    (
+        "tag",
+        "username_key",
+        "favorited_key",
+    ): sql.listing_combinations.list_by_tag_author_and_favorited,
 }
 
 

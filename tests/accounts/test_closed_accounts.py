@@ -14,6 +14,7 @@ from service.accounts import closed_accounts
 from service.accounts.closed_accounts import CLOSED_ACCOUNTS, LOCK, STEPS, ClosedAccounts
 from tests.accounts.large_account import MANY, fill
 from tests.answers import assert_error
+from tests.conduit.counts import find_wrong_counts
 from tests.conduit.writing import (
     close_account,
     follow,
@@ -83,7 +84,7 @@ async def test_content_is_shown_without_its_author_until_it_is_removed(
             assert answer.body == {"articles": [], "articlesCount": 0}
     stored = await db.fetchval("select users::text from users where closed_at is not null")
     assert "lice" not in stored
-    assert await sql.counts.find_wrong(db) == []
+    assert await find_wrong_counts(db) == []
 
     await resume(dialect_client, db)
 
@@ -92,7 +93,7 @@ async def test_content_is_shown_without_its_author_until_it_is_removed(
     favorited = (await dialect_client.get("/api/articles/knights")).body["article"]
     assert favorited["favoritesCount"] == 0
     assert await db.fetchval("select count(*) from users") == 1
-    assert await sql.counts.find_wrong(db) == []
+    assert await find_wrong_counts(db) == []
 
 
 async def test_username_shown_for_closed_accounts_cannot_be_registered(
@@ -134,7 +135,7 @@ async def test_closed_account_is_removed_in_the_background(
     assert await db.fetchval("select count(*) from articles") == 0
     assert await db.fetchval("select count(*) from users") == 1
     assert await db.fetchval("select count(*) from known_addresses") == 1
-    assert await sql.counts.find_wrong(db) == []
+    assert await find_wrong_counts(db) == []
 
 
 @pytest.mark.usefixtures("paused")
@@ -148,7 +149,7 @@ async def test_any_amount_is_removed_in_batches_and_every_count_is_right_between
     for query, limit in STEPS:
         while await query(db, user_id=user_id, limit=limit):
             batches += 1
-            assert await sql.counts.find_wrong(db) == []
+            assert await find_wrong_counts(db) == []
             total = (await client.get("/api/articles?limit=1")).body["articlesCount"]
             assert len(slugs_of(await client.get(f"/api/articles?offset={total - 1}"))) == 1
             assert slugs_of(await client.get(f"/api/articles?offset={total}")) == []
@@ -159,7 +160,7 @@ async def test_any_amount_is_removed_in_batches_and_every_count_is_right_between
     assert await db.fetchval("select count(*) from favorites") == MANY
     assert await db.fetchval("select count(*) from follows") == 0
     assert await db.fetchval("select count(*) from sessions") == 0
-    assert await sql.counts.find_wrong(db) == []
+    assert await find_wrong_counts(db) == []
 
 
 @pytest.mark.parametrize("query, limit", STEPS, ids=[query.name for query, _ in STEPS])
@@ -238,7 +239,7 @@ async def test_a_removal_that_was_cut_short_goes_on_in_another_process(
     await resume(await make_client(), db)
     assert await db.fetchval("select count(*) from users") == MANY
     assert await db.fetchval("select count(*) from articles") == MANY
-    assert await sql.counts.find_wrong(db) == []
+    assert await find_wrong_counts(db) == []
 
 
 @pytest.mark.usefixtures("paused")

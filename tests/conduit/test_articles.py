@@ -6,6 +6,7 @@ import pytest
 
 import sql
 from tests.answers import assert_error, assert_invalid
+from tests.conduit.counts import find_wrong_counts
 from tests.conduit.writing import (
     DRAGON,
     JSON,
@@ -297,4 +298,4 @@ async def test_a_deleted_user_s_articles_are_gone(
         "favorites",
         "slugs",
     ]
-    assert await sql.counts.find_wrong(db) == []
+    assert await find_wrong_counts(db) == []

@@ -7,7 +7,7 @@ from collections import Counter
 import asyncpg
 import pytest
 
-import sql
+from tests.conduit.counts import find_wrong_counts
 from tests.conduit.writing import DRAGON, until_removed
 from tests.conftest import Answer, Client
 
@@ -107,7 +107,7 @@ async def check_lists(client: Client, db: asyncpg.Connection) -> None:
     """Hold that kept counts are right, and that the lists say so."""
     # A removal would change the counts between two looks at them.
     await until_removed(client)
-    assert await sql.counts.find_wrong(db) == []
+    assert await find_wrong_counts(db) == []
     answer = await client.get("/api/articles?limit=1")
     assert answer.body["articlesCount"] == await db.fetchval("select count(*) from articles")
     for tag in TAGS:
@@ -125,7 +125,7 @@ async def test_counts_are_right_after_every_single_step(
         await player.begin()
     for step in range(90):
         await players[step % 3].step()
-        assert await sql.counts.find_wrong(db) == []
+        assert await find_wrong_counts(db) == []
     await check_lists(client, db)
     assert len(players[0].seen) >= 5
 

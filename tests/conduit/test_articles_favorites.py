@@ -3,7 +3,7 @@ import asyncio
 import asyncpg
 import pytest
 
-import sql
+from tests.conduit.counts import find_wrong_counts
 from tests.conduit.writing import (
     close_account,
     follow,
@@ -80,7 +80,7 @@ async def test_simultaneous_favorites_all_count(
     await asyncio.gather(*[client.delete(FAVORITE, token=token) for token in tokens * 3])
     article = (await client.get("/api/articles/dragons")).body["article"]
     assert article["favoritesCount"] == 0
-    assert await sql.counts.find_wrong(db) == []
+    assert await find_wrong_counts(db) == []
 
 
 async def test_favorites_are_listed_by_the_age_of_the_articles(
@@ -110,4 +110,4 @@ async def test_a_deleted_user_s_favorites_are_gone(
         "articles": [],
         "articlesCount": 0,
     }
-    assert await sql.counts.find_wrong(db) == []
+    assert await find_wrong_counts(db) == []

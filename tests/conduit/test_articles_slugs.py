@@ -4,8 +4,8 @@ import re
 import asyncpg
 import pytest
 
-import sql
 from tests.answers import assert_error
+from tests.conduit.counts import find_wrong_counts
 from tests.conduit.writing import like, publish, say
 from tests.conftest import Client
 
@@ -98,7 +98,7 @@ async def test_a_title_that_is_anothers_numbered_slug_succeeds(
     slugs = {"x", numbered, ahead["slug"], again["slug"], same["slug"]}
     assert len(slugs) == 5
     assert all(slug.startswith("x-") for slug in slugs - {"x"})
-    assert await sql.counts.find_wrong(db) == []
+    assert await find_wrong_counts(db) == []
 
 
 async def test_a_title_changed_to_anothers_numbered_slug_succeeds(
@@ -111,7 +111,7 @@ async def test_a_title_changed_to_anothers_numbered_slug_succeeds(
     slug = await rename(client, alice, "y", "x")
     assert slug not in ("x", f"x-{number}")
     assert slug.startswith("x-")
-    assert await sql.counts.find_wrong(db) == []
+    assert await find_wrong_counts(db) == []
 
 
 async def test_a_changed_title_changes_the_slug_and_the_old_one_leads_on(
@@ -177,7 +177,7 @@ async def test_simultaneous_articles_of_one_title_all_succeed(
     assert len(slugs) == SIMULTANEOUS
     assert "dragons" in slugs
     assert all(re.fullmatch(r"dragons(-[0-9]+)?", slug) for slug in slugs)
-    assert await sql.counts.find_wrong(db) == []
+    assert await find_wrong_counts(db) == []
 
 
 async def test_simultaneous_changes_to_one_title_all_succeed(
@@ -190,7 +190,7 @@ async def test_simultaneous_changes_to_one_title_all_succeed(
     assert len(set(slugs)) == SIMULTANEOUS
     assert "dragons" in slugs
     assert all(re.fullmatch(r"dragons(-[0-9]+)?", slug) for slug in slugs)
-    assert await sql.counts.find_wrong(db) == []
+    assert await find_wrong_counts(db) == []
 
 
 async def test_simultaneous_changes_of_one_article_to_one_title_agree(
@@ -205,7 +205,7 @@ async def test_simultaneous_changes_of_one_article_to_one_title_agree(
                 *[rename(client, alice, article["slug"], title) for _ in range(SIMULTANEOUS)]
             )
             assert set(slugs) == {slug}
-    assert await sql.counts.find_wrong(db) == []
+    assert await find_wrong_counts(db) == []
 
 
 async def test_articles_and_changes_at_once_never_share_a_slug(
@@ -217,4 +217,4 @@ async def test_articles_and_changes_at_once_never_share_a_slug(
     answers = await asyncio.gather(*published, *changed)
     slugs = [answer if isinstance(answer, str) else answer["slug"] for answer in answers]
     assert len(set(slugs)) == 2 * SIMULTANEOUS
-    assert await sql.counts.find_wrong(db) == []
+    assert await find_wrong_counts(db) == []

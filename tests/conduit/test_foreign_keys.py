@@ -10,6 +10,7 @@ import pytest
 import sql
 from service.settings.rate_limit import NO_LIMIT
 from tests.answers import assert_error
+from tests.conduit.counts import find_wrong_counts
 from tests.conduit.writing import DRAGON, like, publish, say, until_removed
 from tests.conftest import COUNT_BLOCKED, Answer, Client, Device, MakeClient, until_blocked
 
@@ -62,7 +63,7 @@ async def test_an_article_that_goes_meanwhile_is_not_found(
     deletion = "delete from articles where slug = 'dragons'"
     answer = await send_while(client, db, deletion, method, path, body, token=alice)
     assert_error(answer, 404, "not_found", {"article": ["not found"]})
-    assert await sql.counts.find_wrong(db) == []
+    assert await find_wrong_counts(db) == []
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,7 @@ async def test_a_user_who_goes_meanwhile_is_refused_as_gone(
     await publish(client, alice, "Dragons")
     answer = await send_while(client, db, bob_goes, method, path, body, token=bob)
     assert_error(answer, 401, "token_revoked", {"token": ["has been revoked"]})
-    assert await sql.counts.find_wrong(db) == []
+    assert await find_wrong_counts(db) == []
 
 
 async def test_a_user_who_goes_while_being_followed_is_not_found(
@@ -174,7 +175,7 @@ async def test_requests_of_an_account_that_closes_leave_nothing_behind(
         "sessions": 1,
     }.items():
         assert await db.fetchval(f"select count(*) from {table}") == left, table  # noqa: S608
-    assert await sql.counts.find_wrong(db) == []
+    assert await find_wrong_counts(db) == []
 
 
 async def ids_of(db: asyncpg.Connection, slug: str) -> tuple[int, Any]:
@@ -216,7 +217,7 @@ async def test_a_deletion_and_a_publication_by_a_reader_do_not_deadlock(
         await until_blocked(db, 2)
     assert (await publishing)["slug"] == "new"
     assert await deleting
-    assert await sql.counts.find_wrong(db) == []
+    assert await find_wrong_counts(db) == []
 
 
 async def test_deletions_of_articles_that_their_authors_like_do_not_deadlock(
@@ -241,7 +242,7 @@ async def test_deletions_of_articles_that_their_authors_like_do_not_deadlock(
         ]
         await until_blocked(db, 2)
     assert await asyncio.gather(*deleting) == [True, True]
-    assert await sql.counts.find_wrong(db) == []
+    assert await find_wrong_counts(db) == []
 
 
 async def test_an_article_with_very_many_favourites_is_deleted_in_batches(
@@ -261,7 +262,7 @@ async def test_an_article_with_very_many_favourites_is_deleted_in_batches(
     steps = 1
     while not await sql.articles.delete(db, article_id=article_id):
         steps += 1
-        assert await sql.counts.find_wrong(db) == []
+        assert await find_wrong_counts(db) == []
     assert steps == 3
-    assert await sql.counts.find_wrong(db) == []
+    assert await find_wrong_counts(db) == []
     assert (await client.get("/api/articles")).body == {"articles": [], "articlesCount": 0}

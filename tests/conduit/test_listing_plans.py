@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 import sql
+from tests.conduit.counts import find_wrong_counts
 
 LARGE = {
     "articles",
@@ -51,7 +52,7 @@ ROWS = """
 FILES = (
     "articles",
     "listing",
-    "combinations",
+    "listing_combinations",
     "comments",
     "favorites",
     "tags",
@@ -110,4 +111,4 @@ async def test_a_whole_table_read_would_show(full: asyncpg.Connection) -> None:
 
 
 async def test_the_counts_of_rows_loaded_in_sets_are_right(full: asyncpg.Connection) -> None:
-    assert await sql.counts.find_wrong(full) == []
+    assert await find_wrong_counts(full) == []

@@ -3,9 +3,9 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-import sql
 from service.conduit.seed import ARTICLES, PEOPLE, SeedError, seed
 from service.database.pool import Database
+from tests.conduit.counts import find_wrong_counts
 from tests.conftest import Client
 
 
@@ -32,7 +32,7 @@ async def test_a_seeded_blog_can_be_read_and_signed_in_to(
     )
     feed = await client.get("/api/articles/feed", token=answer.body["user"]["token"])
     assert feed.body["articlesCount"] > 0
-    assert await sql.counts.find_wrong(db) == []
+    assert await find_wrong_counts(db) == []
 
 
 async def test_a_database_with_users_is_left_alone(

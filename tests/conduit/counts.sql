@@ -1,6 +1,6 @@
 -- name: find_wrong() -> rows
--- Compares every kept count, and the tag index, with the rows it is derived from. Only for tests
--- and "doctor", since it reads whole tables.
+-- Compare every kept count, and the tag index, with the rows it is derived from. Only for tests,
+-- since it reads whole tables.
 select
     'tag_counts' as name, coalesce(kept.tag, found.tag) as key,
     kept.articles_count as kept, found.articles_count as found

@@ -11,13 +11,11 @@ from service.accounts import security_log, users
 from service.accounts.cleanup import clean_up_for_ever
 from service.accounts.closed_accounts import CLOSED_ACCOUNTS, ClosedAccounts
 from service.accounts.passwords.hasher import PASSWORDS, PasswordHasher, usable_cores
-from service.accounts.passwords.verification import CREDENTIAL_VERIFIER, CredentialVerifier
 from service.accounts.sessions import refresh, sessions
 from service.accounts.sessions.access_tokens import AccessTokens
 from service.accounts.sessions.authentication import SESSION_CACHE, TOKENS, Authenticator
 from service.accounts.sessions.cache import SessionCache
 from service.accounts.sessions.cache_invalidation import cache_invalidation_middleware
-from service.accounts.sign_in import SIGN_IN, SignIn
 from service.accounts.throttling.login_attempts import LOGIN_ATTEMPTS, LoginAttempts
 from service.accounts.throttling.throttle import THROTTLE, Throttle
 from service.conduit import articles, comments, listing, profiles, tags
@@ -35,7 +33,7 @@ from service.http.request_log import REQUEST_LOG, RequestLog, request_log_middle
 from service.http.unsupported import refuse_unsupported
 from service.mail.outbox import OUTBOX, Outbox
 from service.mail.smtp import create_mailer
-from service.operations import docs, health, openapi
+from service.operations import docs, health, home, openapi, static_files
 from service.settings.settings import Settings
 
 # The handlers of this service read ``request["user"]``: its key is a plain string on purpose.
@@ -55,6 +53,8 @@ ROUTES = (
     tags.routes,
     openapi.routes,
     docs.routes,
+    home.routes,
+    static_files.routes,
 )
 
 EXPECTED_ERRORS: Mapping[type[Exception], ApiError] = {
@@ -113,7 +113,6 @@ def create_app(
     app[CHANGE_LISTENER] = change_listener
     app[THROTTLE] = Throttle(database, settings)
     app[LOGIN_ATTEMPTS] = LoginAttempts(database, settings)
-    app[SIGN_IN] = SignIn(database, tokens, settings)
     app[CLOSED_ACCOUNTS] = ClosedAccounts(database)
     app[OUTBOX] = Outbox(database, create_mailer(settings))
     app.cleanup_ctx.append(_database)
@@ -125,7 +124,10 @@ def create_app(
     for routes in ROUTES:
         app.add_routes(routes)
     app[DOCUMENT] = render_document(app)
-    docs.contents()  # Read now: a missing file must fail the start, not a request.
+    # Read now: a missing file must fail the start, not a request.
+    docs.contents()
+    home.template()
+    static_files.contents()
     return app
 
 
@@ -146,17 +148,13 @@ async def _passwords(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     # The processes of one machine share its cores, and each hash occupies one core.
     threads = max(1, usable_cores() // settings.web_concurrency)
-    passwords = PasswordHasher(settings.bcrypt_cost, threads, settings.password_queue_size)
-    app[PASSWORDS] = passwords
-    app[CREDENTIAL_VERIFIER] = CredentialVerifier(
-        app[DATABASE], passwords, app[LOGIN_ATTEMPTS], app[THROTTLE], settings
-    )
+    app[PASSWORDS] = PasswordHasher(settings.bcrypt_cost, threads, settings.password_queue_size)
     yield
-    passwords.close()
+    app[PASSWORDS].close()
 
 
 async def _cleanup(app: web.Application) -> AsyncIterator[None]:
-    task = asyncio.create_task(clean_up_for_ever(app[DATABASE], app[SETTINGS]))
+    task = asyncio.create_task(clean_up_for_ever(app))
     yield
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):

@@ -238,10 +238,12 @@ class Client:
 
 
 async def read(response: ClientResponse) -> Any:
-    """Return the body: parsed if it is JSON, ``None`` if it is empty, and otherwise text."""
+    """Return the body: JSON parsed, text decoded, ``None`` if it is empty, and otherwise bytes."""
     if response.content_type == "application/json":
         return await response.json()
-    return await response.text() or None
+    if response.content_type.startswith("text/"):
+        return await response.text() or None
+    return await response.read() or None
 
 
 MakeClient = Callable[..., Awaitable[Client]]

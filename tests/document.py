@@ -22,7 +22,7 @@ class Document:
         # A path without parameters takes precedence over a template that also matches.
         paths = sorted(self.data["paths"], key=lambda path: path.count("{"))
         self.patterns = {path: pattern_of(path) for path in paths}
-        self._validators: dict[tuple[str, str, int], Draft202012Validator | None] = {}
+        self._validators: dict[tuple[str, str, int], Draft202012Validator] = {}
 
     def path_of(self, method: str, path: str) -> str | None:
         """Return the path template that a request to ``path`` matches, or ``None``."""
@@ -40,13 +40,12 @@ class Document:
             documented = self.data["components"]["responses"][documented["$ref"].rpartition("/")[2]]
         return documented
 
-    def validator(self, template: str, method: str, status: int) -> Draft202012Validator | None:
-        """Return the validator for the body of one response, or ``None`` if it is not JSON."""
+    def validator(self, template: str, method: str, status: int) -> Draft202012Validator:
+        """Return the validator for the JSON body of one response."""
         key = (template, method, status)
         if key not in self._validators:
-            content = self.response(*key).get("content", {})
-            schema = content.get("application/json", {}).get("schema")
-            self._validators[key] = None if schema is None else self.validator_of(schema)
+            content = self.response(*key)["content"]
+            self._validators[key] = self.validator_of(content["application/json"]["schema"])
         return self._validators[key]
 
     def validator_of(self, schema: Any) -> Draft202012Validator:
@@ -65,8 +64,8 @@ class Document:
             assert answer.body is None, answer
             return
         assert kind in content, f"{method} {template} does not document {kind}"
-        if (validator := self.validator(template, method, answer.status)) is not None:
-            validator.validate(answer.body)
+        if kind == "application/json":
+            self.validator(template, method, answer.status).validate(answer.body)
 
 
 @functools.lru_cache

@@ -12,9 +12,11 @@ import random
 from functools import partial
 
 import asyncpg
+from aiohttp import web
 
 import sql
-from service.database.pool import Database
+from service.database.pool import DATABASE, Database
+from service.http.app_keys import SETTINGS
 from service.settings.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -69,7 +71,7 @@ async def _delete_batch(delete: sql.AnyQuery, connection: sql.Connection) -> int
     return int(await delete(connection))
 
 
-async def clean_up_for_ever(database: Database, settings: Settings) -> None:
+async def clean_up_for_ever(app: web.Application) -> None:
     """Run ``clean_up`` every ``INTERVAL`` seconds until cancelled. Log failures and continue."""
     # The first delay is random: processes that start together must not clean up together.
     pause = random.uniform(0, INTERVAL)  # noqa: S311
@@ -77,6 +79,6 @@ async def clean_up_for_ever(database: Database, settings: Settings) -> None:
         await asyncio.sleep(pause)
         pause = INTERVAL
         try:
-            await clean_up(database, settings)
+            await clean_up(app[DATABASE], app[SETTINGS])
         except Exception:
             logger.exception("the clean-up failed; it is tried again in %d seconds", INTERVAL)

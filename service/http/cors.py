@@ -32,7 +32,7 @@ def cors_middleware(origins: tuple[str, ...]) -> Middleware:
         response = web.Response(status=204) if is_preflight and allowed else await handler(request)
         if not any_origin:
             # A cache must not return the response for one origin to another origin.
-            response.headers[hdrs.VARY] = hdrs.ORIGIN
+            response.headers.add(hdrs.VARY, hdrs.ORIGIN)
         if origin is not None and allowed:
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = "*" if any_origin else origin
             response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = EXPOSED

@@ -32,7 +32,6 @@ TYPES = {
     "docs.js": "text/javascript; charset=utf-8",
     "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
     "swagger-ui.css": "text/css; charset=utf-8",
-    "favicon-32x32.png": "image/png",
 }
 """The files that the page loads, with their content types. No other file is served."""
 
@@ -66,16 +65,18 @@ async def page(request: web.Request) -> web.StreamResponse:
 
 
 @routes.get(
-    "/docs/{asset}",
+    "/docs/{asset:[^/]*}",
     operation_id="GetDocsAsset",
     auth=Auth.NONE,
     parameters={"asset": one_of(*TYPES)},
-    responses={200: Media(("text/javascript", "text/css", "image/png"), {})},
+    responses={200: Media(("text/javascript", "text/css"), {})},
     errors=(404,),
 )
 async def asset(request: web.Request) -> web.StreamResponse:
     """Get a file of the documentation page."""
     name = request.match_info["asset"]
+    if not name:  # The path is /docs/.
+        return _file(PAGE, HTML)
     if name not in TYPES:
         raise NotFound("file")
     return _file(name, TYPES[name])

@@ -235,4 +235,7 @@ async def test_the_routes_of_the_service_and_their_flags() -> None:
         ("GET", "/openapi.json", Auth.NONE),
         ("GET", "/docs", Auth.NONE),
         ("GET", "/docs/{asset}", Auth.NONE),
+        ("GET", "/", Auth.NONE),
+        ("GET", "/static/{name}", Auth.NONE),
+        ("GET", "/favicon.ico", Auth.NONE),
     }

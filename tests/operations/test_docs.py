@@ -1,4 +1,4 @@
-"""``GET /docs``: a page that needs no network, under a policy that allows none."""
+"""``GET /docs`` needs no network, and its policy allows none."""
 
 import re
 
@@ -9,20 +9,33 @@ from tests.answers import assert_error
 from tests.conftest import Client
 
 
-async def test_the_page_loads_and_all_it_names_is_served(client: Client) -> None:
+async def test_page_loads_and_its_files_are_served(client: Client) -> None:
     page = await client.get("/docs")
     assert page.status == 200
     assert page.headers["Content-Type"] == "text/html; charset=utf-8"
-    named = re.findall(r'(?:src|href)="([^"]+)"', page.body)
-    assert {name.removeprefix("docs/") for name in named} == {*TYPES, "openapi.json"}
-    for name in named:
-        async with client.http.get(f"/{name}") as asset:
+    paths = re.findall(r'(?:src|href)="([^"]+)"', page.body)
+    assets = {f"/docs/{name}" for name in TYPES}
+    assert set(paths) == {*assets, "/openapi.json", "/favicon.ico"}
+    for path in paths:
+        async with client.http.get(path) as asset:
             assert asset.status == 200
             assert len(await asset.read()) > 200
 
 
+async def test_page_is_the_same_with_a_slash_at_the_end(client: Client) -> None:
+    page = await client.get("/docs")
+    async with client.http.get("/docs/") as response:
+        assert response.status == 200
+        assert await response.text() == page.body
+        for name in ("Content-Type", "Content-Security-Policy", "Referrer-Policy"):
+            assert response.headers[name] == page.headers[name]
+    async with client.http.get("/docs/docs.js") as script:
+        # A relative URL would lead to /docs/openapi.json from here.
+        assert 'url: "/openapi.json"' in await script.text()
+
+
 @pytest.mark.parametrize("path", ["/docs", *(f"/docs/{name}" for name in TYPES)])
-async def test_the_policy_lets_nothing_in(client: Client, path: str) -> None:
+async def test_policy_forbids_foreign_files(client: Client, path: str) -> None:
     async with client.http.get(path) as answer:
         policy = dict(
             directive.split(" ", 1)
@@ -42,7 +55,7 @@ async def test_the_policy_lets_nothing_in(client: Client, path: str) -> None:
     }
 
 
-async def test_the_page_has_no_script_or_style_within_it(client: Client) -> None:
+async def test_page_has_no_inline_script_or_style(client: Client) -> None:
     page = (await client.get("/docs")).body
     assert all(re.findall(r"<script( src=)?", page))
     assert "<style" not in page
@@ -53,6 +66,6 @@ async def test_the_page_has_no_script_or_style_within_it(client: Client) -> None
     "name",
     ["index.html", "docs.html", "swagger-ui.js", "..%2fopenapi.py", "%2e%2e%2fdocs.py", "a%00b"],
 )
-async def test_what_is_not_named_is_not_served(client: Client, name: str) -> None:
+async def test_other_files_are_not_found(client: Client, name: str) -> None:
     answer = await client.get(f"/docs/{name}")
     assert_error(answer, 404, "not_found", {"file": ["not found"]})

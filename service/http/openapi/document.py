@@ -136,6 +136,8 @@ class Document:
         if isinstance(body, Media):
             schema = self.resolve(body.schema)
             response_object["content"] = {kind: {"schema": schema} for kind in body.types}
+            if body.json is not None:
+                response_object["content"] |= self.json(body.json)
         elif body is not None:
             response_object["content"] = self.json(body)
         return response_object

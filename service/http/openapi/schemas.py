@@ -35,10 +35,12 @@ class Named:
 
 @dataclass(frozen=True)
 class Media:
-    """A response body that is not JSON."""
+    """A response body that is not JSON, or that is JSON only for clients that prefer it."""
 
     types: tuple[str, ...]
     schema: Schema
+    json: Schema = None
+    """The schema of the same response as JSON, or ``None`` if there is none."""
 
 
 def string(*, example: str, form: str | None = None) -> Schema:

@@ -1,6 +1,6 @@
 // Starts Swagger UI. In a file of its own, since the page's policy runs no script within the page.
 SwaggerUIBundle({
-  url: "openapi.json",
+  url: "/openapi.json",
   dom_id: "#page",
   deepLinking: true,
   displayRequestDuration: true,

@@ -1,0 +1,60 @@
+"""``GET /``: say what this service is and where to go on, as a page or as JSON."""
+
+import functools
+from importlib.resources import files
+
+from aiohttp import hdrs, web
+
+from service.http.openapi.components import INFO
+from service.http.openapi.schemas import Media, object_of, one_of, string
+from service.http.pages import page_response, prefers_html
+from service.http.responses import json_response
+from service.http.routes import Auth, RouteTableDef
+from service.operations.health import PING_DATABASE
+
+NAME, VERSION, SUMMARY = (str(INFO[key]) for key in ("title", "version", "summary"))
+LINKS = {"documentation": "/docs", "openapi": "/openapi.json", "health": "/health"}
+
+DESCRIPTION = object_of(
+    name=string(example=NAME),
+    version=string(example=VERSION),
+    database=one_of("connected", "disconnected"),
+    **{name: one_of(path) for name, path in LINKS.items()},
+)
+
+HINTS = {
+    "connected": "The service can handle requests.",
+    "disconnected": "Requests that need PostgreSQL get 503 until it responds again.",
+}
+
+routes = RouteTableDef(tag="Operations")
+
+
+@functools.cache
+def template() -> str:
+    """Return the source of the page. The application reads it once, at start."""
+    return (files("service.operations") / "static" / "home.html").read_text(encoding="utf-8")
+
+
+@routes.get(
+    "/",
+    operation_id="GetHome",
+    auth=Auth.NONE,
+    responses={200: Media(("text/html",), string(example="<!doctype html>..."), DESCRIPTION)},
+)
+async def home(request: web.Request) -> web.StreamResponse:
+    """Get the description of the service.
+
+    The response is a page if the client prefers HTML, and JSON otherwise. The status is 200 also
+    when the database does not respond: use ``/health`` to monitor the service.
+    """
+    database = "connected" if await request.app[PING_DATABASE]() else "disconnected"
+    description = {"name": NAME, "version": VERSION, "database": database, **LINKS}
+    response: web.StreamResponse
+    if prefers_html(request):
+        values = {**description, "summary": SUMMARY, "hint": HINTS[database]}
+        response = page_response(template(), values)
+    else:
+        response = json_response(description, headers={hdrs.CACHE_CONTROL: "no-cache"})
+    response.headers[hdrs.VARY] = hdrs.ACCEPT
+    return response

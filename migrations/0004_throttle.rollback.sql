@@ -1,3 +1,3 @@
 drop function throttle_reserve(bytea[], integer[], integer[], double precision);
-drop function throttle_pending(throttle, timestamptz);
+drop function throttle_in_flight(throttle, timestamptz);
 drop table throttle;

@@ -1,1 +1,1 @@
-drop table known_addresses;
+drop table known_ips;

@@ -35,7 +35,7 @@ AT_ONCE = (
 
 STEPS = (
     *AT_ONCE,
-    (sql.closed_accounts.delete_known_addresses, 1000),
+    (sql.closed_accounts.delete_known_ips, 1000),
     (sql.closed_accounts.delete_favorites, 500),
     (sql.closed_accounts.delete_comments, 1000),
     (sql.closed_accounts.delete_articles, 100),

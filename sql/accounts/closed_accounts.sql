@@ -167,19 +167,19 @@ chosen as materialized (
 select case when remove_articles(article_ids) is null then 0 else cardinality(article_ids) end
 from chosen
 
--- name: delete_known_addresses(user_id, limit) -> value
+-- name: delete_known_ips(user_id, limit) -> value
 with chosen as (
-    select address_key
-    from known_addresses
+    select ip_key
+    from known_ips
     where user_id = $1
     limit $2
     for update skip locked
 ),
 deleted as (
-    delete from known_addresses
+    delete from known_ips
     using chosen
-    where known_addresses.user_id = $1 and known_addresses.address_key = chosen.address_key
-    returning known_addresses.address_key
+    where known_ips.user_id = $1 and known_ips.ip_key = chosen.ip_key
+    returning known_ips.ip_key
 )
 select count(*)
 from deleted

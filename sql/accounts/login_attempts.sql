@@ -15,9 +15,9 @@ with wanted as (
     from unnest($1::bytea[], $2::integer[], $3::integer[]) as given (key, max_count, seconds)
     where given.key <> all ($4::bytea[]) or not exists (
         select
-        from known_addresses
+        from known_ips
         where user_id = $5
-            and address_key = $6
+            and ip_key = $6
             and last_seen > now() - make_interval(secs => $7::integer)
     )
 )
@@ -37,17 +37,17 @@ with held as (
     for update of throttle
 )
 update throttle
-set pending = greatest(throttle.pending - 1, 0),
-    counted = throttle.counted + 1
+set in_flight = greatest(throttle.in_flight - 1, 0),
+    hits = throttle.hits + 1
 from held
 where throttle.key = held.key
-returning throttle.key, throttle.counted as failures
+returning throttle.key, throttle.hits as failures
 
 -- name: release(keys, windows) -> none
 -- Release an attempt whose password was not verified. A row that then counts nothing is deleted:
 -- otherwise an attacker could invent emails without end, and each would leave a row.
 with held as (
-    select throttle.key, throttle.counted + throttle.pending <= 1 as is_last
+    select throttle.key, throttle.hits + throttle.in_flight <= 1 as is_last
     from throttle
     join unnest($1::bytea[], $2::timestamptz[]) as reserved (key, ends_at)
         on reserved.key = throttle.key and reserved.ends_at = throttle.ends_at
@@ -56,7 +56,7 @@ with held as (
 ),
 kept as (
     update throttle
-    set pending = greatest(throttle.pending - 1, 0)
+    set in_flight = greatest(throttle.in_flight - 1, 0)
     from held
     where throttle.key = held.key and not held.is_last
 )
@@ -76,7 +76,7 @@ with held as (
     for update of throttle
 )
 update throttle
-set pending = greatest(throttle.pending - 1, 0),
-    counted = case when throttle.key = $3 then 0 else throttle.counted end
+set in_flight = greatest(throttle.in_flight - 1, 0),
+    hits = case when throttle.key = $3 then 0 else throttle.hits end
 from held
 where throttle.key = held.key

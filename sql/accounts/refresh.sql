@@ -1,4 +1,4 @@
--- name: use(digest, grace, new_digest, ttl, ip, user_agent, address_key, known_ttl) -> row
+-- name: use(digest, grace, new_digest, ttl, ip, user_agent, ip_key, known_ttl) -> row
 -- One statement, so that the rotation commits immediately. In a transaction of several statements
 -- the grace period could end between rotation and commit, while PostgreSQL or the network stalls.
 -- The statement locks the session: of simultaneous refreshes each sees the result of the previous
@@ -47,18 +47,18 @@ issued as (
 -- A session in use keeps its IP address known. Thirty updates within `known_ttl` are enough. Skip a
 -- locked row: the transaction that holds it may wait for the session that is locked here.
 due as (
-    select known_addresses.user_id, known_addresses.address_key
-    from known_addresses
-    join rotated on rotated.user_id = known_addresses.user_id
-    where known_addresses.address_key = $7
-        and known_addresses.last_seen < now() - make_interval(secs => $8::integer) / 30
-    for update of known_addresses skip locked
+    select known_ips.user_id, known_ips.ip_key
+    from known_ips
+    join rotated on rotated.user_id = known_ips.user_id
+    where known_ips.ip_key = $7
+        and known_ips.last_seen < now() - make_interval(secs => $8::integer) / 30
+    for update of known_ips skip locked
 ),
 renewed as (
-    update known_addresses
+    update known_ips
     set last_seen = now()
     from due
-    where known_addresses.user_id = due.user_id and known_addresses.address_key = due.address_key
+    where known_ips.user_id = due.user_id and known_ips.ip_key = due.ip_key
 ),
 revoked as (
     update sessions

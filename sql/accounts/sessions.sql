@@ -19,7 +19,7 @@ where id = $1
 for no key update
 
 -- name: open(user_id, password_version, ttl, digest, refresh_token_ttl, kind, ip, user_agent,
---     address_key) -> row
+--     ip_key) -> row
 -- Open a session only while the verified password is current. A password change locks the user's
 -- row until it commits, and ends all sessions that were opened before. The IP address is stored as
 -- one of the user's ten latest. Older ones are deleted, except for rows that another transaction
@@ -48,24 +48,24 @@ event as (
     from session
 ),
 seen as (
-    insert into known_addresses (user_id, address_key)
+    insert into known_ips (user_id, ip_key)
     select user_id, $9
     from session
-    on conflict (user_id, address_key) do update set last_seen = now()
+    on conflict (user_id, ip_key) do update set last_seen = now()
     returning user_id
 ),
 forgotten as (
-    delete from known_addresses
+    delete from known_ips
     using (
-        select older.address_key
-        from known_addresses as older
+        select older.ip_key
+        from known_ips as older
         join seen on seen.user_id = older.user_id
-        where older.address_key <> $9
-        order by older.last_seen desc, older.address_key
+        where older.ip_key <> $9
+        order by older.last_seen desc, older.ip_key
         offset 9
         for update of older skip locked
     ) as surplus
-    where known_addresses.user_id = $1 and known_addresses.address_key = surplus.address_key
+    where known_ips.user_id = $1 and known_ips.ip_key = surplus.ip_key
 )
 select id, idle_expires_at as expires_at
 from session

@@ -1,17 +1,17 @@
 -- name: hit(key, max_count, seconds) -> one
 -- Count a request exactly: on a conflict the row is locked, and its latest version is updated.
 -- Counting stops at one past the limit.
-insert into throttle (key, counted, ends_at)
+insert into throttle (key, hits, ends_at)
 values ($1, 1, now() + make_interval(secs => $3::integer))
 on conflict (key) do update
-set counted = case
+set hits = case
         when throttle.ends_at <= now() then 1
-        else least(throttle.counted + 1, $2::integer + 1)
+        else least(throttle.hits + 1, $2::integer + 1)
     end,
     ends_at = case when throttle.ends_at <= now() then excluded.ends_at else throttle.ends_at end
 returning
     ends_at,
-    counted <= $2::integer as admitted,
+    hits <= $2::integer as admitted,
     ceil(extract(epoch from ends_at - now()))::integer as retry_after
 
 -- name: release_hits(keys, windows) -> none
@@ -26,7 +26,7 @@ with held as (
     for update of throttle
 )
 update throttle
-set counted = greatest(throttle.counted - 1, 0)
+set hits = greatest(throttle.hits - 1, 0)
 from held
 where throttle.key = held.key
 

@@ -195,7 +195,7 @@ async def test_counters_that_are_over_and_addresses_long_unseen_go(
     await client.open_account("alice")
     assert await clean(client) == 0
     await db.execute("update throttle set ends_at = now()")
-    await db.execute("update known_addresses set last_seen = now() - interval '30 days'")
+    await db.execute("update known_ips set last_seen = now() - interval '30 days'")
     assert await clean(client) == 2
     assert await db.fetchval("select count(*) from throttle") == 0
-    assert await db.fetchval("select count(*) from known_addresses") == 0
+    assert await db.fetchval("select count(*) from known_ips") == 0

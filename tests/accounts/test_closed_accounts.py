@@ -134,7 +134,7 @@ async def test_closed_account_is_removed_in_the_background(
             pass
     assert await db.fetchval("select count(*) from articles") == 0
     assert await db.fetchval("select count(*) from users") == 1
-    assert await db.fetchval("select count(*) from known_addresses") == 1
+    assert await db.fetchval("select count(*) from known_ips") == 1
     assert await find_wrong_counts(db) == []
 
 

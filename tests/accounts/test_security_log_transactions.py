@@ -14,7 +14,7 @@ STATE = (
     "select array_agg(users::text order by users.id) from users",
     "select array_agg(sessions::text order by sessions.id) from sessions",
     "select array_agg(refresh_tokens::text order by digest) from refresh_tokens",
-    "select array_agg(known_addresses::text order by address_key) from known_addresses",
+    "select array_agg(known_ips::text order by ip_key) from known_ips",
     "select array_agg(events::text order by events.id) from events",
 )
 

@@ -72,7 +72,7 @@ async def refresh(request: web.Request) -> web.StreamResponse:
         ttl=settings.refresh_token_ttl,
         ip=client.ip,
         user_agent=client.user_agent,
-        address_key=client.ip_key,
+        ip_key=client.ip_key,
         known_ttl=settings.known_address_ttl,
     )
     # The statement is committed: the error must not roll back the end of a stolen session.

@@ -105,7 +105,7 @@ async def open_session(
         kind=kind,
         ip=client.ip,
         user_agent=client.user_agent,
-        address_key=client.ip_key,
+        ip_key=client.ip_key,
     )
     if row is None:
         raise PasswordChanged

@@ -189,14 +189,14 @@ async def test_a_thief_within_the_grace_is_found_at_the_next_refresh(
     )
 
 
-async def test_a_refresh_waits_for_nobody_who_looks_at_known_addresses(
+async def test_a_refresh_waits_for_nobody_who_looks_at_known_ips(
     client: Client, db: asyncpg.Connection
 ) -> None:
     """A password change holds them, and then waits for the session that is refreshed."""
     device = await client.open_account("alice")
-    await db.execute("update known_addresses set last_seen = last_seen - interval '2 days'")
+    await db.execute("update known_ips set last_seen = last_seen - interval '2 days'")
     async with db.transaction():
-        await db.execute("select from known_addresses for update")
+        await db.execute("select from known_ips for update")
         assert (await asyncio.wait_for(client.refresh(device.refresh), 20)).status == 200
 
 

@@ -185,11 +185,11 @@ async def test_an_old_password_that_was_let_in_makes_no_address_known(
         kind="signed_in",
         ip=None,
         user_agent=None,
-        address_key="203.0.113.9",
+        ip_key="203.0.113.9",
     )
     assert opened is None
-    known = await db.fetch("select address_key from known_addresses")
-    assert [row["address_key"] for row in known] == ["127.0.0.1"]
+    known = await db.fetch("select ip_key from known_ips")
+    assert [row["ip_key"] for row in known] == ["127.0.0.1"]
 
 
 async def test_an_address_that_changed_hands_deletes_no_account(

@@ -14,7 +14,7 @@ async def test_the_owner_gets_in_where_he_was_lately_and_nobody_elsewhere(
     refused = await login(proxied, "alice", "alice-secret", address=ELSEWHERE)
     assert (refused.status, refused.body) == (429, LOCKED)
     assert (await login(proxied, "alice", "alice-secret", address=HERE)).status == 200
-    await db.execute("update known_addresses set last_seen = now() - interval '31 days'")
+    await db.execute("update known_ips set last_seen = now() - interval '31 days'")
     assert (await login(proxied, "alice", "alice-secret", address=HERE)).status == 429
 
 
@@ -44,12 +44,12 @@ async def test_a_session_in_use_keeps_its_address_known(
     client: Client, db: asyncpg.Connection
 ) -> None:
     device = await client.open_account("alice")
-    await db.execute("update known_addresses set last_seen = now() - interval '29 days'")
+    await db.execute("update known_ips set last_seen = now() - interval '29 days'")
     assert (await client.refresh(device.refresh)).status == 200
-    assert await db.fetchval("select last_seen > now() - interval '1 day' from known_addresses")
-    await db.execute("delete from known_addresses")
+    assert await db.fetchval("select last_seen > now() - interval '1 day' from known_ips")
+    await db.execute("delete from known_ips")
     assert (await client.post("/api/auth/logout", token=device.access)).status == 204
-    assert await db.fetchval("select count(*) from known_addresses") == 0
+    assert await db.fetchval("select count(*) from known_ips") == 0
 
 
 async def test_a_password_change_forgets_where_the_old_one_was_used(
@@ -60,7 +60,7 @@ async def test_a_password_change_forgets_where_the_old_one_was_used(
     change = {"user": {"password": "another secret"}}
     headers = {"X-Forwarded-For": HERE}
     assert (await proxied.put("/api/user", change, token=alice, headers=headers)).status == 200
-    assert await db.fetch("select address_key from known_addresses") == [(HERE,)]
+    assert await db.fetch("select ip_key from known_ips") == [(HERE,)]
 
 
 async def test_where_a_password_is_changed_its_owner_is_known(
@@ -83,21 +83,21 @@ async def test_an_address_can_be_known_for_a_shorter_time_or_never(
         client = await make_client(trusted_proxies=1, known_address_ttl=seconds)
         await client.register("alice")
         assert (await login(client, "alice", "alice-secret", address=HERE)).status == 200
-        await db.execute("update known_addresses set last_seen = now() - interval '3550 seconds'")
+        await db.execute("update known_ips set last_seen = now() - interval '3550 seconds'")
         await exhaust_account(client, "alice")
         assert (await login(client, "alice", "alice-secret", address=HERE)).status == status
         await db.execute("delete from users")
         await db.execute("delete from throttle")
 
 
-async def test_a_user_has_ten_known_addresses(proxied: Client, db: asyncpg.Connection) -> None:
+async def test_a_user_has_ten_known_ips(proxied: Client, db: asyncpg.Connection) -> None:
     await proxied.open_account("alice")
     for host in range(12):
         assert (
             await login(proxied, "alice", "alice-secret", address=f"192.0.2.{host}")
         ).status == 200
-    rows = await db.fetch("select address_key from known_addresses order by last_seen")
-    assert [row["address_key"] for row in rows] == [f"192.0.2.{host}" for host in range(2, 12)]
+    rows = await db.fetch("select ip_key from known_ips order by last_seen")
+    assert [row["ip_key"] for row in rows] == [f"192.0.2.{host}" for host in range(2, 12)]
 
 
 async def test_simultaneous_logins_from_new_addresses_all_succeed(
@@ -109,4 +109,4 @@ async def test_simultaneous_logins_from_new_addresses_all_succeed(
     logins = (login(client, "alice", "alice-secret", address=host) for host in hosts)
     assert await statuses(*logins) == {200: 120}
     assert (await login(client, "alice", "alice-secret", address="192.0.2.50")).status == 200
-    assert await db.fetchval("select count(*) from known_addresses") == 10
+    assert await db.fetchval("select count(*) from known_ips") == 10

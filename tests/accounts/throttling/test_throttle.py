@@ -30,7 +30,7 @@ async def test_of_200_simultaneous_guesses_five_are_looked_at(
     guesses = (login(client, "alice") for _ in range(200))
     assert await statuses(*guesses) == {401: 5, 429: 195}
     assert len(hashed) == 5
-    rows = await db.fetch("select counted, pending from throttle order by counted desc")
+    rows = await db.fetch("select hits, in_flight from throttle order by hits desc")
     # Of the account at this address and of the address; alice registered here, so that the whole
     # account is not counted. The others are the registration's, and of the mail about the lockout.
     assert [tuple(row) for row in rows] == [(5, 0), (5, 0), (1, 0), (1, 0)]
@@ -155,14 +155,14 @@ async def test_a_password_that_could_not_be_looked_at_in_time_is_not_looked_at(
     await db.execute("delete from throttle")
     monkeypatch.setattr(login_attempts, "MAX_HASH_SECONDS", login_attempts.LEASE)
     assert await statuses(*(login(client, "alice", "alice-secret") for _ in range(5))) == {503: 5}
-    rows = await db.fetch("select counted, pending from throttle")
+    rows = await db.fetch("select hits, in_flight from throttle")
     assert {tuple(row) for row in rows} == {(0, 5)}
 
 
 async def test_attempt_counts_as_in_flight_for_the_lease(
     client: Client, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    far = "select count(*) from throttle where pending_until > now() + interval '1 hour'"
+    far = "select count(*) from throttle where in_flight_until > now() + interval '1 hour'"
     found = []
 
     async def verify(*_: Any, **__: Any) -> bool:
@@ -173,7 +173,7 @@ async def test_attempt_counts_as_in_flight_for_the_lease(
     for lease in (7200.0, 120.0):
         monkeypatch.setattr(login_attempts, "LEASE", lease)
         await login(client, "nobody")
-        await db.execute("update throttle set pending_until = '-infinity'")
+        await db.execute("update throttle set in_flight_until = '-infinity'")
     assert found == [3, 0]
 
 

@@ -166,11 +166,11 @@ async def test_known_and_unknown_emails_leave_the_same_counters(
     client: Client, alice: str, db: asyncpg.Connection, name: str
 ) -> None:
     await db.execute("delete from throttle")
-    await db.execute("delete from known_addresses")
+    await db.execute("delete from known_ips")
     assert await statuses(*(login(client, name) for _ in range(6))) == {401: 5, 429: 1}
     rows = await db.fetch(
-        "select counted, pending, round(extract(epoch from ends_at - now()) / 60) as minutes"
-        " from throttle order by counted, minutes"
+        "select hits, in_flight, round(extract(epoch from ends_at - now()) / 60) as minutes"
+        " from throttle order by hits, minutes"
     )
     assert [tuple(map(int, row)) for row in rows] == [
         (1, 0, 60),

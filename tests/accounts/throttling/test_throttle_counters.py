@@ -47,7 +47,7 @@ def attempts(database: Database) -> LoginAttempts:
 
 
 async def counters(db: asyncpg.Connection) -> list[tuple[int, int]]:
-    rows = await db.fetch("select counted, pending from throttle order by counted, pending")
+    rows = await db.fetch("select hits, in_flight from throttle order by hits, in_flight")
     return [tuple(row) for row in rows]
 
 
@@ -126,7 +126,7 @@ async def test_an_attempt_whose_lease_is_over_gives_back_nothing_of_anothers(
     """Its place lapsed while it waited for a hash, and has been taken since."""
     async with contextlib.AsyncExitStack() as stack:
         async with attempts.admit(ALICE, CLIENT) as late:
-            await db.execute("update throttle set pending_until = now()")
+            await db.execute("update throttle set in_flight_until = now()")
             late.verify_deadline = 0.0
             other = await stack.enter_async_context(attempts.admit(ALICE, CLIENT))
         assert await counters(db) == [(0, 1)] * 3
@@ -147,7 +147,7 @@ async def test_what_is_given_back_leaves_what_came_while_it_waited(
     while await counters(db) != [(0, 1)] * 3:
         await asyncio.sleep(0)
     async with db.transaction():
-        await db.execute("update throttle set pending = pending + 1")
+        await db.execute("update throttle set in_flight = in_flight + 1")
         leave.set()
         await until_blocked(db, 1)
     await task
@@ -169,11 +169,13 @@ async def test_an_outcome_that_never_comes_makes_the_server_busy(
 ) -> None:
     await fail(attempts, ALICE, HERE)
     # As a process that was killed leaves it.
-    await db.execute("update throttle set pending = 4, pending_until = now() + interval '1 minute'")
+    await db.execute(
+        "update throttle set in_flight = 4, in_flight_until = now() + interval '1 minute'"
+    )
     monkeypatch.setattr(login_attempts, "MAX_WAIT", 0.0)
     with pytest.raises(Unavailable):
         await fail(attempts, ALICE, HERE)
-    await db.execute("update throttle set pending_until = now()")
+    await db.execute("update throttle set in_flight_until = now()")
     await fail(attempts, ALICE, HERE)
     assert await counters(db) == [(2, 0)] * 3
 
@@ -184,7 +186,7 @@ async def test_who_waits_for_another_key_holds_up_nobody(
     """Both begin to wait for the address; then there is room there, but not for the first."""
     async with attempts.admit(ALICE, CLIENT):
         keys = LoginKeys(ALICE, CLIENT, Settings().login_limits)
-        fill = "update throttle set pending = $1 where key = $2"
+        fill = "update throttle set in_flight = $1 where key = $2"
         await db.execute(fill, 50, keys.ip)
         first = asyncio.create_task(fail(attempts, ALICE, HERE))
         while not (line := attempts._wait_queues.get(keys.ip)) or not line.locked():
@@ -204,7 +206,7 @@ async def test_an_attempt_settled_after_its_time_still_counts_as_a_failure(
     attempts: LoginAttempts, db: asyncpg.Connection
 ) -> None:
     async with attempts.admit(ALICE, CLIENT) as late:
-        await db.execute("update throttle set pending_until = now()")
+        await db.execute("update throttle set in_flight_until = now()")
         async with attempts.admit(ALICE, CLIENT) as quick:
             await quick.record_success()
         await count(late)
@@ -286,13 +288,13 @@ async def test_addresses_not_seen_lately_are_removed(
 ) -> None:
     user_id = await new_user(db)
     await db.execute(
-        "insert into known_addresses select $1, 'a' || n, now() - n * interval '14 days'"
+        "insert into known_ips select $1, 'a' || n, now() - n * interval '14 days'"
         " from generate_series(0, 4) as n",
         user_id,
     )
     assert await sql.known_ips.delete_expired(db, known_ttl=2_592_000, limit=1) == 1
     assert await sql.known_ips.delete_expired(db, known_ttl=2_592_000, limit=9) == 1
-    assert await db.fetchval("select count(*) from known_addresses") == 3
+    assert await db.fetchval("select count(*) from known_ips") == 3
 
 
 async def test_registrations_past_the_limit_of_an_address_are_refused(
@@ -323,7 +325,7 @@ async def test_a_release_takes_back_nothing_of_a_later_window(
 ) -> None:
     throttle = Throttle(database, Settings())
     old = await throttle.admit_conflict(HttpClient.at("2001:db8::1"))
-    await db.execute("update throttle set ends_at = now() where counted = 1")
+    await db.execute("update throttle set ends_at = now() where hits = 1")
     new = await throttle.admit_conflict(HttpClient.at("2001:db8::1"))
     await throttle.release_conflict(old)
     assert await counters(db) == [(1, 0)] * 2

@@ -76,7 +76,7 @@ async def test_guesses_are_counted_exactly_by_two_processes(
     clients = [await make_client(trusted_proxies=1, login_limits=limits) for _ in range(2)]
     guesses = (login(clients[i % 2], f"user{i % 40}", address=host(i)) for i in range(200))
     assert await statuses(*guesses) == {401: 3 * SITE_FACTOR, 429: 200 - 3 * SITE_FACTOR}
-    rows = await db.fetch("select counted, pending from throttle order by counted desc limit 1")
+    rows = await db.fetch("select hits, in_flight from throttle order by hits desc limit 1")
     assert [tuple(row) for row in rows] == [(3 * SITE_FACTOR, 0)]
 
 
@@ -86,7 +86,7 @@ async def test_the_default_limit_of_a_48_is_400_failures(
     client = await make_client(trusted_proxies=1)
     await login(client, "nobody", address=host(0))
     key = digest("login address", "2001:db8::/48")
-    filled = await db.execute("update throttle set counted = 399 where key = $1", key)
+    filled = await db.execute("update throttle set hits = 399 where key = $1", key)
     assert filled == "UPDATE 1"
     assert (await login(client, "nobody", address=host(1))).status == 401
     assert (await login(client, "nobody", address=host(2))).status == 429

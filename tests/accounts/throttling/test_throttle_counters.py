@@ -385,5 +385,5 @@ def test_a_limit_that_cannot_be_read_is_one_sentence(name: str, given: str) -> N
     environment = {name: given, "JWT_SECRET": str(SETTINGS["jwt_secret"])}
     with pytest.raises(SettingsError) as raised:
         Settings.load(environment, None)
-    (sentence,) = raised.value.sentences
+    (sentence,) = raised.value.errors
     assert sentence.startswith(f"{name} must be ")

@@ -18,7 +18,7 @@ from service.accounts.sessions.cache import SessionCache
 from service.accounts.sessions.cache_invalidation import cache_invalidation_middleware
 from service.accounts.throttling.login_attempts import LOGIN_ATTEMPTS, LoginAttempts
 from service.accounts.throttling.throttle import THROTTLE, Throttle
-from service.conduit import articles, comments, listing, profiles, tags
+from service.conduit import articles, comments, favorites, listing, profiles, tags
 from service.database.change_listener import CHANGE_LISTENER, ChangeListener
 from service.database.pool import DATABASE, Database, DatabaseUnavailable
 from service.http import security_headers
@@ -49,6 +49,7 @@ ROUTES = (
     # The feed's path must come before /api/articles/{slug}, which would match it.
     listing.routes,
     articles.routes,
+    favorites.routes,
     comments.routes,
     tags.routes,
     openapi.routes,

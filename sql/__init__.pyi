@@ -228,7 +228,7 @@ class _ListingCombinations:
         limit: Any,
         offset: Any,
     ) -> _Rows: ...
-    def list_by_tag_author_and_favorited(
+    def list_by_tag_author_favorited(
         self,
         db: _Db,
         *,

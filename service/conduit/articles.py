@@ -1,4 +1,4 @@
-"""One article: create, read, update and delete it, and favorite it as the current user."""
+"""One article: create, read, update and delete it."""
 
 import secrets
 from collections.abc import Awaitable, Callable
@@ -13,7 +13,7 @@ from slugify import slugify
 import sql
 from service.accounts.sessions.authentication import revoked_token
 from service.conduit.foreign_keys import map_foreign_key_errors
-from service.conduit.profiles import PROFILE, profile, viewer_id
+from service.conduit.profiles import PROFILE, profile_json, viewer_id
 from service.database.pool import DATABASE, Database
 from service.http.app_keys import SETTINGS
 from service.http.bodies import read_body
@@ -35,26 +35,26 @@ from service.http.validation import Text, required, something_to_change, wrapped
 
 routes = RouteTableDef()
 
-LONGEST_SLUG = 100
-MOST_TAGS = 50
-LONGEST_TAG = 50
+MAX_SLUG_LENGTH = 100
+MAX_TAGS = 50
+MAX_TAG_LENGTH = 50
 # Bytes of JSON. Every response with the article contains them, whatever MAX_BODY_SIZE is.
-LONGEST_BODY = 1024 * 1024
-TRIES = 5
+MAX_BODY_BYTES = 1024 * 1024
+SLUG_ATTEMPTS = 5
 
 
 def _body_size(value: str) -> str:
-    if len(orjson.dumps(value)) - len('""') > LONGEST_BODY:
-        raise vol.Invalid(f"is too long (maximum is {LONGEST_BODY} bytes of JSON)")
+    if len(orjson.dumps(value)) - len('""') > MAX_BODY_BYTES:
+        raise vol.Invalid(f"is too long (maximum is {MAX_BODY_BYTES} bytes of JSON)")
     return value
 
 
 title = Text(longest=255, example="How to train your dragon")
 description = Text(longest=2000, example="Ever wonder how?")
-body = Text(_body_size, longest=LONGEST_BODY, example="It takes a Jacobian")
+body = Text(_body_size, longest=MAX_BODY_BYTES, example="It takes a Jacobian")
 
 TAGS = array_of(string(example="dragons"))
-IN_LIST = {
+ARTICLE_FIELDS = {
     "slug": string(example="how-to-train-your-dragon"),
     "title": string(example=title.example),
     "description": string(example=description.example),
@@ -66,12 +66,12 @@ IN_LIST = {
     "author": PROFILE,
 }
 ARTICLE = object_of(
-    article=Named("Article", object_of(**IN_LIST, body=string(example=body.example)))
+    article=Named("Article", object_of(**ARTICLE_FIELDS, body=string(example=body.example)))
 )
-SLUG = {"slug": IN_LIST["slug"]}
+SLUG = {"slug": ARTICLE_FIELDS["slug"]}
 
 
-@json_schema({**TAGS, "maxItems": MOST_TAGS})
+@json_schema({**TAGS, "maxItems": MAX_TAGS})
 def tag_list(value: Any) -> list[str]:
     """Return the stripped tags in their order, without duplicates.
 
@@ -83,10 +83,10 @@ def tag_list(value: Any) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
         raise vol.Invalid("must be a list of strings")
     tags = list(dict.fromkeys(tag.strip() for tag in value if tag.strip()))
-    if len(tags) > MOST_TAGS:
-        raise vol.Invalid(f"is too long (maximum is {MOST_TAGS} tags)")
-    if any(len(tag) > LONGEST_TAG for tag in tags):
-        raise vol.Invalid(f"has a tag that is too long (maximum is {LONGEST_TAG} characters)")
+    if len(tags) > MAX_TAGS:
+        raise vol.Invalid(f"is too long (maximum is {MAX_TAGS} tags)")
+    if any(len(tag) > MAX_TAG_LENGTH for tag in tags):
+        raise vol.Invalid(f"has a tag that is too long (maximum is {MAX_TAG_LENGTH} characters)")
     return tags
 
 
@@ -104,10 +104,10 @@ NEW_ARTICLE = wrapped(
 @routes.post(
     "/api/articles", operation_id="CreateArticle", body=NEW_ARTICLE, responses={201: ARTICLE}
 )
-async def create(request: web.Request) -> web.StreamResponse:
+async def create_article(request: web.Request) -> web.StreamResponse:
     """Create an article. Respond with 201."""
     given = (await read_body(request))["article"]
-    row = await _until_the_slug_is_free(
+    row = await _retry_with_free_slug(
         sql.articles.create,
         request.app[DATABASE],
         author_id=request["user"].id,
@@ -119,7 +119,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     )
     if row is None:
         raise revoked_token()
-    return _answer(request, row, status=201)
+    return _article_response(request, row, status=201)
 
 
 @routes.get(
@@ -130,12 +130,12 @@ async def create(request: web.Request) -> web.StreamResponse:
     responses={200: ARTICLE},
     errors=(404,),
 )
-async def show(request: web.Request) -> web.StreamResponse:
+async def get_article(request: web.Request) -> web.StreamResponse:
     """Get an article.
 
     ``slug`` is the current slug of the article or any earlier one.
     """
-    return await _show(request, path_text(request, "slug"))
+    return await respond_with_article(request, path_text(request, "slug"))
 
 
 CHANGED_ARTICLE = wrapped(
@@ -153,13 +153,13 @@ CHANGED_ARTICLE = wrapped(
     responses={200: ARTICLE},
     errors=(403, 404),
 )
-async def update(request: web.Request) -> web.StreamResponse:
+async def update_article(request: web.Request) -> web.StreamResponse:
     """Update an article. Change only the given fields.
 
     Without ``tagList`` the tags stay; ``[]`` removes them.
     """
     given = (await read_body(request))["article"]
-    slug = await _until_the_slug_is_free(
+    slug = await _retry_with_free_slug(
         _change,
         request.app[DATABASE],
         request=request,
@@ -169,7 +169,7 @@ async def update(request: web.Request) -> web.StreamResponse:
         tag_list=given.get("tagList"),
         slug=slug_of(given["title"]) if "title" in given else None,
     )
-    return await _show(request, slug)
+    return await respond_with_article(request, slug)
 
 
 async def _change(database: Database, *, request: web.Request, **fields: Any) -> str:
@@ -177,7 +177,7 @@ async def _change(database: Database, *, request: web.Request, **fields: Any) ->
 
     async def change(connection: sql.Connection) -> str:
         row = await sql.articles.lock_by_slug(connection, slug=path_text(request, "slug"))
-        article_id = _own_id(row, request)
+        article_id = _require_author(row, request)
         return str(await sql.articles.update(connection, article_id=article_id, **fields))
 
     return await database.transact(change)
@@ -190,9 +190,9 @@ async def _change(database: Database, *, request: web.Request, **fields: Any) ->
     responses={204: None},
     errors=(403, 404),
 )
-async def delete(request: web.Request) -> web.StreamResponse:
+async def delete_article(request: web.Request) -> web.StreamResponse:
     """Delete an article with its comments and favourites. Respond with 204."""
-    article_id = await _own_article(request)
+    article_id = await _require_own_article(request)
     # Each call is one short transaction: even an article with very many favourites does not block
     # other requests.
     while not await sql.articles.delete(request.app[DATABASE], article_id=article_id):
@@ -200,58 +200,31 @@ async def delete(request: web.Request) -> web.StreamResponse:
     return web.Response(status=204)
 
 
-@routes.post(
-    "/api/articles/{slug}/favorite",
-    operation_id="CreateArticleFavorite",
-    parameters=SLUG,
-    responses={200: ARTICLE},
-    errors=(404,),
-)
-async def favorite(request: web.Request) -> web.StreamResponse:
-    """Favorite an article. A repeated request has no effect."""
-    return await _set_favorite(request, sql.favorites.add)
+async def respond_with_article(request: web.Request, slug: str) -> web.StreamResponse:
+    """Respond with the article as the current user sees it.
 
-
-@routes.delete(
-    "/api/articles/{slug}/favorite",
-    operation_id="DeleteArticleFavorite",
-    parameters=SLUG,
-    responses={200: ARTICLE},
-    errors=(404,),
-)
-async def unfavorite(request: web.Request) -> web.StreamResponse:
-    """Unfavorite an article."""
-    return await _set_favorite(request, sql.favorites.remove)
-
-
-async def _set_favorite(request: web.Request, query: sql.AnyQuery) -> web.StreamResponse:
-    slug = path_text(request, "slug")
-    user_id = request["user"].id
-    setting = query(request.app[DATABASE], slug=slug, user_id=user_id)
-    if await map_foreign_key_errors(setting) is None:
-        raise NotFound("article")
-    return await _show(request, slug)
-
-
-async def _show(request: web.Request, slug: str) -> web.StreamResponse:
+    ``slug`` is the current slug of the article or any earlier one. Raise ``NotFound`` if no article
+    has it.
+    """
     row = await sql.articles.find_by_slug(
         request.app[DATABASE], slug=slug, viewer_id=viewer_id(request)
     )
     if row is None:
         raise NotFound("article")
-    return _answer(request, row)
+    return _article_response(request, row)
 
 
-async def _own_article(request: web.Request) -> int:
+async def _require_own_article(request: web.Request) -> int:
     """Return the id of the article in the path.
 
     Raise ``NotFound`` if there is no such article, ``Forbidden`` if its author is another user.
     """
     row = await sql.articles.find_owner(request.app[DATABASE], slug=path_text(request, "slug"))
-    return _own_id(row, request)
+    return _require_author(row, request)
 
 
-def _own_id(row: Any, request: web.Request) -> int:
+def _require_author(row: Any, request: web.Request) -> int:
+    """Return the id of the article in ``row``. Raise as ``_require_own_article`` does."""
     if row is None:
         raise NotFound("article")
     if row["author_id"] != request["user"].id:
@@ -259,15 +232,15 @@ def _own_id(row: Any, request: web.Request) -> int:
     return int(row["id"])
 
 
-async def _until_the_slug_is_free(
+async def _retry_with_free_slug(
     query: Callable[..., Awaitable[Any]], database: Database, **arguments: Any
 ) -> Any:
     """Run ``query``, which takes a slug. Retry with a random suffix if the slug is a duplicate.
 
     The numbered slug is a duplicate if a user chose it as a title before. Raise
-    ``UniqueViolationError`` if attempt number ``TRIES`` fails too.
+    ``UniqueViolationError`` if attempt number ``SLUG_ATTEMPTS`` fails too.
     """
-    for _ in range(TRIES - 1):
+    for _ in range(SLUG_ATTEMPTS - 1):
         try:
             return await map_foreign_key_errors(query(database, **arguments))
         except asyncpg.UniqueViolationError:
@@ -276,18 +249,18 @@ async def _until_the_slug_is_free(
 
 
 def slug_of(text: str) -> str:
-    """Return a readable, non-empty slug of at most ``LONGEST_SLUG`` characters.
+    """Return a readable, non-empty slug of at most ``MAX_SLUG_LENGTH`` characters.
 
     ``text`` is a title in any script. A title that has only symbols becomes ``article``, which is
     numbered like any other slug. ``feed`` is replaced, because its URL is that of the feed.
     """
-    slug = slugify(text, max_length=LONGEST_SLUG, word_boundary=True) or "article"
+    slug = slugify(text, max_length=MAX_SLUG_LENGTH, word_boundary=True) or "article"
     return "feed-article" if slug == "feed" else slug
 
 
-def article(row: Any, *, strict: bool) -> dict[str, Any]:
+def article_json(row: Any, *, strict: bool) -> dict[str, Any]:
     """Return an article as JSON of the API, with ``body`` if the row has one."""
-    shown = {
+    data = {
         "slug": row["slug"],
         "title": row["title"],
         "description": row["description"],
@@ -297,13 +270,13 @@ def article(row: Any, *, strict: bool) -> dict[str, Any]:
         "updatedAt": timestamp(row["updated_at"]),
         "favorited": row["favorited"],
         "favoritesCount": row["favorites_count"],
-        "author": profile(row, strict=strict, prefix="author_"),
+        "author": profile_json(row, strict=strict, prefix="author_"),
     }
-    if shown["body"] is None:
-        del shown["body"]
-    return shown
+    if data["body"] is None:
+        del data["body"]
+    return data
 
 
-def _answer(request: web.Request, row: Any, *, status: int = 200) -> web.StreamResponse:
+def _article_response(request: web.Request, row: Any, *, status: int = 200) -> web.StreamResponse:
     strict = request.app[SETTINGS].realworld_strict
-    return json_response({"article": article(row, strict=strict)}, status=status)
+    return json_response({"article": article_json(row, strict=strict)}, status=status)

@@ -6,7 +6,7 @@ from aiohttp import web
 
 import sql
 from service.conduit.articles import SLUG
-from service.conduit.profiles import PROFILE, profile, viewer_id
+from service.conduit.profiles import PROFILE, profile_json, viewer_id
 from service.database.pool import DATABASE
 from service.http.app_keys import SETTINGS
 from service.http.bodies import read_body
@@ -61,7 +61,7 @@ async def list_comments(request: web.Request) -> web.StreamResponse:
     if not rows:
         raise NotFound("article")
     strict = request.app[SETTINGS].realworld_strict
-    comments = (comment(row, strict=strict) for row in rows if row["id"] is not None)
+    comments = (comment_json(row, strict=strict) for row in rows if row["id"] is not None)
     return json_response({"comments": render_page(comments)})
 
 
@@ -76,7 +76,7 @@ NEW_COMMENT = wrapped("comment", {required("body"): Text(longest=10_000, example
     responses={201: object_of(comment=COMMENT)},
     errors=(404,),
 )
-async def create(request: web.Request) -> web.StreamResponse:
+async def create_comment(request: web.Request) -> web.StreamResponse:
     """Create a comment on an article. Respond with 201."""
     given = (await read_body(request))["comment"]
     row = await sql.comments.create(
@@ -88,7 +88,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     if row is None:
         raise NotFound("article")
     strict = request.app[SETTINGS].realworld_strict
-    return json_response({"comment": comment(row, strict=strict)}, status=201)
+    return json_response({"comment": comment_json(row, strict=strict)}, status=201)
 
 
 @routes.delete(
@@ -98,7 +98,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     responses={204: None},
     errors=(403, 404),
 )
-async def delete(request: web.Request) -> web.StreamResponse:
+async def delete_comment(request: web.Request) -> web.StreamResponse:
     """Delete a comment of the current user. Respond with 204."""
     row = await sql.comments.find_owner(
         request.app[DATABASE], slug=path_text(request, "slug"), comment_id=_comment_id(request)
@@ -121,12 +121,12 @@ def _comment_id(request: web.Request) -> int | None:
     return int(text)
 
 
-def comment(row: Any, *, strict: bool) -> dict[str, Any]:
+def comment_json(row: Any, *, strict: bool) -> dict[str, Any]:
     """Return a comment as JSON of the API."""
     return {
         "id": row["id"],
         "createdAt": timestamp(row["created_at"]),
         "updatedAt": timestamp(row["updated_at"]),
         "body": row["body"],
-        "author": profile(row, strict=strict, prefix="author_"),
+        "author": profile_json(row, strict=strict, prefix="author_"),
     }

@@ -21,14 +21,14 @@ _ERRORS: dict[str, Callable[[], ApiError]] = {
 }
 
 
-async def map_foreign_key_errors(writing: Awaitable[_Result]) -> _Result:
-    """Return the result of ``writing``.
+async def map_foreign_key_errors(write: Awaitable[_Result]) -> _Result:
+    """Return the result of ``write``.
 
     Raise ``Unauthorized`` or ``NotFound`` if a row that it references was deleted. A check before
     the write cannot detect this: the deletion may be committed right after the check.
     """
     try:
-        return await writing
+        return await write
     except asyncpg.ForeignKeyViolationError as violation:
         if make_error := _ERRORS.get(violation.constraint_name or ""):
             raise make_error() from None

@@ -6,7 +6,7 @@ from aiohttp import web
 
 import sql
 from service.accounts import fields
-from service.conduit.articles import IN_LIST, article
+from service.conduit.articles import ARTICLE_FIELDS, article_json
 from service.conduit.profiles import viewer_id
 from service.database.pool import DATABASE
 from service.http.app_keys import SETTINGS
@@ -18,7 +18,7 @@ from service.http.routes import Auth, RouteTableDef
 routes = RouteTableDef(tag="Articles")
 
 ARTICLES = object_of(
-    articles=array_of(Named("ArticleInList", object_of(**IN_LIST))),
+    articles=array_of(Named("ArticleInList", object_of(**ARTICLE_FIELDS))),
     articlesCount=integer(example=1, lowest=0),
 )
 
@@ -41,7 +41,7 @@ STATEMENTS: dict[tuple[str, ...], sql.AnyQuery] = {
         "tag",
         "username_key",
         "favorited_key",
-    ): sql.listing_combinations.list_by_tag_author_and_favorited,
+    ): sql.listing_combinations.list_by_tag_author_favorited,
 }
 
 
@@ -77,7 +77,7 @@ FEED = QueryString(**PAGE)
 @routes.get(
     "/api/articles/feed", operation_id="GetArticlesFeed", query=FEED, responses={200: ARTICLES}
 )
-async def feed(request: web.Request) -> web.StreamResponse:
+async def list_feed(request: web.Request) -> web.StreamResponse:
     """List the articles of the users that the current user follows, newest first.
 
     Paging works as in the list of all articles.
@@ -100,7 +100,7 @@ async def _page(
         **filters,
     )
     strict = request.app[SETTINGS].realworld_strict
-    articles = (article(row, strict=strict) for row in rows if row["slug"] is not None)
+    articles = (article_json(row, strict=strict) for row in rows if row["slug"] is not None)
     return json_response(
         {"articles": render_page(articles), "articlesCount": rows[0]["articles_count"]}
     )

@@ -18,10 +18,10 @@ from service.http.routes import Auth, RouteTableDef
 
 routes = RouteTableDef()
 
-CLOSED = "-"
-"""The username in the content of a closed account, until the content is removed.
+CLOSED_USERNAME = "-"
+"""The username that the content of a closed account shows until the content is removed.
 
-No account can have it: a username is longer.
+An account cannot have it: a username is longer.
 """
 
 PROFILE = Named(
@@ -29,7 +29,7 @@ PROFILE = Named(
     object_of(
         username={
             **string(example="jake"),
-            "description": f"`{CLOSED}`, which nobody can register, where the account was deleted.",
+            "description": f"`{CLOSED_USERNAME}`, a reserved name, if the account was deleted.",
         },
         bio=ByDialect(default=BIO, strict=nullable(BIO)),
         image=IMAGE,
@@ -48,7 +48,7 @@ USERNAME = {"username": string(example="jake")}
     responses=RESPONSES,
     errors=(404,),
 )
-async def show(request: web.Request) -> web.StreamResponse:
+async def get_profile(request: web.Request) -> web.StreamResponse:
     """Get a profile.
 
     ``following`` is true if the current user follows ``username``.
@@ -85,7 +85,7 @@ async def unfollow(request: web.Request) -> web.StreamResponse:
 
 
 async def _profile(request: web.Request, query: sql.AnyQuery) -> web.StreamResponse:
-    """Run one statement of ``sql/conduit/profiles.sql`` and respond with its row.
+    """Run one query of ``sql/conduit/profiles.sql`` and respond with its row.
 
     Raise ``NotFound`` if no user has the username in the path.
     """
@@ -98,7 +98,9 @@ async def _profile(request: web.Request, query: sql.AnyQuery) -> web.StreamRespo
     )
     if row is None:
         raise NotFound("profile")
-    return json_response({"profile": profile(row, strict=request.app[SETTINGS].realworld_strict)})
+    return json_response(
+        {"profile": profile_json(row, strict=request.app[SETTINGS].realworld_strict)}
+    )
 
 
 def viewer_id(request: web.Request) -> Any:
@@ -107,11 +109,11 @@ def viewer_id(request: web.Request) -> Any:
     return user.id if user is not None else None
 
 
-def profile(row: Any, *, strict: bool, prefix: str = "") -> dict[str, Any]:
+def profile_json(row: Any, *, strict: bool, prefix: str = "") -> dict[str, Any]:
     """Return a profile as JSON of the API, from the columns that begin with ``prefix``."""
     username, bio = row[f"{prefix}username"], row[f"{prefix}bio"]
     return {
-        "username": username if username is not None else CLOSED,
+        "username": username if username is not None else CLOSED_USERNAME,
         "bio": bio if strict else bio or "",
         "image": row[f"{prefix}image"],
         # The follows of a closed account are removed in batches: the row may still exist.

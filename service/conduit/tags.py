@@ -10,7 +10,7 @@ from service.http.routes import Auth, RouteTableDef
 
 routes = RouteTableDef()
 
-MOST = 100
+MAX_TAGS = 100
 
 
 @routes.get(
@@ -21,5 +21,5 @@ MOST = 100
 )
 async def list_tags(request: web.Request) -> web.StreamResponse:
     """List the most used tags, in descending order of use."""
-    rows = await sql.tags.most_used(request.app[DATABASE], limit=MOST)
+    rows = await sql.tags.most_used(request.app[DATABASE], limit=MAX_TAGS)
     return json_response({"tags": [row["tag"] for row in rows]})

@@ -130,7 +130,7 @@ from list
 left join lateral listed_articles(list.article_ids, $3) as page on true
 order by page.position
 
--- name: list_by_tag_author_and_favorited(tag, username_key, favorited_key, viewer_id, limit,
+-- name: list_by_tag_author_favorited(tag, username_key, favorited_key, viewer_id, limit,
 --     offset) -> rows
 -- Looks up each of the author's articles of that tag among the reader's favorites.
 with matched as materialized (

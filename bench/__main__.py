@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bench import accounts, conduit, deletion, sessions, tokens, writes
 from bench.load import require_wrk
-from bench.table import keep, render
+from bench.table import render, store
 
 HERE = Path(__file__).parent
 
@@ -28,7 +28,7 @@ PARTS = {
     "deletion": (
         "Deletion of a large account",
         deletion.measure,
-        ("without a deletion", "meanwhile", "ratio"),
+        ("without a deletion", "during it", "ratio"),
     ),
 }
 
@@ -41,7 +41,7 @@ def main() -> None:
     for name in names:
         title, measure, heads = PARTS[name]
         text = render(title, heads, measure(report))
-        keep(HERE / f"{name}.md", text)
+        store(HERE / f"{name}.md", text)
         print(text)
 
 

@@ -34,7 +34,7 @@ class Subject:
     paths: dict[str, str]
     database_url: str
 
-    def ask(self, path: str, method: str = "GET", body: object = None) -> float:
+    def send(self, path: str, method: str = "GET", body: object = None) -> float:
         """Send one request and return the milliseconds until its response was read.
 
         Raise ``SystemExit`` if the status is neither 200 nor 201.
@@ -42,11 +42,11 @@ class Subject:
         sent = json.dumps(body).encode() if body is not None else None
         started = time.perf_counter()
         self.connection.request(method, path, sent, {"Authorization": f"Token {self.token}"})
-        answer = self.connection.getresponse()
-        read = answer.read()
+        response = self.connection.getresponse()
+        read = response.read()
         elapsed = (time.perf_counter() - started) * 1000
-        if answer.status not in (200, 201):
-            raise SystemExit(f"{method} {path} answered {answer.status}: {read[:200]!r}")
+        if response.status not in (200, 201):
+            raise SystemExit(f"{method} {path} responded with {response.status}: {read[:200]!r}")
         return elapsed
 
 
@@ -64,7 +64,7 @@ def measure(report: Callable[[str], None]) -> list[Row]:
             # The sizes take turns, so that a machine that slows down affects both.
             for turn in range(ROUNDS + 20):
                 for side, subject in enumerate((small, large)):
-                    elapsed = subject.ask(subject.paths[name])
+                    elapsed = subject.send(subject.paths[name])
                     if turn >= 20:
                         times[side].append(elapsed)
             before, after = (statistics.median(side) for side in times)
@@ -74,7 +74,7 @@ def measure(report: Callable[[str], None]) -> list[Row]:
 
 def _writes(subject: Subject, report: Callable[[str], None]) -> list[Row]:
     """Measure the cost of the kept counts for writes: the same writes with and without triggers."""
-    report("Writes with the kept counts, and without ...")
+    report("Writes with and without the kept counts ...")
     with_counts = _write_times(subject)
     with psycopg.connect(subject.database_url, autocommit=True) as connection:
         for table in ("articles", "favorites"):
@@ -84,7 +84,7 @@ def _writes(subject: Subject, report: Callable[[str], None]) -> list[Row]:
     without = _write_times(subject)
     return [
         Row(
-            f"{name}, without kept counts and with them (1,000,000)",
+            f"{name}, without and with kept counts (1,000,000)",
             f"{without[name]:.2f} ms",
             f"{with_counts[name]:.2f} ms",
             f"{with_counts[name] / without[name]:.2f}",
@@ -98,10 +98,10 @@ def _write_times(subject: Subject) -> dict[str, float]:
     publishing, favouring = [], []
     for number in range(ROUNDS):
         body = {"article": {"title": f"Written by the bench {number}", **article}}
-        publishing.append(subject.ask("/api/articles", "POST", body))
+        publishing.append(subject.send("/api/articles", "POST", body))
         path = f"/api/articles/how-to-do-the-thing-number-{number + 1}/favorite"
-        subject.ask(path, "DELETE")
-        favouring.append(subject.ask(path, "POST"))
+        subject.send(path, "DELETE")
+        favouring.append(subject.send(path, "POST"))
     return {
         "publishing with three tags": statistics.median(publishing),
         "a favourite": statistics.median(favouring),
@@ -119,9 +119,9 @@ def _subject(articles: int, report: Callable[[str], None]) -> Iterator[Subject]:
             paths = _paths(url)
             with servers.service(DATABASE_URL=url, JWT_SECRET=SECRET) as service:
                 login = {"email": f"{READER}@example.com", "password": PASSWORD}
-                answer = servers.call(f"{service.url}/api/users/login", {"user": login})
+                response = servers.call(f"{service.url}/api/users/login", {"user": login})
                 connection = http.client.HTTPConnection(urlsplit(service.url).netloc, timeout=60)
-                yield Subject(connection, json.loads(answer)["user"]["token"], paths, url)
+                yield Subject(connection, json.loads(response)["user"]["token"], paths, url)
                 connection.close()
         finally:
             server.stop()
@@ -147,12 +147,12 @@ def _paths(url: str) -> dict[str, str]:
         "by tag": f"/api/articles?tag={tag}&",
         "by author": f"/api/articles?author={author}&",
         "favourited by": f"/api/articles?favorited={liker}&",
-        "feed of one who follows 200": "/api/articles/feed?",
+        "feed of a user who follows 200": "/api/articles/feed?",
     }
     return {
         **{f"{name}, first page": path + "offset=0" for name, path in lists.items()},
         **{f"{name}, page 50": path + "offset=980" for name, path in lists.items()},
         "one article": f"/api/articles/{slug}",
-        "comments of an article that has 500": f"/api/articles/{discussed}/comments",
+        "comments of an article with 500": f"/api/articles/{discussed}/comments",
         "tags": "/api/tags",
     }

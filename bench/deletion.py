@@ -22,7 +22,7 @@ from service.embedded_postgres.server import EmbeddedServer
 OTHERS = 20_000  # Articles of other accounts.
 ARTICLES = 100_000
 CALM = 5.0  # Seconds to measure other users without a deletion.
-PATIENCE = 90.0  # Seconds to wait until the whole account is removed.
+REMOVAL_TIMEOUT = 90.0  # Seconds to wait until the whole account is removed.
 SECRET = "only for a database that is thrown away after the bench"  # noqa: S105
 REMAINS = """
     select count(*) from (
@@ -34,17 +34,17 @@ REMAINS = """
 
 
 @dataclass
-class Stranger:
+class OtherUser:
     """One connection of another user that repeats ``act`` until ``is_over`` is set."""
 
     url: str
     token: str
-    act: Callable[["Stranger"], None]
+    act: Callable[["OtherUser"], None]
     times: list[float] = field(default_factory=list)
     failures: int = 0
     is_over: threading.Event = field(default_factory=threading.Event)
 
-    def ask(self, method: str, path: str, body: object = None) -> bytes:
+    def send(self, method: str, path: str, body: object = None) -> bytes:
         """Send one request, record its milliseconds and return the body of the response."""
         sent = json.dumps(body).encode() if body is not None else None
         started = time.perf_counter()
@@ -63,18 +63,18 @@ class Stranger:
                 self.act(self)
 
 
-def read_lists(stranger: Stranger) -> None:
+def read_lists(user: OtherUser) -> None:
     """Read a page of all articles and one of a tag that the large account uses."""
-    stranger.ask("GET", "/api/articles")
-    stranger.ask("GET", "/api/articles?tag=tag-1")
+    user.send("GET", "/api/articles")
+    user.send("GET", "/api/articles?tag=tag-1")
 
 
-def publish_and_delete(stranger: Stranger) -> None:
+def publish_and_delete(user: OtherUser) -> None:
     """Publish an article with tags that the large account uses, and delete it."""
     article = {"title": "Fresh", "description": "d", "body": "b", "tagList": ["tag-1", "tag-2"]}
-    answer = json.loads(stranger.ask("POST", "/api/articles", {"article": article}))
-    if "article" in answer:
-        stranger.ask("DELETE", f"/api/articles/{answer['article']['slug']}")
+    response = json.loads(user.send("POST", "/api/articles", {"article": article}))
+    if "article" in response:
+        user.send("DELETE", f"/api/articles/{response['article']['slug']}")
 
 
 ACTS = {"reading lists": read_lists, "publishing and deleting an article": publish_and_delete}
@@ -91,17 +91,17 @@ def measure(report: Callable[[str], None]) -> list[Row]:
         fill(url, OTHERS, report)
         _fill_account(url, report)
         service = stack.enter_context(servers.service(DATABASE_URL=url, JWT_SECRET=SECRET))
-        report("Strangers without a deletion ...")
-        with_calm = _with_strangers(service.url, lambda: time.sleep(CALM))
+        report("Other users without a deletion ...")
+        with_calm = _with_other_users(service.url, lambda: time.sleep(CALM))
         report(f"The deletion of an account with {ARTICLES:,} articles ...")
         took: dict[str, str] = {}
-        meanwhile = _with_strangers(service.url, lambda: _delete(service.url, url, took))
+        meanwhile = _with_other_users(service.url, lambda: _delete(service.url, url, took))
         rows = [Row(f"{what} ({ARTICLES:,} articles)", "", how, "") for what, how in took.items()]
         for name in ACTS:
             before, after = max(with_calm[name].times), max(meanwhile[name].times)
             rows.append(
                 Row(
-                    f"slowest request of a stranger, {name}",
+                    f"slowest request of another user, {name}",
                     f"{before:.0f} ms",
                     f"{after:.0f} ms",
                     f"{after / before:.1f}",
@@ -124,24 +124,24 @@ def _fill_account(url: str, report: Callable[[str], None]) -> None:
 
 def _login(url: str, name: str) -> str:
     user = {"email": f"{name}@example.com", "password": PASSWORD}
-    answer = json.loads(servers.call(f"{url}/api/users/login", {"user": user}))
-    return str(answer["user"]["token"])
+    response = json.loads(servers.call(f"{url}/api/users/login", {"user": user}))
+    return str(response["user"]["token"])
 
 
-def _with_strangers(url: str, work: Callable[[], None]) -> dict[str, Stranger]:
-    """Run ``work`` while strangers send requests; return the strangers by name."""
-    strangers = {name: Stranger(url, _login(url, "user11"), act) for name, act in ACTS.items()}
-    threads = [threading.Thread(target=stranger.run) for stranger in strangers.values()]
+def _with_other_users(url: str, work: Callable[[], None]) -> dict[str, OtherUser]:
+    """Run ``work`` while other users send requests; return those users by name."""
+    others = {name: OtherUser(url, _login(url, "user11"), act) for name, act in ACTS.items()}
+    threads = [threading.Thread(target=user.run) for user in others.values()]
     for thread in threads:
         thread.start()
     try:
         work()
     finally:
-        for stranger in strangers.values():
-            stranger.is_over.set()
+        for user in others.values():
+            user.is_over.set()
         for thread in threads:
             thread.join()
-    return strangers
+    return others
 
 
 def _delete(url: str, database_url: str, took: dict[str, str]) -> None:
@@ -156,7 +156,7 @@ def _delete(url: str, database_url: str, took: dict[str, str]) -> None:
     connection.close()
     with psycopg.connect(database_url, autocommit=True) as database:
         while (row := database.execute(REMAINS).fetchone()) and row[0]:
-            if status != 204 or time.monotonic() - started > PATIENCE:
+            if status != 204 or time.monotonic() - started > REMOVAL_TIMEOUT:
                 took["until all of it is removed"] = "never"
                 return
             time.sleep(0.2)

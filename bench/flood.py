@@ -13,7 +13,7 @@ from bench.table import Row
 from service.settings.settings import LOWEST_PRODUCTION_COST
 
 OTHERS = 44
-AT_ONCE = 2
+CONNECTIONS = 2
 FLOOD = 150
 PAUSE = 1.0  # Seconds before the retry of a rejected request.
 FLOODER = {"username": "flooder", "email": "flooder@example.test", "password": "bench-bench"}
@@ -51,9 +51,9 @@ async def _measure(url: str, report: Callable[[str], None]) -> Row:
                 token = (await response.json())["user"]["token"]
         async with session.post("/api/users/login", json={"user": FLOODER}) as response:
             token = (await response.json())["user"]["token"]
-        report(f"They log in, {AT_ONCE} at once ...")
+        report(f"They log in on {CONNECTIONS} connections ...")
         calm, _ = await _log_in(session, others)
-        report(f"They log in while one account sends {2 * FLOOD} requests at once ...")
+        report(f"They log in while one account sends {2 * FLOOD} simultaneous requests ...")
         flood = [asyncio.create_task(_flood_with_changes(session, token)) for _ in range(FLOOD)]
         flood += [asyncio.create_task(_flood_with_logins(session, n)) for n in range(FLOOD)]
         await asyncio.sleep(2)  # Fill the queue before the measurement.
@@ -64,10 +64,10 @@ async def _measure(url: str, report: Callable[[str], None]) -> Row:
     stormed.sort()
     p50, p99 = statistics.median(stormed), stormed[int(OTHERS * 0.99)]
     return Row(
-        f"logins of {OTHERS} others while one account floods",
+        f"logins of {OTHERS} other users while one account floods",
         f"{succeeded} of {OTHERS} succeed",
         f"p50 {p50 * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms",
-        f"{p50 / statistics.median(calm):.1f} times their p50 without it",
+        f"{p50 / statistics.median(calm):.1f} times the p50 without the flood",
     )
 
 
@@ -88,7 +88,7 @@ async def _log_in(
             seconds.append(time.perf_counter() - started)
             succeeded += status == 200
 
-    await asyncio.gather(*(log_in_one_after_the_other() for _ in range(AT_ONCE)))
+    await asyncio.gather(*(log_in_one_after_the_other() for _ in range(CONNECTIONS)))
     return seconds, succeeded
 
 

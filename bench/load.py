@@ -80,9 +80,9 @@ async def logins(url: str, user: dict[str, Any], *, seconds: float, connections:
     async def log_in_and_again(session: aiohttp.ClientSession) -> None:
         nonlocal done
         while time.monotonic() - started < seconds:
-            async with session.post(f"{url}/api/users/login", json={"user": user}) as answer:
-                if answer.status != 200:
-                    sys.exit(f"A login answered {answer.status}: {await answer.text()}")
+            async with session.post(f"{url}/api/users/login", json={"user": user}) as response:
+                if response.status != 200:
+                    sys.exit(f"A login responded with {response.status}: {await response.text()}")
                 done += 1
 
     async with aiohttp.ClientSession() as session:

@@ -119,5 +119,5 @@ def call(url: str, body: Any = None, token: str | None = None) -> bytes:
     request = urllib.request.Request(url, data=data)
     if token is not None:
         request.add_header("Authorization", f"Token {token}")
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return bytes(answer.read())
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return bytes(response.read())

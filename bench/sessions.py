@@ -30,9 +30,9 @@ SECRET = "only for a database that is thrown away after the bench"  # noqa: S105
 PASSWORD = "bench-bench"  # noqa: S105
 CHANGES = 900
 ROUNDS = 300
-REMEMBERED = 20_000
+CACHED_SESSIONS = 20_000
 SECONDS = 5.0
-AT_ONCE = 8
+CONNECTIONS = 8
 FIRST_REQUESTS = 4  # Sent to the other process immediately after each change.
 MEGABYTE = 1_000_000
 
@@ -94,7 +94,7 @@ class Sessions:
             for id_, user, end, plain in rows
         ]
 
-    def people(self, count: int) -> list[tuple[UUID, str, str]]:
+    def users_with_two_sessions(self, count: int) -> list[tuple[UUID, str, str]]:
         """Return, for ``count`` users, the id of an open session and two access tokens.
 
         The first token belongs to that session, the second to another session of the user.
@@ -157,9 +157,9 @@ def measure(report: Callable[[str], None]) -> list[Row]:
             before, after = (statistics.median(side) for side in times)
             what = f"{name} among 10,000 and 1,000,000 sessions"
             rows.append(Row(what, f"{before:.2f} ms", f"{after:.2f} ms", f"{after / before:.2f}"))
-        rows += [*_sizes(small, large), asyncio.run(_remembered(large, report))]
+        rows += [*_sizes(small, large), asyncio.run(_cached_memory(large, report))]
         # Last, because it ends or deletes most sessions of the smaller database.
-        rows.insert(1, asyncio.run(_news(small, report)))
+        rows.insert(1, asyncio.run(_invalidations(small, report)))
         return rows
 
 
@@ -168,13 +168,13 @@ def _sizes(small: Sessions, large: Sessions) -> list[Row]:
     on_disk = [sessions.stored() for sessions in (small, large)]
     return [
         Row(
-            "memory of a process at both sizes",
+            "memory of a process among 10,000 and 1,000,000 sessions",
             f"{few / MEGABYTE:,.0f} MB",
             f"{many / MEGABYTE:,.0f} MB",
             f"{many / few:.2f}",
         ),
         Row(
-            "sessions on disk at both sizes",
+            "10,000 and 1,000,000 sessions on disk",
             f"{on_disk[0] / MEGABYTE:,.1f} MB",
             f"{on_disk[1] / MEGABYTE:,.0f} MB",
             f"{on_disk[1] / SIZES[1]:,.0f} bytes each",
@@ -182,26 +182,26 @@ def _sizes(small: Sessions, large: Sessions) -> list[Row]:
     ]
 
 
-async def _remembered(sessions: Sessions, report: Callable[[str], None]) -> Row:
-    """Measure the growth of a process that has served ``REMEMBERED`` sessions."""
-    report(f"{REMEMBERED:,} sessions ask one process ...")
+async def _cached_memory(sessions: Sessions, report: Callable[[str], None]) -> Row:
+    """Measure the growth of a process that has served ``CACHED_SESSIONS`` sessions."""
+    report(f"{CACHED_SESSIONS:,} sessions send one request each to one process ...")
     before = sessions.service.memory()
-    waiting = sessions.take(REMEMBERED)
+    waiting = sessions.take(CACHED_SESSIONS)
 
-    async def ask(client: aiohttp.ClientSession) -> None:
+    async def get_user(client: aiohttp.ClientSession) -> None:
         while waiting:
             headers = {"Authorization": f"Token {waiting.pop()[0]}"}
-            async with client.get(f"{sessions.base}/api/user", headers=headers) as answer:
-                assert answer.status == 200, await answer.text()
+            async with client.get(f"{sessions.base}/api/user", headers=headers) as response:
+                assert response.status == 200, await response.text()
 
     async with aiohttp.ClientSession() as client:
-        await asyncio.gather(*(ask(client) for _ in range(AT_ONCE)))
+        await asyncio.gather(*(get_user(client) for _ in range(CONNECTIONS)))
     grown = sessions.service.memory() - before
     return Row(
-        f"memory of a process, {REMEMBERED:,} users remembered",
+        f"memory of a process, {CACHED_SESSIONS:,} users in its cache",
         f"{before / MEGABYTE:,.0f} MB",
         f"{(before + grown) / MEGABYTE:,.0f} MB",
-        f"{grown / REMEMBERED:,.0f} bytes each",
+        f"{grown / CACHED_SESSIONS:,.0f} bytes each",
     )
 
 
@@ -217,22 +217,22 @@ async def _refreshes(sessions: Sessions, report: Callable[[str], None]) -> Row:
             done += 1
 
     async with aiohttp.ClientSession() as client:
-        taken = sessions.take(AT_ONCE)
+        taken = sessions.take(CONNECTIONS)
         await asyncio.gather(*(refresh_again_and_again(client, plain) for _, plain in taken))
     rate = done / (time.monotonic() - started)
     return Row("refreshes, 8 connections", f"{rate:,.0f} /s", "", "")
 
 
 async def _post(client: aiohttp.ClientSession, url: str, plain: str) -> str:
-    async with client.post(url, json={"refresh_token": plain}) as answer:
-        body = await answer.json()
-        if answer.status != 200:
-            raise SystemExit(f"A refresh answered {answer.status}: {body}")
+    async with client.post(url, json={"refresh_token": plain}) as response:
+        body = await response.json()
+        if response.status != 200:
+            raise SystemExit(f"A refresh responded with {response.status}: {body}")
         return str(body["refresh_token"])
 
 
-async def _news(sessions: Sessions, report: Callable[[str], None]) -> Row:
-    """Measure how long after the response to a change another process responds as before.
+async def _invalidations(sessions: Sessions, report: Callable[[str], None]) -> Row:
+    """Measure how long after the response to a change another process does not show it.
 
     The other process is under load. Immediately after the response to the change, some requests are
     sent to it on separate connections. Each is repeated until its response shows the change.
@@ -243,31 +243,31 @@ async def _news(sessions: Sessions, report: Callable[[str], None]) -> Row:
     settings = {"DATABASE_URL": sessions.database_url, "JWT_SECRET": SECRET}
     with servers.service(**settings) as service:
         other = f"{service.url}/api/user"
-        people = sessions.people(CHANGES + 1)
-        _, _, busy = people.pop()
+        users = sessions.users_with_two_sessions(CHANGES + 1)
+        _, _, busy = users.pop()
         load = start_wrk(other, busy, seconds=3_600, connections=8)
 
         async def until_shown(headers: dict[str, str], changed: float) -> float:
             last_unchanged = changed
             while True:
-                async with client.get(other, headers=headers) as answer:
-                    if answer.status == 401 or b'"bio":"new"' in await answer.read():
+                async with client.get(other, headers=headers) as response:
+                    if response.status == 401 or b'"bio":"new"' in await response.read():
                         return (last_unchanged - changed) * 1000
                 last_unchanged = time.perf_counter()
 
         async with aiohttp.ClientSession() as client:
-            for change, (session_id, access, another) in zip(cycle(KINDS), people, strict=False):
+            for change, (session_id, access, another) in zip(cycle(KINDS), users, strict=False):
                 actor = another if change.by_another_device else access
                 headers = {"Authorization": f"Token {access}"}
-                async with client.get(other, headers=headers) as answer:
-                    assert answer.status == 200, await answer.text()
+                async with client.get(other, headers=headers) as response:
+                    assert response.status == 200, await response.text()
                 async with client.request(
                     change.method,
                     sessions.base + change.path.format(id=session_id),
                     json=change.body,
                     headers={"Authorization": f"Token {actor}"},
-                ) as answer:
-                    assert answer.status in (200, 204), await answer.text()
+                ) as response:
+                    assert response.status in (200, 204), await response.text()
                     changed = time.perf_counter()
                 late += await asyncio.gather(
                     *(until_shown(headers, changed) for _ in range(FIRST_REQUESTS))
@@ -276,11 +276,11 @@ async def _news(sessions: Sessions, report: Callable[[str], None]) -> Row:
         load.communicate()
     late.sort()
     return Row(
-        "a logout, an ended session, a new password, a new profile or a deletion:"
-        " the last response of another process as before",
+        "time that another process still responds as before a logout, an ended session,"
+        " a new password, a new profile or a deletion",
         f"p99.9 {late[int(len(late) * 0.999)]:.1f} ms",
         f"longest {late[-1]:.1f} ms",
-        f"{late.count(0):,} of {len(late):,} first requests showed it",
+        f"{late.count(0):,} of {len(late):,} first responses show it",
     )
 
 
@@ -306,5 +306,5 @@ async def _refresh(client: aiohttp.ClientSession, base: str, _: str, plain: str)
 
 async def _log_out(client: aiohttp.ClientSession, base: str, access: str, _: str) -> None:
     headers = {"Authorization": f"Token {access}"}
-    async with client.post(f"{base}/api/auth/logout", headers=headers) as answer:
-        assert answer.status == 204, await answer.text()
+    async with client.post(f"{base}/api/auth/logout", headers=headers) as response:
+        assert response.status == 204, await response.text()

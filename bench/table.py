@@ -32,7 +32,7 @@ def render(title: str, heads: tuple[str, str, str], rows: list[Row]) -> str:
     )
 
 
-def keep(path: Path, text: str) -> None:
+def store(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` atomically."""
     draft = path.with_suffix(".draft")
     draft.write_text(text, encoding="utf-8")

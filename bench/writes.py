@@ -26,7 +26,7 @@ def measure(report: Callable[[str], None]) -> list[Row]:
     """Measure every figure of this part and return the rows of its table. Takes about a minute."""
     with open_sessions(SESSIONS, report) as sessions:
         settings = {"DATABASE_URL": sessions.database_url, "JWT_SECRET": SECRET}
-        with servers.service(**settings, USER_CACHE_SIZE="0") as asking:
+        with servers.service(**settings, USER_CACHE_SIZE="0") as uncached:
             authors = [access for access, _ in sessions.take(AUTHORS)]
             servers.call(f"{sessions.base}/api/articles", {"article": ARTICLE}, authors[0])
 
@@ -38,7 +38,7 @@ def measure(report: Callable[[str], None]) -> list[Row]:
                 tokens = [access for access, _ in sessions.take(LOGOUTS)]
                 return _post(f"{base}/api/auth/logout", tokens, connections)
 
-            bases = (sessions.base, asking.url)
+            bases = (sessions.base, uncached.url)
             return [
                 _row(f"{name}, {connections} connections", act, connections, bases, report)
                 for name, act in (("comments", comment), ("logouts", log_out))
@@ -64,8 +64,8 @@ def _row(
             rate = act(base, connections)
             if number >= 0:
                 rates[side].append(rate)
-    cached, asking = (statistics.median(side) for side in rates)
-    return Row(what, f"{cached:,.0f} /s", f"{asking:,.0f} /s", f"{cached / asking:.2f}")
+    cached, uncached = (statistics.median(side) for side in rates)
+    return Row(what, f"{cached:,.0f} /s", f"{uncached:,.0f} /s", f"{cached / uncached:.2f}")
 
 
 def _post(url: str, tokens: list[str], connections: int, body: str | None = None) -> float:

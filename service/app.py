@@ -11,11 +11,13 @@ from service.accounts import security_log, users
 from service.accounts.cleanup import clean_up_for_ever
 from service.accounts.closed_accounts import CLOSED_ACCOUNTS, ClosedAccounts
 from service.accounts.passwords.hasher import PASSWORDS, PasswordHasher, usable_cores
+from service.accounts.passwords.verification import CREDENTIAL_VERIFIER, CredentialVerifier
 from service.accounts.sessions import refresh, sessions
 from service.accounts.sessions.access_tokens import AccessTokens
 from service.accounts.sessions.authentication import SESSION_CACHE, TOKENS, Authenticator
 from service.accounts.sessions.cache import SessionCache
 from service.accounts.sessions.cache_invalidation import cache_invalidation_middleware
+from service.accounts.sign_in import SIGN_IN, SignIn
 from service.accounts.throttling.login_attempts import LOGIN_ATTEMPTS, LoginAttempts
 from service.accounts.throttling.throttle import THROTTLE, Throttle
 from service.conduit import articles, comments, favorites, listing, profiles, tags
@@ -114,6 +116,7 @@ def create_app(
     app[CHANGE_LISTENER] = change_listener
     app[THROTTLE] = Throttle(database, settings)
     app[LOGIN_ATTEMPTS] = LoginAttempts(database, settings)
+    app[SIGN_IN] = SignIn(database, tokens, settings)
     app[CLOSED_ACCOUNTS] = ClosedAccounts(database)
     app[OUTBOX] = Outbox(database, create_mailer(settings))
     app.cleanup_ctx.append(_database)
@@ -149,13 +152,17 @@ async def _passwords(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     # The processes of one machine share its cores, and each hash occupies one core.
     threads = max(1, usable_cores() // settings.web_concurrency)
-    app[PASSWORDS] = PasswordHasher(settings.bcrypt_cost, threads, settings.password_queue_size)
+    passwords = PasswordHasher(settings.bcrypt_cost, threads, settings.password_queue_size)
+    app[PASSWORDS] = passwords
+    app[CREDENTIAL_VERIFIER] = CredentialVerifier(
+        app[DATABASE], passwords, app[LOGIN_ATTEMPTS], app[THROTTLE], settings
+    )
     yield
-    app[PASSWORDS].close()
+    passwords.close()
 
 
 async def _cleanup(app: web.Application) -> AsyncIterator[None]:
-    task = asyncio.create_task(clean_up_for_ever(app))
+    task = asyncio.create_task(clean_up_for_ever(app[DATABASE], app[SETTINGS]))
     yield
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):

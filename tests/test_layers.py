@@ -134,3 +134,21 @@ def test_only_the_settings_read_the_environment() -> None:
     assert readers - {"service.embedded_postgres.processes", "service.database.migrate"} == {
         "service.settings.settings"
     }
+
+
+def test_accounts_take_a_request_only_in_handlers() -> None:
+    """Commands without a request call the other functions."""
+    takers = {
+        f"{name}.{node.name}"
+        for name, path in modules()
+        if part_of(name) == "service.accounts"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and not any(ast.unparse(mark).startswith("routes.") for mark in node.decorator_list)
+        for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+        if argument.annotation is not None
+        and ast.unparse(argument.annotation) in ("web.Request", "web.BaseRequest")
+    }
+    # The middleware waits between the handler and the response.
+    cache_invalidation = "service.accounts.sessions.cache_invalidation"
+    assert takers == {f"{cache_invalidation}.middleware", f"{cache_invalidation}.respond"}

@@ -12,11 +12,9 @@ import random
 from functools import partial
 
 import asyncpg
-from aiohttp import web
 
 import sql
-from service.database.pool import DATABASE, Database
-from service.http.app_keys import SETTINGS
+from service.database.pool import Database
 from service.settings.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -71,7 +69,7 @@ async def _delete_batch(delete: sql.AnyQuery, connection: sql.Connection) -> int
     return int(await delete(connection))
 
 
-async def clean_up_for_ever(app: web.Application) -> None:
+async def clean_up_for_ever(database: Database, settings: Settings) -> None:
     """Run ``clean_up`` every ``INTERVAL`` seconds until cancelled. Log failures and continue."""
     # The first delay is random: processes that start together must not clean up together.
     pause = random.uniform(0, INTERVAL)  # noqa: S311
@@ -79,6 +77,6 @@ async def clean_up_for_ever(app: web.Application) -> None:
         await asyncio.sleep(pause)
         pause = INTERVAL
         try:
-            await clean_up(app[DATABASE], app[SETTINGS])
+            await clean_up(database, settings)
         except Exception:
             logger.exception("the clean-up failed; it is tried again in %d seconds", INTERVAL)

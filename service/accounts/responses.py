@@ -5,13 +5,12 @@ from typing import Any
 from aiohttp import web
 
 from service.accounts import fields
-from service.accounts.sessions.access_tokens import ACCESS_TOKEN, AccessToken
-from service.accounts.sessions.authentication import TOKENS
+from service.accounts.sessions.access_tokens import ACCESS_TOKEN, AccessToken, AccessTokens
 from service.accounts.sessions.sessions import EXPIRES_IN, REFRESH_TOKEN, NewSession
 from service.accounts.user import User
-from service.http.app_keys import SETTINGS
 from service.http.openapi.schemas import ByDialect, Named, nullable, object_of, string
 from service.http.responses import json_response
+from service.settings.settings import Settings
 
 BIO = string(example="I work at statefarm")
 IMAGE = ByDialect(
@@ -32,37 +31,36 @@ CURRENT_USER = object_of(user=USER)
 LOGIN_RESPONSE = object_of(user=USER, refresh_token=REFRESH_TOKEN, expires_in=EXPIRES_IN)
 
 
+def current_user_response(
+    user: User, tokens: AccessTokens, settings: Settings
+) -> web.StreamResponse:
+    """Return the response with ``user`` and a new access token."""
+    access = tokens.issue(user.id, user.session_id, user.session_expires_at)
+    return json_response({"user": _user_json(user, access, settings)})
+
+
 def login_response(
-    request: web.Request, row: Any, session: NewSession, *, status: int = 200
+    row: Any, session: NewSession, tokens: AccessTokens, settings: Settings, *, status: int = 200
 ) -> web.StreamResponse:
     """Return the response to a registration or a login.
 
     It contains the user in ``row`` and the tokens of ``session``.
     """
     user = User.of(row, session.id, session.expires_at, session.use)
-    access = _issue(request, user)
+    access = tokens.issue(user.id, user.session_id, user.session_expires_at)
     body = {
-        "user": user_json(request, user, access),
+        "user": _user_json(user, access, settings),
         "refresh_token": session.refresh_token,
         "expires_in": access.expires_in,
     }
     return json_response(body, status=status)
 
 
-def user_json(
-    request: web.Request, user: User, access: AccessToken | None = None
-) -> dict[str, Any]:
-    """Return the JSON of ``user``, with the token ``access`` or a new access token."""
-    if access is None:
-        access = _issue(request, user)
+def _user_json(user: User, access: AccessToken, settings: Settings) -> dict[str, Any]:
     return {
         "email": user.email,
         "token": access.token,
         "username": user.username,
-        "bio": user.bio if user.bio or request.app[SETTINGS].realworld_strict else "",
+        "bio": user.bio if user.bio or settings.realworld_strict else "",
         "image": user.image,
     }
-
-
-def _issue(request: web.Request, user: User) -> AccessToken:
-    return request.app[TOKENS].issue(user.id, user.session_id, user.session_expires_at)

@@ -1,7 +1,7 @@
 """Register and log in users, and manage the account of the current user."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -13,31 +13,27 @@ from aiohttp import web
 import sql
 from service.accounts import fields
 from service.accounts.closed_accounts import CLOSED_ACCOUNTS, close_account
-from service.accounts.emails import queue_lockout_email
-from service.accounts.passwords.hash_queue import Requester
 from service.accounts.passwords.hasher import PASSWORDS
-from service.accounts.responses import CURRENT_USER, LOGIN_RESPONSE, login_response, user_json
-from service.accounts.security_log import write_event
-from service.accounts.sessions.sessions import (
-    NewSession,
-    PasswordChanged,
-    SessionLimitReached,
-    open_session,
-    require_active_session,
-    touch,
+from service.accounts.passwords.verification import (
+    CREDENTIAL_VERIFIER,
+    requester_of,
+    wrong_credentials,
 )
+from service.accounts.responses import CURRENT_USER, LOGIN_RESPONSE, current_user_response
+from service.accounts.security_log import write_event
+from service.accounts.sessions.authentication import TOKENS
+from service.accounts.sessions.sessions import require_active_session, touch
+from service.accounts.sign_in import SIGN_IN
 from service.accounts.throttling import known_ips
-from service.accounts.throttling.login_attempts import LOGIN_ATTEMPTS, unknown_account_id
+from service.accounts.throttling.login_attempts import unknown_account_id
 from service.accounts.throttling.throttle import THROTTLE
 from service.accounts.user import User
-from service.database.pool import DATABASE
+from service.database.pool import DATABASE, Database
 from service.http.app_keys import SETTINGS
 from service.http.bodies import read_body
 from service.http.client import Client, client_of
-from service.http.error_codes import ErrorCode
-from service.http.errors import Conflict, Unauthorized, Unavailable
+from service.http.errors import Conflict
 from service.http.openapi.schemas import ByDialect
-from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef
 from service.http.validation import required, something_to_change, wrapped
 
@@ -69,46 +65,26 @@ async def register(request: web.Request) -> web.StreamResponse:
     Respond 200 (201 with ``REALWORLD_STRICT``) with the user and the tokens of a new session, or
     409 when the username or the email is taken.
     """
-    try:
-        return await _register(request)
-    except Conflict:
-        await request.app[THROTTLE].admit_conflict(client_of(request))
-        raise
-
-
-async def _register(request: web.Request) -> web.StreamResponse:
     given = (await read_body(request))["user"]
-    await request.app[THROTTLE].admit_registration(client_of(request))
+    client, database, throttle = client_of(request), request.app[DATABASE], request.app[THROTTLE]
+    await throttle.admit_registration(client)
     keys = {f"{name}_key": key(given[name]) for name, key in fields.KEYS.items()}
-    await _check_availability(request, keys)
-    requester = _requester(client_of(request), unknown_account_id(keys["email_key"]))
-    password_hash = await request.app[PASSWORDS].hash(given["password"], requester)
-
-    async def insert_and_sign_in(connection: sql.Connection) -> tuple[Any, NewSession]:
-        row = await sql.users.insert(
-            connection,
+    requester = requester_of(client, unknown_account_id(keys["email_key"]))
+    try:
+        await _check_availability(database, keys)
+        password_hash = await request.app[PASSWORDS].hash(given["password"], requester)
+        insert_user = partial(
+            sql.users.insert,
             username=given["username"],
             email=given["email"],
             password_hash=password_hash,
             **keys,
         )
-        session = await open_session(
-            connection,
-            client_of(request),
-            request.app[SETTINGS],
-            user_id=row["id"],
-            password_version=row["password_version"],
-            kind="registered",
-        )
-        return row, session
-
-    try:
-        row, session = await request.app[DATABASE].transact(insert_and_sign_in)
-    except asyncpg.UniqueViolationError as violation:
-        await _check_availability(request, keys)
-        raise Conflict(UNIQUE[violation.constraint_name]) from None
-    status = 201 if request.app[SETTINGS].realworld_strict else 200
-    return login_response(request, row, session, status=status)
+        async with _map_unique_violations(database, keys):
+            return await request.app[SIGN_IN].finish_registration(client, insert_user)
+    except Conflict:
+        await throttle.admit_conflict(client)
+        raise
 
 
 LOGIN = wrapped(
@@ -134,72 +110,12 @@ async def login(request: web.Request) -> web.StreamResponse:
     ``deny``.
     """
     given = (await read_body(request))["user"]
-    email_key = fields.email_key(given["email"])
+    client, email_key = client_of(request), fields.email_key(given["email"])
     user_id = await sql.users.find_id(request.app[DATABASE], email_key=email_key)
-    row = await _verify_credentials(
-        request, user_id or unknown_account_id(email_key), given["password"]
+    row = await request.app[CREDENTIAL_VERIFIER].verify_credentials(
+        client, user_id or unknown_account_id(email_key), given["password"]
     )
-    database, client = request.app[DATABASE], client_of(request)
-    open_one = partial(
-        open_session,
-        client=client,
-        settings=request.app[SETTINGS],
-        user_id=row["id"],
-        password_version=row["password_version"],
-        kind="signed_in",
-    )
-    try:
-        session = await database.transact(open_one)
-    except PasswordChanged:
-        await write_event(database, client, "sign_in_failed", user_id=row["id"])
-        raise _wrong_credentials() from None
-    except SessionLimitReached:
-        # The client knows the password. The owner must see this in the log, even without a session.
-        await write_event(database, client, "sign_in_denied", user_id=row["id"])
-        raise
-    return login_response(request, row, session)
-
-
-async def _verify_credentials(
-    request: web.Request, account_id: UUID, password: str, session_id: UUID | None = None
-) -> Any:
-    """Verify ``password`` and return the row of the user ``account_id``.
-
-    Raise ``Unauthorized`` if the user does not exist or the password is wrong, and write the
-    failure to the security log. ``session_id`` is the session of the attempt, if it has one. Raise
-    ``TooManyAttempts`` after too many failures.
-    """
-    database, passwords = request.app[DATABASE], request.app[PASSWORDS]
-    throttle, client = request.app[THROTTLE], client_of(request)
-    async with request.app[LOGIN_ATTEMPTS].admit(account_id, client) as attempt:
-        # Read the row after the attempt is admitted: the password may change while it waits.
-        row = await sql.users.find_credentials(database, id=account_id)
-        old_hash = row["password_hash"] if row is not None else None
-        requester = _requester(client, account_id)
-        matches = await passwords.verify(password, old_hash, requester, attempt.verify_deadline)
-        if not matches or row is None:
-            # Write the events for unknown emails too: timing must not reveal which accounts exist.
-            where = {"user_id": row["id"] if row is not None else None, "session_id": session_id}
-
-            async def write_events(connection: sql.Connection, is_locked_out: bool) -> None:
-                await write_event(connection, client, "sign_in_failed", **where)
-                if is_locked_out:
-                    await write_event(connection, client, "throttled", **where)
-                    await queue_lockout_email(
-                        connection,
-                        client,
-                        account_id,
-                        row,
-                        throttle=throttle,
-                        settings=request.app[SETTINGS],
-                    )
-
-            await attempt.record_failure(write_events)
-            raise _wrong_credentials()
-        await attempt.record_success()
-    if passwords.is_outdated(row["password_hash"]):
-        await _renew_hash(request, row, password)
-    return row
+    return await request.app[SIGN_IN].finish(client, row)
 
 
 @routes.get("/api/user", operation_id="GetCurrentUser", responses={200: CURRENT_USER})
@@ -208,8 +124,9 @@ async def current(request: web.Request) -> web.StreamResponse:
 
     The response contains a new access token.
     """
-    await touch(request.app[DATABASE], client_of(request), request["user"])
-    return json_response({"user": user_json(request, request["user"])})
+    user: User = request["user"]
+    await touch(request.app[DATABASE], client_of(request), user)
+    return current_user_response(user, request.app[TOKENS], request.app[SETTINGS])
 
 
 UPDATABLE = {
@@ -239,6 +156,7 @@ async def update(request: web.Request) -> web.StreamResponse:
     """
     given = (await read_body(request))["user"]
     user: User = request["user"]
+    client, database, throttle = client_of(request), request.app[DATABASE], request.app[THROTTLE]
     keys = {
         f"{name}_key": key(given[name]) if name in given else None
         for name, key in fields.KEYS.items()
@@ -247,15 +165,15 @@ async def update(request: web.Request) -> web.StreamResponse:
     counted: dict[bytes, datetime] = {}
     # Many front-ends send unchanged values too. Do not count a request that has only those.
     if any(key is not None and key not in own for key in keys.values()):
-        await request.app[THROTTLE].admit_registration(client_of(request))
+        await throttle.admit_registration(client)
         # Count the conflict before the check for it, unlike in a registration. A change can be
         # undone without a trace, so past the limit a success would reveal as much as a conflict.
-        counted = await request.app[THROTTLE].admit_conflict(client_of(request))
-    await _check_availability(request, keys, except_id=user.id)
+        counted = await throttle.admit_conflict(client)
+    await _check_availability(database, keys, except_id=user.id)
     password_hash = None
     if "password" in given:
-        await request.app[THROTTLE].admit_password_change(user.id)
-        requester = _requester(client_of(request), user.id)
+        await throttle.admit_password_change(user.id)
+        requester = requester_of(client, user.id)
         password_hash = await request.app[PASSWORDS].hash(given["password"], requester)
 
     async def change(connection: sql.Connection) -> Any:
@@ -273,19 +191,16 @@ async def update(request: web.Request) -> web.StreamResponse:
             **keys,
         )
         await _apply_side_effects(
-            connection, client_of(request), user, row, password_changed="password" in given
+            connection, client, user, row, password_changed="password" in given
         )
         return row
 
-    try:
-        row = await request.app[DATABASE].transact(change)
-    except asyncpg.UniqueViolationError as violation:
-        await _check_availability(request, keys, except_id=user.id)
-        raise Conflict(UNIQUE[violation.constraint_name]) from None
-    await request.app[THROTTLE].release_conflict(counted)
-    await touch(request.app[DATABASE], client_of(request), request["user"])
+    async with _map_unique_violations(database, keys, except_id=user.id):
+        row = await database.transact(change)
+    await throttle.release_conflict(counted)
+    await touch(database, client, user)
     changed = User.of(row, user.session_id, user.session_expires_at, user.session_use)
-    return json_response({"user": user_json(request, changed)})
+    return current_user_response(changed, request.app[TOKENS], request.app[SETTINGS])
 
 
 async def _apply_side_effects(
@@ -332,19 +247,22 @@ async def delete(request: web.Request) -> web.StreamResponse:
     within a moment, or within minutes if there is very much of it. Until then it is shown without
     its author.
     """
-    given, user = (await read_body(request))["user"], request["user"]
+    given = (await read_body(request))["user"]
+    client, user = client_of(request), request["user"]
     # Count failures as in a login: a stolen token must not allow unlimited password guesses.
-    row = await _verify_credentials(request, user.id, given["password"], user.session_id)
+    row = await request.app[CREDENTIAL_VERIFIER].verify_credentials(
+        client, user.id, given["password"], user.session_id
+    )
 
     async def close_unless_changed(connection: sql.Connection) -> None:
         password_version = await sql.closed_accounts.lock(connection, user_id=user.id)
         if password_version != row["password_version"]:
-            raise _wrong_credentials()
+            raise wrong_credentials()
         await require_active_session(connection, user)
         await close_account(connection, user.id)
         await write_event(
             connection,
-            client_of(request),
+            client,
             "account_deleted",
             user_id=user.id,
             session_id=user.session_id,
@@ -355,32 +273,27 @@ async def delete(request: web.Request) -> web.StreamResponse:
     return web.Response(status=204)
 
 
-async def _renew_hash(request: web.Request, row: Any, password: str) -> None:
-    """Replace the password hash with one of the current cost."""
-    # A full hash queue must not reject the correct password. The next login tries again.
-    with contextlib.suppress(Unavailable):
-        new_hash = await request.app[PASSWORDS].hash(
-            password, _requester(client_of(request), row["id"])
-        )
-        await sql.users.renew_password_hash(
-            request.app[DATABASE], id=row["id"], old_hash=row["password_hash"], new_hash=new_hash
-        )
-
-
-def _requester(client: Client, account_id: UUID) -> Requester:
-    return Requester(client.site_key or client.ip_key, account_id)
-
-
 async def _check_availability(
-    request: web.Request, keys: Mapping[str, str | None], except_id: Any = None
+    database: Database, keys: Mapping[str, str | None], except_id: UUID | None = None
 ) -> None:
     """Raise ``Conflict`` with each field whose key a user other than ``except_id`` has."""
     if not any(keys.values()):
         return
-    taken = await sql.users.taken(request.app[DATABASE], except_id=except_id, **keys)
+    taken = await sql.users.taken(database, except_id=except_id, **keys)
     if fields_taken := [name for name in ("email", "username") if taken[name]]:
         raise Conflict(*fields_taken)
 
 
-def _wrong_credentials() -> Unauthorized:
-    return Unauthorized("credentials", "invalid", code=ErrorCode.INVALID_CREDENTIALS)
+@contextlib.asynccontextmanager
+async def _map_unique_violations(
+    database: Database, keys: Mapping[str, str | None], except_id: UUID | None = None
+) -> AsyncIterator[None]:
+    """Raise ``Conflict`` when the statements inside violate a unique constraint of ``users``.
+
+    PostgreSQL reports the first violated constraint. Look up ``keys`` to report both fields.
+    """
+    try:
+        yield
+    except asyncpg.UniqueViolationError as violation:
+        await _check_availability(database, keys, except_id)
+        raise Conflict(UNIQUE[violation.constraint_name]) from None

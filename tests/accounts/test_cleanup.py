@@ -12,15 +12,14 @@ import pytest
 from service.accounts import cleanup
 from service.accounts.cleanup import BATCH, LOCK, clean_up, clean_up_for_ever
 from service.database.pool import DATABASE, Database
-from service.http.app_keys import SETTINGS
 from tests.conftest import Client, Device
 
 DAY = 86_400  # ACCESS_TOKEN_TTL
 
 
 async def clean(client: Client) -> int:
-    app: Any = client.http.server.app  # type: ignore[attr-defined]
-    return await clean_up(app[DATABASE], app[SETTINGS])
+    database: Database = client.http.app[DATABASE]  # type: ignore[index]
+    return await clean_up(database, client.settings)
 
 
 @asynccontextmanager
@@ -135,7 +134,7 @@ async def test_it_waits_for_nobody(
 async def test_a_failure_is_logged_once_and_the_next_run_tries_again(
     client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app: Any = client.http.server.app  # type: ignore[attr-defined]
+    database: Database = client.http.app[DATABASE]  # type: ignore[index]
     runs = 0
     third = asyncio.Event()
 
@@ -150,7 +149,7 @@ async def test_a_failure_is_logged_once_and_the_next_run_tries_again(
     monkeypatch.setattr(cleanup, "clean_up", fail_twice)
     monkeypatch.setattr(cleanup, "INTERVAL", 0.001)
     with caplog.at_level(logging.ERROR, "service.accounts.cleanup"):
-        job = asyncio.create_task(clean_up_for_ever(app))
+        job = asyncio.create_task(clean_up_for_ever(database, client.settings))
         await asyncio.wait_for(third.wait(), 5)
         job.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
 
 import asyncpg
 import bcrypt
@@ -112,36 +111,6 @@ async def test_a_login_too_many_is_told_to_come_again(
     await asyncio.gather(*jobs)
     assert (await client.post("/api/users/login", CREDENTIALS)).status == 200
     assert (await client.post("/api/users", {"user": fresh})).status == 200
-
-
-async def test_a_full_queue_is_no_reason_to_refuse_a_renewal(
-    make_client: MakeClient,
-    client: Client,
-    alice: str,
-    db: asyncpg.Connection,
-    gate: threading.Event,
-) -> None:
-    later = await make_client(bcrypt_cost=5, password_queue_size=0)
-    hasher = hasher_of(later)
-    before = await db.fetchval("select password_hash from users")
-    # All workers but one are busy, and that one is taken as soon as it has verified.
-    jobs = hold_workers(hasher, gate, leave=1)
-    await asyncio.sleep(0)
-    verify, taken = hasher.verify, []
-
-    async def verify_and_fill(*arguments: Any) -> bool:
-        result = await verify(*arguments)
-        await until(lambda: hasher.queue.running < hasher.queue.threads)
-        taken.extend(hold_workers(hasher, gate, leave=hasher.queue.running))
-        await asyncio.sleep(0)
-        return result
-
-    hasher.verify = verify_and_fill  # type: ignore[method-assign]
-    answer = await later.post("/api/users/login", CREDENTIALS)
-    gate.set()
-    await asyncio.gather(*jobs, *taken)
-    assert answer.status == 200
-    assert await db.fetchval("select password_hash from users") == before
 
 
 MALFORMED = {

@@ -131,43 +131,6 @@ async def test_of_devices_that_end_each_other_at_once_one_remains(client: Client
         assert alive == [answer.status == 204 for answer in answers]
 
 
-async def test_logins_that_renew_a_hash_at_once_all_succeed(make_client: MakeClient) -> None:
-    before = await make_client()
-    await before.open_account("alice")
-    client = await make_client(bcrypt_cost=5)
-    answers = await asyncio.gather(
-        *(client.post("/api/users/login", OLD_PASSWORD) for _ in range(10))
-    )
-    assert [answer.status for answer in answers] == [200] * 10
-    for answer in answers:
-        assert await client.is_authenticated(Device.of(answer).access)
-
-
-async def test_processes_of_different_costs_refuse_no_right_password(
-    make_client: MakeClient,
-) -> None:
-    """As while a new cost is rolled out: each renews what the other has just renewed."""
-    unlimited = {"login_limits": (NO_LIMIT, NO_LIMIT, NO_LIMIT)}
-    clients = [await make_client(bcrypt_cost=cost, **unlimited) for cost in (4, 5)]
-    await clients[0].open_account("alice")
-    for _ in range(5):
-        logins = (client.post("/api/users/login", OLD_PASSWORD) for client in clients * 4)
-        assert [answer.status for answer in await asyncio.gather(*logins)] == [200] * 8
-
-
-async def test_a_login_that_renews_the_hash_fails_no_deletion(make_client: MakeClient) -> None:
-    unlimited = {"login_limits": (NO_LIMIT, NO_LIMIT, NO_LIMIT)}
-    before, client = await make_client(**unlimited), await make_client(bcrypt_cost=5, **unlimited)
-    for _ in range(5):
-        here = await before.open_account("alice")
-        deleted, *_ = await asyncio.gather(
-            before.delete("/api/user", OLD_PASSWORD, token=here.access),
-            client.post("/api/users/login", OLD_PASSWORD),
-            client.post("/api/users/login", OLD_PASSWORD),
-        )
-        assert deleted.status == 204
-
-
 async def test_an_old_password_that_was_let_in_makes_no_address_known(
     client: Client, db: asyncpg.Connection
 ) -> None:
@@ -208,19 +171,6 @@ async def test_an_address_that_changed_hands_deletes_no_account(
     bobs = {"user": {"password": "bob-secret"}}
     assert (await client.delete("/api/user", bobs, token=alice.access)).status == 401
     assert await db.fetchval("select count(*) from users") == 2
-
-
-async def test_a_renewed_hash_does_not_bring_an_old_password_back(
-    client: Client, db: asyncpg.Connection
-) -> None:
-    here = await client.open_account("alice")
-    (old,) = await db.fetch("select id, password_hash from users")
-    change = {"user": {"password": "another secret"}}
-    assert (await client.put("/api/user", change, token=here.access)).status == 200
-    await sql.users.renew_password_hash(
-        db, id=old["id"], old_hash=old["password_hash"], new_hash="of the old password"
-    )
-    await client.sign_in("alice", "another secret")
 
 
 async def waiting_for_the_owner(

@@ -1,0 +1,128 @@
+"""Verify the password of an account, with limits, security log, lockout email and rehash."""
+
+import contextlib
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from aiohttp import web
+
+import sql
+from service.accounts.emails import queue_lockout_email
+from service.accounts.passwords.hash_queue import Requester
+from service.accounts.passwords.hasher import PasswordHasher
+from service.accounts.security_log import write_event
+from service.accounts.throttling.login_attempts import LoginAttempts
+from service.accounts.throttling.throttle import Throttle
+from service.database.pool import Database
+from service.http.client import Client
+from service.http.error_codes import ErrorCode
+from service.http.errors import Unauthorized, Unavailable
+from service.settings.settings import Settings
+
+
+class CredentialVerifier:
+    """Verify passwords, for logins and for the deletion of an account."""
+
+    def __init__(
+        self,
+        database: Database,
+        passwords: PasswordHasher,
+        login_attempts: LoginAttempts,
+        throttle: Throttle,
+        settings: Settings,
+    ) -> None:
+        self._database = database
+        self._passwords = passwords
+        self._login_attempts = login_attempts
+        self._throttle = throttle
+        self._settings = settings
+
+    async def verify_credentials(
+        self, client: Client, account_id: UUID, password: str, session_id: UUID | None = None
+    ) -> Any:
+        """Verify ``password`` and return the row of the user ``account_id``.
+
+        For an email without a user, ``account_id`` is ``unknown_account_id`` of the email.
+        ``session_id`` is the session of the request, if it has one. If the cost of the hash is not
+        the current one, replace the hash.
+
+        Raise ``Unauthorized`` if the user does not exist or the password is wrong, and write the
+        failure to the security log. Raise ``TooManyAttempts`` after too many failures, and
+        ``Unavailable`` when the server is too busy.
+        """
+        async with self._login_attempts.admit(account_id, client) as attempt:
+            # Read the row after the attempt is admitted: the password may change while it waits.
+            row = await sql.users.find_credentials(self._database, id=account_id)
+            matches = await self._passwords.verify(
+                password,
+                row["password_hash"] if row is not None else None,
+                requester_of(client, account_id),
+                attempt.verify_deadline,
+            )
+            if not matches or row is None:
+                write_failure = partial(
+                    self._write_failure,
+                    client=client,
+                    account_id=account_id,
+                    row=row,
+                    session_id=session_id,
+                )
+                await attempt.record_failure(write_failure)
+                raise wrong_credentials()
+            await attempt.record_success()
+        if self._passwords.is_outdated(row["password_hash"]):
+            await self._renew_hash(client, row, password)
+        return row
+
+    async def _write_failure(
+        self,
+        connection: sql.Connection,
+        is_locked_out: bool,
+        *,
+        client: Client,
+        account_id: UUID,
+        row: Any,
+        session_id: UUID | None,
+    ) -> None:
+        """Log a wrong password, and inform the owner if it locked the account.
+
+        Do this for unknown emails too: timing must not reveal which accounts exist.
+        """
+        event = {"user_id": row["id"] if row is not None else None, "session_id": session_id}
+        await write_event(connection, client, "sign_in_failed", **event)
+        if is_locked_out:
+            await write_event(connection, client, "throttled", **event)
+            await queue_lockout_email(
+                connection,
+                client,
+                account_id,
+                row,
+                throttle=self._throttle,
+                settings=self._settings,
+            )
+
+    async def _renew_hash(self, client: Client, row: Any, password: str) -> None:
+        """Replace the password hash with one of the current cost."""
+        # A full hash queue must not reject the correct password. The next login tries again.
+        with contextlib.suppress(Unavailable):
+            new_hash = await self._passwords.hash(password, requester_of(client, row["id"]))
+            await sql.users.renew_password_hash(
+                self._database, id=row["id"], old_hash=row["password_hash"], new_hash=new_hash
+            )
+
+
+def requester_of(client: Client, account_id: UUID) -> Requester:
+    """Return the keys under which the hash queue counts a job of ``client``.
+
+    A customer who has a whole /48 network gets the share of one requester.
+    """
+    return Requester(client.site_key or client.ip_key, account_id)
+
+
+def wrong_credentials() -> Unauthorized:
+    """Return the error for a wrong password. It is the same for an unknown email."""
+    return Unauthorized("credentials", "invalid", code=ErrorCode.INVALID_CREDENTIALS)
+
+
+CREDENTIAL_VERIFIER = web.AppKey("credential_verifier", CredentialVerifier)

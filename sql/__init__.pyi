@@ -43,12 +43,6 @@ class _ClosedAccounts:
     def delete_known_ips(self, db: _Db, *, user_id: Any, limit: Any) -> _Value: ...
     def delete_user(self, db: _Db, *, user_id: Any) -> _Value: ...
 
-class _Events:
-    def insert(
-        self, db: _Db, *, user_id: Any, kind: Any, ip: Any, user_agent: Any, session_id: Any
-    ) -> _None: ...
-    def list(self, db: _Db, *, user_id: Any, before: Any, limit: Any) -> _Rows: ...
-
 class _KnownIps:
     def replace_all(self, db: _Db, *, user_id: Any, ip_key: Any) -> _None: ...
     def delete_expired(self, db: _Db, *, known_ttl: Any, limit: Any) -> _Value: ...
@@ -90,6 +84,12 @@ class _Refresh:
         ip_key: Any,
         known_ttl: Any,
     ) -> _Row: ...
+
+class _SecurityLog:
+    def insert(
+        self, db: _Db, *, user_id: Any, kind: Any, ip: Any, user_agent: Any, session_id: Any
+    ) -> _None: ...
+    def list(self, db: _Db, *, user_id: Any, before: Any, limit: Any) -> _Rows: ...
 
 class _Sessions:
     def find_with_user(self, db: _Db, *, id: Any, user_id: Any) -> _Row: ...
@@ -257,11 +257,11 @@ class _Notifications:
 
 cleanup: _Cleanup
 closed_accounts: _ClosedAccounts
-events: _Events
 known_ips: _KnownIps
 login_attempts: _LoginAttempts
 outbox: _Outbox
 refresh: _Refresh
+security_log: _SecurityLog
 sessions: _Sessions
 throttle: _Throttle
 users: _Users

@@ -4,6 +4,7 @@ With this log, owners can notice that another person uses their account (OWASP S
 Cheat Sheet, "Logging Sessions Life Cycle"). An event is inserted in the transaction that causes it.
 """
 
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -19,12 +20,55 @@ from service.http.routes import RouteTableDef
 
 routes = RouteTableDef(tag="Sessions")
 
+
+class EventKind(StrEnum):
+    """The ``kind`` of an event, with its meaning: one sentence for the OpenAPI document.
+
+    The kind of the event that ended a session is also the ``end_reason`` of the session.
+    """
+
+    meaning: str
+
+    def __new__(cls, kind: str, meaning: str) -> "EventKind":
+        member = str.__new__(cls, kind)
+        member._value_ = kind
+        member.meaning = meaning
+        return member
+
+    REGISTERED = "registered", "The account was registered and its first session was opened."
+    SIGNED_IN = "signed_in", "A login opened a session."
+    SIGN_IN_FAILED = "sign_in_failed", "A login or an account deletion had a wrong password."
+    SIGN_IN_DENIED = (
+        "sign_in_denied",
+        "A login had the right password but exceeded `SESSION_LIMIT` with the policy `deny`.",
+    )
+    THROTTLED = "throttled", "A wrong password reached a limit of `LOGIN_LIMITS`."
+    SIGNED_OUT = "signed_out", "The session logged out."
+    SESSION_ENDED = (
+        "session_ended",
+        "The session was ended from the session list or by a password change.",
+    )
+    EVICTED = "evicted", "A login over `SESSION_LIMIT` ended the session."
+    REFRESH_TOKEN_REUSED = (
+        "refresh_token_reused",
+        "A refresh token was used a second time, which ended the session.",
+    )
+    PASSWORD_CHANGED = "password_changed", "The password was changed."
+    EMAIL_CHANGED = "email_changed", "The email was changed."
+    ACCOUNT_DELETED = "account_deleted", "The account was deleted."
+
+
 ID = integer(example=1, lowest=1, highest=LARGEST)
 EVENT = Named(
     "Event",
     object_of(
         id=ID,
-        kind=string(example="signed_in"),
+        kind={
+            "type": "string",
+            "enum": list(EventKind),
+            "description": "\n".join(f"- `{kind}`: {kind.meaning}" for kind in EventKind),
+            "examples": [EventKind.SIGNED_IN],
+        },
         created_at=TIME,
         ip=nullable(string(example="192.0.2.7")),
         user_agent=nullable(string(example="Mozilla/5.0")),
@@ -49,7 +93,7 @@ async def list_events(request: web.Request) -> web.StreamResponse:
     """
     page = PAGE.read(request)
     # Select one row more than the limit, to find out whether there are older events.
-    rows = await sql.events.list(
+    rows = await sql.security_log.list(
         request.app[DATABASE],
         user_id=request["user"].id,
         before=page["before"] or LARGEST,
@@ -63,7 +107,7 @@ async def list_events(request: web.Request) -> web.StreamResponse:
 async def write_event(
     db: Database | sql.Connection,
     client: Client,
-    kind: str,
+    kind: EventKind,
     *,
     user_id: UUID | None,
     session_id: UUID | None = None,
@@ -73,7 +117,7 @@ async def write_event(
     ``user_id`` is the account of the event, or ``None`` when the account does not exist.
     ``session_id`` is the session that caused the event, or the session that the event affects.
     """
-    await sql.events.insert(
+    await sql.security_log.insert(
         db,
         user_id=user_id,
         kind=kind,

@@ -8,7 +8,7 @@ from aiohttp import web
 import sql
 from service.accounts.passwords.verification import wrong_credentials
 from service.accounts.responses import login_response
-from service.accounts.security_log import write_event
+from service.accounts.security_log import EventKind, write_event
 from service.accounts.sessions.access_tokens import AccessTokens
 from service.accounts.sessions.sessions import PasswordChanged, SessionLimitReached, open_session
 from service.database.pool import Database
@@ -33,17 +33,17 @@ class SignIn:
         """
 
         async def sign_in(connection: sql.Connection) -> web.StreamResponse:
-            return await self._open_session(connection, client, user, "signed_in")
+            return await self._open_session(connection, client, user, EventKind.SIGNED_IN)
 
         try:
             return await self._database.transact(sign_in)
         except PasswordChanged:
-            await write_event(self._database, client, "sign_in_failed", user_id=user["id"])
+            await write_event(self._database, client, EventKind.SIGN_IN_FAILED, user_id=user["id"])
             raise wrong_credentials() from None
         except SessionLimitReached:
             # The client knows the password. The owner must see this in the log, even without a
             # session.
-            await write_event(self._database, client, "sign_in_denied", user_id=user["id"])
+            await write_event(self._database, client, EventKind.SIGN_IN_DENIED, user_id=user["id"])
             raise
 
     async def finish_registration(
@@ -58,12 +58,20 @@ class SignIn:
 
         async def register(connection: sql.Connection) -> web.StreamResponse:
             user = await insert_user(connection)
-            return await self._open_session(connection, client, user, "registered", status=status)
+            return await self._open_session(
+                connection, client, user, EventKind.REGISTERED, status=status
+            )
 
         return await self._database.transact(register)
 
     async def _open_session(
-        self, connection: sql.Connection, client: Client, user: Any, kind: str, *, status: int = 200
+        self,
+        connection: sql.Connection,
+        client: Client,
+        user: Any,
+        kind: EventKind,
+        *,
+        status: int = 200,
     ) -> web.StreamResponse:
         session = await open_session(
             connection,

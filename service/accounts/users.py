@@ -20,7 +20,7 @@ from service.accounts.passwords.verification import (
     wrong_credentials,
 )
 from service.accounts.responses import CURRENT_USER, LOGIN_RESPONSE, current_user_response
-from service.accounts.security_log import write_event
+from service.accounts.security_log import EventKind, write_event
 from service.accounts.sessions.authentication import TOKENS
 from service.accounts.sessions.sessions import require_active_session, touch
 from service.accounts.sign_in import SIGN_IN
@@ -215,14 +215,14 @@ async def _apply_side_effects(
     await require_active_session(connection, user)
     here = {"user_id": user.id, "session_id": user.session_id}
     if row["email_changed"]:
-        await write_event(connection, client, "email_changed", **here)
+        await write_event(connection, client, EventKind.EMAIL_CHANGED, **here)
     if password_changed:
-        await write_event(connection, client, "password_changed", **here)
+        await write_event(connection, client, EventKind.PASSWORD_CHANGED, **here)
         await sql.sessions.end_others(
             connection,
             user_id=user.id,
             except_id=user.session_id,
-            reason="password_changed",
+            reason=EventKind.PASSWORD_CHANGED,
             ip=client.ip,
             user_agent=client.user_agent,
         )
@@ -263,7 +263,7 @@ async def delete(request: web.Request) -> web.StreamResponse:
         await write_event(
             connection,
             client,
-            "account_deleted",
+            EventKind.ACCOUNT_DELETED,
             user_id=user.id,
             session_id=user.session_id,
         )

@@ -1,16 +1,21 @@
 """The security log: a line for everything that happens to an account."""
 
+import ast
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 
+from service.accounts.security_log import EventKind
 from service.http.client import MAX_USER_AGENT
 from service.http.responses import MAX_PAGE_BYTES
 from tests.answers import assert_error, assert_invalid
 from tests.conftest import Client, Device, Dialect, MakeClient
 
+ROOT = Path(__file__).resolve().parents[2]
 AGENT = {"User-Agent": "Laptop/1.0"}
 
 
@@ -214,3 +219,62 @@ async def test_longest_page_of_events_makes_a_small_response(
     answer = await client.get("/api/user/events?limit=100", token=alice)
     assert len(answer.body["events"]) == 100
     assert int(answer.headers["Content-Length"]) < MAX_PAGE_BYTES
+
+
+# An insert has a literal or a parameter as its second column, the kind.
+INSERTED = re.compile(
+    r"insert into events \(user_id, kind, .*?\)\s*(?:select |values \()\S+, (\S+),"
+)
+SQL = [path.read_text(encoding="utf-8") for path in (ROOT / "sql/accounts").glob("*.sql")]
+
+
+def kinds_in_sql() -> set[str]:
+    """Return the kinds that queries write as literals, in events and as reasons of an end."""
+    inserted = [kind for text in SQL for kind in INSERTED.findall(text)]
+    assert len(inserted) == sum(text.count("insert into events") for text in SQL)
+    reasons = [reason for text in SQL for reason in re.findall(r"end_reason = (\S+)", text)]
+    written = {text.strip("'") for text in inserted + reasons if not text.startswith("$")}
+    assert all(re.fullmatch(r"[a-z_]+", kind) for kind in written)
+    return written
+
+
+def kinds_in_service() -> set[str]:
+    return {
+        EventKind[node.attr]
+        for path in (ROOT / "service").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "EventKind"
+    }
+
+
+def test_kinds_in_sql_are_event_kinds() -> None:
+    assert kinds_in_sql() == {"evicted", "refresh_token_reused", "session_ended"}
+    assert kinds_in_sql() <= set(EventKind)
+
+
+def test_every_event_kind_is_written_by_the_service_or_by_a_query() -> None:
+    assert kinds_in_service() | kinds_in_sql() == set(EventKind)
+
+
+def test_sessions_page_lists_every_event_kind_with_its_meaning() -> None:
+    page = (ROOT / "docs/sessions.md").read_text(encoding="utf-8")
+    section = page.partition("\n## The security log\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", section, re.MULTILINE)
+    assert rows == [(kind, kind.meaning) for kind in EventKind]
+
+
+@pytest.mark.parametrize("kind", EventKind)
+def test_event_kind_is_the_name_of_its_member_and_its_meaning_is_a_sentence(
+    kind: EventKind,
+) -> None:
+    assert kind == kind.name.lower()
+    assert re.fullmatch(r"[A-Z].+\.", kind.meaning)
+
+
+async def test_openapi_document_lists_every_event_kind_with_its_meaning(client: Client) -> None:
+    schemas = (await client.get("/openapi.json")).body["components"]["schemas"]
+    schema = schemas["Event"]["properties"]["kind"]
+    assert schema["enum"] == list(EventKind)
+    assert schema["description"].splitlines() == [
+        f"- `{kind}`: {kind.meaning}" for kind in EventKind
+    ]

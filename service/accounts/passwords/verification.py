@@ -11,7 +11,7 @@ import sql
 from service.accounts.emails import queue_lockout_email
 from service.accounts.passwords.hash_queue import Requester
 from service.accounts.passwords.hasher import PasswordHasher
-from service.accounts.security_log import write_event
+from service.accounts.security_log import EventKind, write_event
 from service.accounts.throttling.login_attempts import LoginAttempts
 from service.accounts.throttling.throttle import Throttle
 from service.database.pool import Database
@@ -90,9 +90,9 @@ class CredentialVerifier:
         Do this for unknown emails too: timing must not reveal which accounts exist.
         """
         event = {"user_id": row["id"] if row is not None else None, "session_id": session_id}
-        await write_event(connection, client, "sign_in_failed", **event)
+        await write_event(connection, client, EventKind.SIGN_IN_FAILED, **event)
         if is_locked_out:
-            await write_event(connection, client, "throttled", **event)
+            await write_event(connection, client, EventKind.THROTTLED, **event)
             await queue_lockout_email(
                 connection,
                 client,

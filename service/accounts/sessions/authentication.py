@@ -5,6 +5,7 @@ import time
 from aiohttp import web
 
 import sql
+from service.accounts.security_log import EventKind
 from service.accounts.sessions.access_tokens import AccessTokens, Claims
 from service.accounts.sessions.cache import SessionCache
 from service.accounts.user import SessionUse, User
@@ -70,7 +71,7 @@ class Authenticator:
 
 def revoked_token(end_reason: str | None = None) -> Unauthorized:
     """Return the error for a token whose session has ended; its code tells an evicted device."""
-    code = ErrorCode.SESSION_EVICTED if end_reason == "evicted" else ErrorCode.TOKEN_REVOKED
+    code = ErrorCode.SESSION_EVICTED if end_reason == EventKind.EVICTED else ErrorCode.TOKEN_REVOKED
     return Unauthorized("token", "has been revoked", code=code)
 
 

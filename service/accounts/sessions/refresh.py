@@ -19,6 +19,7 @@ import voluptuous as vol
 from aiohttp import web
 
 import sql
+from service.accounts.security_log import EventKind
 from service.accounts.sessions.access_tokens import ACCESS_TOKEN
 from service.accounts.sessions.authentication import TOKENS
 from service.accounts.sessions.opaque_tokens import digest_of, new_token
@@ -98,7 +99,7 @@ def _refusal(session: Any) -> Unauthorized:
         return _refused("has been used before", ErrorCode.REFRESH_TOKEN_REUSED)
     if session["state"] == "expired":
         return _refused("has expired", ErrorCode.REFRESH_TOKEN_EXPIRED)
-    if session["end_reason"] == "evicted":
+    if session["end_reason"] == EventKind.EVICTED:
         return _refused("has been revoked", ErrorCode.SESSION_EVICTED)
     return _refused("has been revoked", ErrorCode.REFRESH_TOKEN_REVOKED)
 

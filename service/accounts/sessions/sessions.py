@@ -14,6 +14,7 @@ from uuid import UUID
 from aiohttp import web
 
 import sql
+from service.accounts.security_log import EventKind
 from service.accounts.sessions.authentication import revoked_token
 from service.accounts.sessions.opaque_tokens import new_token
 from service.accounts.user import SessionUse, User
@@ -84,7 +85,7 @@ async def open_session(
     *,
     user_id: UUID,
     password_version: int,
-    kind: str,
+    kind: EventKind,
 ) -> NewSession:
     """Open a session for ``client`` in the transaction of ``connection``.
 
@@ -184,7 +185,7 @@ async def logout(request: web.Request) -> web.StreamResponse:
         request.app[DATABASE],
         id=user.session_id,
         user_id=user.id,
-        kind="signed_out",
+        kind=EventKind.SIGNED_OUT,
         ip=client.ip,
         user_agent=client.user_agent,
     )
@@ -219,7 +220,7 @@ async def end(request: web.Request) -> web.StreamResponse:
         request.app[DATABASE],
         id=_session_id(request.match_info["id"]),
         user_id=request["user"].id,
-        kind="session_ended",
+        kind=EventKind.SESSION_ENDED,
         ip=client.ip,
         user_agent=client.user_agent,
     )
@@ -243,7 +244,7 @@ async def end_others(request: web.Request) -> web.StreamResponse:
             connection,
             user_id=user.id,
             except_id=user.session_id,
-            reason="session_ended",
+            reason=EventKind.SESSION_ENDED,
             ip=client.ip,
             user_agent=client.user_agent,
         )

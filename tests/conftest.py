@@ -81,22 +81,13 @@ def database_url(new_database: Callable[[], str]) -> str:
     return url
 
 
-@pytest.fixture(scope="session")
-async def db_pool(database_url: str) -> AsyncIterator[asyncpg.Pool]:
-    """Keep one connection for all tests: a new one for each test would take longer than most."""
-    async with asyncpg.create_pool(database_url, min_size=1, max_size=1) as pool:
-        yield pool
-
-
 @pytest.fixture
-async def db(db_pool: asyncpg.Pool) -> AsyncIterator[asyncpg.Connection]:
-    """Connect to the database of the service. Delete all rows after the test.
-
-    The pool resets the settings, locks and listeners of the connection after the test.
-    """
-    async with db_pool.acquire() as connection:
-        yield connection
-        await delete_all_rows(connection)
+async def db(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """Connect to the database of the service. Delete all rows after the test."""
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await delete_all_rows(connection)
+    await connection.close()
 
 
 # The counts come first, so that no trigger maintains them. Every other table refers to `users`.

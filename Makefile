@@ -9,13 +9,16 @@ SECONDS ?= 120
 TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench fuzz clean
+.PHONY: help run seed test lint format bench fuzz clean
 
 help: ## List the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 run: $(RUN) ## Start the service on http://localhost:3000 with an embedded PostgreSQL
 	@exec $(BIN)/python run.py
+
+seed: $(RUN) ## Fill an empty database with an example blog, while the service is stopped
+	@exec $(BIN)/python run.py seed
 
 test: $(DEV) ## Run the tests (TESTS=tests/http runs only a part of them)
 	@$(BIN)/python -m pytest $(TESTS)

@@ -247,7 +247,22 @@ class _Profiles:
 
 class _Seed:
     def has_users(self, db: _Db) -> _Value: ...
-    def introduce(self, db: _Db, *, id: Any, bio: Any) -> _One: ...
+    def introduce(self, db: _Db, *, id: Any, bio: Any, image: Any) -> _None: ...
+    def create_article(
+        self,
+        db: _Db,
+        *,
+        author_id: Any,
+        title: Any,
+        description: Any,
+        body: Any,
+        tag_list: Any,
+        slug: Any,
+        created_at: Any,
+    ) -> _None: ...
+    def create_comment(
+        self, db: _Db, *, slug: Any, author_id: Any, body: Any, created_at: Any
+    ) -> _None: ...
 
 class _Tags:
     def most_used(self, db: _Db, *, limit: Any) -> _Rows: ...

@@ -11,14 +11,36 @@ from service.settings.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+DONE = """
+Log in as one of the authors:
+  email     {email}
+  password  {password}
+
+The other authors have the same password:
+  {others}
+
+The pictures of the authors are at {url}.
+To start afresh, {afresh}."""
+
 
 def seed(settings: Settings) -> int:
     """Fill an empty database with the data of a small example blog."""
     with running_database(settings) as url:
         migrate(url, logger.info)
         password = asyncio.run(_seed(url, settings))
-    names = ", ".join(f"{name}@example.test" for name in blog.PEOPLE)
-    logger.info("Log in as one of %s; the password of each is %s", names, password)
+    first, *others = blog.AUTHORS
+    if settings.embedded:
+        afresh = f"stop the service, remove {settings.data_dir} and run `make seed` again"
+    else:
+        afresh = "name an empty database in DATABASE_URL and run `make seed` again"
+    text = DONE.format(
+        email=f"{first}@example.test",
+        password=password,
+        others=", ".join(others),
+        url=settings.local_url,
+        afresh=afresh,
+    )
+    print(text, flush=True)
     return 0
 
 
@@ -26,6 +48,8 @@ async def _seed(url: str, settings: Settings) -> str:
     database = Database(url, size=1)
     await database.open()
     try:
-        return await blog.seed(database, logger.info, settings.bcrypt_cost)
+        return await blog.seed(
+            database, logger.info, settings.bcrypt_cost, service_url=settings.local_url
+        )
     finally:
         await database.close()

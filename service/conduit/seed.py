@@ -3,8 +3,8 @@
 import random
 import secrets
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 
 import asyncpg
 import bcrypt
@@ -14,98 +14,137 @@ from service.accounts import fields
 from service.conduit.articles import slug_of
 from service.database.pool import Database
 
-PEOPLE = {
+AUTHORS = {
     "anna": "I bake, and I write down what went wrong.",
-    "marek": "Cyclist. Will fix your bicycle for coffee.",
-    "yuki": "Translating small things between large languages.",
-    "samira": "Gardens on roofs, and the mathematics of soil.",
-    "jonas": "Night photographs of empty stations.",
+    "marek": "Cyclist. I repair your bicycle for a coffee.",
+    "yuki": "I translate short stories from three languages.",
+    "samira": "Gardens on roofs, and the science of soil.",
+    "jonas": "Photographs of train stations at night.",
     "ines": None,
-    "tobias": "I keep bees. The bees keep me.",
+    "tobias": "I keep bees. The bees keep me busy.",
     "leila": "Databases by day, bread by night.",
 }
+"""The biography of each author. Their pictures are files of ``/static/``."""
+
+
+class Article(NamedTuple):
+    """An article of the example blog, without its text."""
+
+    author: str
+    title: str
+    description: str
+    tags: list[str]
+
 
 ARTICLES = [
-    ("Bread that forgives", "A loaf for people who forget about it", ["baking", "bread", "home"]),
-    ("What a chain wants", "Listening to a bicycle before it breaks", ["cycling", "repair"]),
-    ("On words without a twin", "Five that I gave up translating", ["language", "translation"]),
-    ("Soil is a slow machine", "What happens below a roof garden", ["gardening", "science"]),
-    ("The last train, standing still", "How to photograph nobody", ["photography", "night"]),
-    ("A hive in the first week", "Notes of a nervous beginner", ["bees", "gardening"]),
-    ("Indexes are promises", "What a database may assume, and when", ["databases", "engineering"]),
-    ("Sourdough, measured", "Forty loaves and one spreadsheet", ["baking", "bread", "science"]),
-    ("Punctures, a taxonomy", "Six holes and what made them", ["cycling", "repair", "science"]),
-    ("Letters my grandmother sent", "In three alphabets", ["language", "home"]),
-    ("Rain on a flat roof", "Where the water goes, and where not", ["gardening", "home"]),
-    ("Long exposures for the impatient", "Thirty seconds are enough", ["photography"]),
-    ("Winter for bees", "What they do all those months", ["bees", "science"]),
-    ("Counting without counting", "Kept numbers that stay exact", ["databases", "engineering"]),
-    ("A kitchen for one", "Nine square metres, everything in reach", ["home", "baking"]),
-    ("Riding home in the dark", "Lamps, reflectors, and being seen", ["cycling", "night"]),
+    Article("anna", "A loaf for beginners", "Four ingredients, one evening", ["baking", "bread"]),
+    Article("marek", "How to listen to a chain", "It makes noise before it breaks", ["cycling"]),
+    Article("yuki", "Five words without a translation", "And what I wrote instead", ["language"]),
+    Article("samira", "Soil is alive", "What happens below a garden", ["gardening", "science"]),
+    Article("jonas", "The last train", "Photographs of a platform", ["photography", "night"]),
+    Article("tobias", "The first week with bees", "Notes of a beginner", ["bees", "gardening"]),
+    Article("leila", "What an index promises", "And what it costs", ["databases", "engineering"]),
+    Article("ines", "A small kitchen", "Nine square metres, well organized", ["home", "baking"]),
+    Article("anna", "Sourdough in numbers", "Forty loaves, one table", ["bread", "science"]),
+    Article("marek", "Six kinds of puncture", "And how to repair each", ["cycling", "repair"]),
+    Article("yuki", "Letters from my grandmother", "In three alphabets", ["language", "home"]),
+    Article("samira", "Rain on a flat roof", "Where the water goes", ["gardening", "home"]),
+    Article("jonas", "Long exposures", "Thirty seconds are enough", ["photography"]),
+    Article("tobias", "Bees in winter", "How a hive stays warm", ["bees", "science"]),
+    Article("leila", "Counting without a count", "Exact totals for every page", ["databases"]),
+    Article("ines", "One pot for five days", "Soup from Monday to Friday", ["home", "cooking"]),
+    Article("anna", "Rye is different", "Why the dough stays sticky", ["baking", "bread"]),
+    Article("marek", "Riding home in the dark", "Lights and reflectors", ["cycling", "night"]),
+    Article("yuki", "How I read a dictionary", "From the middle", ["language"]),
+    Article("samira", "Tomatoes on the tenth floor", "Wind is the problem", ["gardening"]),
+    Article("jonas", "A tripod for ten euros", "Built from a broom", ["photography", "repair"]),
+    Article("tobias", "The first honey", "Four jars, all of them sticky", ["bees", "home"]),
+    Article("leila", "A deadlock, explained", "Two people, one door", ["databases", "science"]),
+    Article("ines", "Shelves without screws", "A weekend project", ["home", "repair"]),
+    Article("anna", "Rolls for Sunday", "Prepare them on Saturday", ["baking", "home"]),
+    Article("marek", "Cleaning a bicycle in ten minutes", "Start with the chain", ["cycling"]),
+    Article("leila", "Bread while a migration runs", "Both need patience", ["databases", "bread"]),
 ]
+"""The articles, oldest first. They fill more than one page of 20."""
 
 PARAGRAPHS = [
-    "It began, as these things do, with a mistake that turned out better than the plan.",
-    "I had read three books about it. None of them mentioned the part that mattered.",
-    "## What I tried\n\nFirst the obvious, then its opposite, then a walk around the block.",
-    "> Whoever is in a hurry should not start here.",
-    "1. Wait.\n2. Look again.\n3. Change one thing only.",
-    "The numbers are at the end. They are less interesting than what I saw on the way.",
-    "If you do it differently, write to me. I collect exceptions.",
+    "It began with a mistake. The result was better than my plan.",
+    "I had read three books about it. The most important part was in none of them.",
+    "## What I tried\n\nFirst I tried the simple way, then the opposite, then I took a walk.",
+    "> If you are in a hurry, do not start here.",
+    "1. Wait.\n2. Look again.\n3. Change only one thing.",
+    "The numbers are at the end. What I saw on the way is more interesting.",
+    "If you do it differently, write to me. I collect other ways.",
 ]
 
 COMMENTS = [
-    "This made me try it, and it worked.",
-    "I disagree with the third step, but thank you for writing it down.",
-    "My neighbour swears by the opposite.",
-    "Saved for the weekend.",
-    "The photograph alone is worth it.",
-    "Could you say more about the beginning?",
+    "I tried it, and it worked.",
+    "I disagree with the third step, but thank you for this article.",
+    "My neighbour does the opposite.",
+    "I will read it again on Saturday.",
+    "The photograph is beautiful.",
+    "Could you write more about the beginning?",
 ]
+
+AGE = timedelta(days=40)  # Age of the oldest article.
 
 
 class SeedError(Exception):
     """Raised if the database cannot be seeded. The message is one sentence."""
 
 
-async def seed(database: Database, report: Callable[[str], None], cost: int) -> str:
+async def seed(
+    database: Database, report: Callable[[str], None], cost: int, service_url: str
+) -> str:
     """Fill an empty database and return the password of all seeded accounts.
 
-    ``cost`` is bcrypt's work factor. Raise ``SeedError`` if there are users already, so that the
-    example data never mixes with real data.
+    ``cost`` is bcrypt's work factor. ``service_url`` is the URL under which browsers load the
+    pictures of the authors. Raise ``SeedError`` if there are users already, so that the example
+    data never mixes with real data.
     """
     password = secrets.token_urlsafe(9)
     password_hash = bcrypt.hashpw(password.encode(), bcrypt.gensalt(cost)).decode()
-    report(f"Writing {len(PEOPLE)} people, {len(ARTICLES)} articles, favourites and comments ...")
-    await database.transact(partial(_fill, password_hash))
+    report(f"Writing {len(AUTHORS)} authors, {len(ARTICLES)} articles and their comments ...")
+    await database.transact(lambda connection: _fill(connection, password_hash, service_url))
     return password
 
 
-async def _fill(password_hash: str, connection: asyncpg.Connection) -> None:
+async def _fill(connection: asyncpg.Connection, password_hash: str, service_url: str) -> None:
     """Write the blog. Raise ``SeedError`` if there are users already."""
     if await sql.seed.has_users(connection):
-        raise SeedError("The database is not empty: seed fills only one without users.")
-    chance = random.Random(7)  # noqa: S311 (the same blog every time; only the password is secret)
-    people = [await _person(connection, name, password_hash) for name in PEOPLE]
-    slugs = [
-        await _article(connection, people[number % len(people)], number, chance)
-        for number in range(len(ARTICLES))
-    ]
-    for person in people:
-        for name in chance.sample(list(PEOPLE), 3):
-            if name != person["username"]:
-                await sql.profiles.follow(
-                    connection, viewer_id=person["id"], username_key=fields.uniqueness_key(name)
-                )
-        for slug in chance.sample(slugs, 5):
-            await sql.favorites.add(connection, slug=slug, user_id=person["id"])
-        for slug in chance.sample(slugs, 3):
-            await sql.comments.create(
-                connection, slug=slug, author_id=person["id"], body=chance.choice(COMMENTS)
+        raise SeedError("The database is not empty: seed fills only a database without users.")
+    # The blog is the same each time. Only the password is secret.
+    chance = random.Random(7)  # noqa: S311
+    now = datetime.now(UTC)
+    ids = {}
+    for name in AUTHORS:
+        picture = f"{service_url}/static/{name}.svg"
+        ids[name] = await _create_author(connection, name, picture, password_hash)
+    published = {}
+    for number, article in enumerate(ARTICLES):
+        age = AGE * (1 - number / len(ARTICLES)) - timedelta(minutes=chance.randrange(600))
+        slug = await _create_article(connection, article, ids[article.author], now - age, chance)
+        published[slug] = now - age
+    for name, user_id in ids.items():
+        for other in chance.sample([other for other in AUTHORS if other != name], 3):
+            await sql.profiles.follow(
+                connection, viewer_id=user_id, username_key=fields.uniqueness_key(other)
+            )
+        for slug in chance.sample(list(published), 6):
+            await sql.favorites.add(connection, slug=slug, user_id=user_id)
+        for slug in chance.sample(list(published), 4):
+            await sql.seed.create_comment(
+                connection,
+                slug=slug,
+                author_id=user_id,
+                body=chance.choice(COMMENTS),
+                created_at=published[slug] + chance.random() * (now - published[slug]),
             )
 
 
-async def _person(connection: asyncpg.Connection, name: str, password_hash: str) -> Any:
+async def _create_author(
+    connection: asyncpg.Connection, name: str, picture: str, password_hash: str
+) -> Any:
     email = f"{name}@example.test"
     row = await sql.users.insert(
         connection,
@@ -115,21 +154,27 @@ async def _person(connection: asyncpg.Connection, name: str, password_hash: str)
         email_key=fields.email_key(email),
         password_hash=password_hash,
     )
-    return await sql.seed.introduce(connection, id=row["id"], bio=PEOPLE[name])
+    await sql.seed.introduce(connection, id=row["id"], bio=AUTHORS[name], image=picture)
+    return row["id"]
 
 
-async def _article(
-    connection: asyncpg.Connection, author: Any, number: int, chance: random.Random
+async def _create_article(
+    connection: asyncpg.Connection,
+    article: Article,
+    author_id: Any,
+    created_at: datetime,
+    chance: random.Random,
 ) -> str:
-    title, description, tags = ARTICLES[number]
-    row = await sql.articles.create(
+    """Write ``article`` and return its slug."""
+    slug = slug_of(article.title)
+    await sql.seed.create_article(
         connection,
-        author_id=author["id"],
-        title=title,
-        description=description,
+        author_id=author_id,
+        title=article.title,
+        description=article.description,
         body="\n\n".join(chance.sample(PARAGRAPHS, 5)),
-        tag_list=tags,
-        slug=slug_of(title),
+        tag_list=article.tags,
+        slug=slug,
+        created_at=created_at,
     )
-    assert row is not None, "the author was created in this transaction"
-    return str(row["slug"])
+    return slug

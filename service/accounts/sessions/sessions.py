@@ -16,6 +16,7 @@ from aiohttp import web
 import sql
 from service.accounts.security_log import EventKind
 from service.accounts.sessions.authentication import revoked_token
+from service.accounts.sessions.device_names import device_names
 from service.accounts.sessions.opaque_tokens import new_token
 from service.accounts.user import SessionUse, User
 from service.database.pool import DATABASE, Database
@@ -50,7 +51,10 @@ SESSION = Named(
         created_at=TIME,
         last_used_at=TIME,
         ip=nullable(string(example="192.0.2.7")),
-        user_agent=nullable(string(example="Mozilla/5.0")),
+        user_agent=nullable(
+            string(example="Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0")
+        ),
+        device_name=nullable(string(example="Firefox on Linux")),
         current=boolean(example=True),
     ),
 )
@@ -203,7 +207,9 @@ async def list_sessions(request: web.Request) -> web.StreamResponse:
     rows = await sql.sessions.list_open(
         request.app[DATABASE], user_id=user.id, current_id=user.session_id
     )
-    return json_response({"sessions": [_session(row, user) for row in rows]})
+    names = await device_names([row["user_agent"] for row in rows])
+    sessions = [_session(row, name, user) for row, name in zip(rows, names, strict=True)]
+    return json_response({"sessions": sessions})
 
 
 @routes.delete(
@@ -264,12 +270,13 @@ def _session_id(given: str) -> UUID:
     return session_id
 
 
-def _session(row: Any, user: User) -> dict[str, Any]:
+def _session(row: Any, device_name: str | None, user: User) -> dict[str, Any]:
     return {
         "id": str(row["id"]),
         "created_at": timestamp(row["created_at"]),
         "last_used_at": timestamp(row["last_used_at"]),
         "ip": row["ip"],
         "user_agent": row["user_agent"],
+        "device_name": device_name,
         "current": row["id"] == user.session_id,
     }

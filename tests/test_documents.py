@@ -118,6 +118,20 @@ def test_paths_in_documents_for_developers_exist(document: str) -> None:
     assert missing == set()
 
 
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_names_in_documents_for_developers_exist_in_their_file(document: str) -> None:
+    """Check names such as ``login`` in "``login`` in ``service/accounts/users.py``"."""
+    text = " ".join((ROOT / document).read_text(encoding="utf-8").split())
+    pairs = re.findall(r"`(\w+)`(?: in | \()`([\w/]+\.(?:py|sql))`", text)
+    assert len(pairs) > 1
+    missing = {
+        (name, file)
+        for name, file in pairs
+        if not re.search(rf"\b{name}\b", (ROOT / file).read_text(encoding="utf-8"))
+    }
+    assert missing == set()
+
+
 def walk() -> list[tuple[list[str], str]]:
     """Return the README's commands, each with the response printed below it."""
     steps: list[tuple[list[str], str]] = []

@@ -65,11 +65,6 @@ class _LoginAttempts:
     def release(self, db: _Db, *, keys: Any, windows: Any) -> _None: ...
     def record_success(self, db: _Db, *, keys: Any, windows: Any, pair_key: Any) -> _None: ...
 
-class _Outbox:
-    def write(self, db: _Db, *, recipient: Any, subject: Any, body: Any) -> _None: ...
-    def claim(self, db: _Db, *, pause: Any, longest_pause: Any, lifetime: Any) -> _Row: ...
-    def remove(self, db: _Db, *, id: Any) -> _None: ...
-
 class _Refresh:
     def use(
         self,
@@ -267,14 +262,18 @@ class _Seed:
 class _Tags:
     def most_used(self, db: _Db, *, limit: Any) -> _Rows: ...
 
-class _Notifications:
+class _ChangeListener:
     def send_heartbeat(self, db: _Db, *, channel: Any) -> _Value: ...
+
+class _Outbox:
+    def write(self, db: _Db, *, recipient: Any, subject: Any, body: Any) -> _None: ...
+    def claim(self, db: _Db, *, pause: Any, max_pause: Any, lifetime: Any) -> _Row: ...
+    def remove(self, db: _Db, *, id: Any) -> _None: ...
 
 cleanup: _Cleanup
 closed_accounts: _ClosedAccounts
 known_ips: _KnownIps
 login_attempts: _LoginAttempts
-outbox: _Outbox
 refresh: _Refresh
 security_log: _SecurityLog
 sessions: _Sessions
@@ -288,4 +287,5 @@ listing_combinations: _ListingCombinations
 profiles: _Profiles
 seed: _Seed
 tags: _Tags
-notifications: _Notifications
+change_listener: _ChangeListener
+outbox: _Outbox

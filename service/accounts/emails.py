@@ -12,8 +12,8 @@ from uuid import UUID
 import sql
 from service.accounts.throttling.throttle import Throttle
 from service.http.client import Client
+from service.mail.message import Mail
 from service.mail.outbox import NO_RECIPIENT, write_mail
-from service.mail.smtp import Mail
 from service.settings.settings import Settings
 
 

@@ -155,7 +155,7 @@ class ChangeListener:
                 # On the reserved connection: under load a heartbeat would wait in the queue of the
                 # pool, and while it is late every request queries the database.
                 database = self._database.spare
-                if not await sql.notifications.send_heartbeat(database, channel=self.own_channel):
+                if not await sql.change_listener.send_heartbeat(database, channel=self.own_channel):
                     raise HeartbeatLost("the database only reads")
                 await self._heartbeat
             if not self.is_trusted():

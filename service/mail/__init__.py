@@ -1,1 +1,1 @@
-"""Mail: a message, the SMTP server and the outbox. Independent of accounts."""
+"""Mail: a message, the SMTP server and the outbox. This package knows no accounts."""

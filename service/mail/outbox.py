@@ -14,13 +14,13 @@ from aiohttp import web
 
 import sql
 from service.database.pool import Database, DatabaseUnavailable
-from service.mail.smtp import Mail, Mailer, PermanentMailError, TemporaryMailError
+from service.mail.message import Mail, Mailer, PermanentMailError, TemporaryMailError
 
 logger = logging.getLogger(__name__)
 
-POLL = 1.0  # Seconds between two checks for due mails.
-PAUSE = 60  # Seconds after the first attempt; longer than one attempt can take.
-LONGEST_PAUSE = 3600  # Seconds between two attempts, at most.
+POLL_INTERVAL = 1.0  # Seconds between two checks for due mails.
+PAUSE = 60  # Seconds after the first attempt. It must be longer than one attempt can take.
+MAX_PAUSE = 3600  # Seconds between two attempts, at most.
 LIFETIME = 4 * 86_400  # Seconds. RFC 5321, section 4.5.4.1: give up after four or five days.
 DRAIN_TIMEOUT = 2.0  # Seconds to finish the current mail when the service stops.
 
@@ -44,17 +44,17 @@ class Outbox:
     def __init__(self, database: Database, mailer: Mailer) -> None:
         self._database = database
         self._mailer = mailer
-        self._ends = asyncio.Event()
+        self._is_stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._waits = False  # Mails are delayed, and the log says so.
+        self._is_delayed = False  # And the log says so.
 
     def start(self) -> None:
         """Send mails in the background until ``stop`` is called."""
-        self._task = asyncio.create_task(self._send_for_ever())
+        self._task = asyncio.create_task(self._keep_sending())
 
     async def stop(self) -> None:
         """Stop sending. Wait up to ``DRAIN_TIMEOUT`` seconds for the current mail."""
-        self._ends.set()
+        self._is_stopping.set()
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=DRAIN_TIMEOUT)
             self._task.cancel()
@@ -65,52 +65,53 @@ class Outbox:
         """Try to send the mail that has been due the longest.
 
         Give up a mail that the server permanently rejects, or that is older than ``LIFETIME``.
-        Return whether a mail was sent or given up: ``False`` when none is due or it is delayed.
+        Return whether a mail was sent or given up. Return ``False`` if no mail is due, or if it is
+        delayed.
         """
         row = await sql.outbox.claim(
-            self._database, pause=PAUSE, longest_pause=LONGEST_PAUSE, lifetime=LIFETIME
+            self._database, pause=PAUSE, max_pause=MAX_PAUSE, lifetime=LIFETIME
         )
         if row is None:
             return False
         mail = Mail(row["recipient"], row["subject"], row["body"])
         try:
             await self._mailer.send(mail, mail_id=row["id"], written_at=row["created_at"])
-        except PermanentMailError as refused:
+        except PermanentMailError as error:
             # The recipient is in the mail server's log. This log contains no email.
-            logger.warning("The mail %s was refused for good: %s", row["id"], refused)
-        except TemporaryMailError as delayed:
-            self._note_delay(delayed)
-            if not row["is_last_try"]:
+            logger.warning("mail rejected permanently: id=%s error=%s", row["id"], error)
+        except TemporaryMailError as error:
+            self._note_delay(error)
+            if not row["is_last_attempt"]:
                 return False
-            logger.error("The mail %s is given up after days of trying", row["id"])
+            logger.error("mail given up after days of attempts: id=%s", row["id"])
         else:
             self._note_success()
         await sql.outbox.remove(self._database, id=row["id"])
         return True
 
-    async def _send_for_ever(self) -> None:
-        while not self._ends.is_set():
+    async def _keep_sending(self) -> None:
+        while not self._is_stopping.is_set():
             sent = False
             try:
                 sent = await self.send_next()
             except DatabaseUnavailable:
                 pass  # The pool has logged it.
             except Exception:
-                logger.exception("a mail could not be sent; it is tried again later")
+                logger.exception("mail failed, retrying later")
             if not sent:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(POLL):
-                        await self._ends.wait()
+                    async with asyncio.timeout(POLL_INTERVAL):
+                        await self._is_stopping.wait()
 
-    def _note_delay(self, delayed: TemporaryMailError) -> None:
-        if not self._waits:
-            self._waits = True
-            logger.warning("Mails cannot be sent now and wait: %s", delayed)
+    def _note_delay(self, error: TemporaryMailError) -> None:
+        if not self._is_delayed:
+            self._is_delayed = True
+            logger.warning("mail delivery delayed: error=%s", error)
 
     def _note_success(self) -> None:
-        if self._waits:
-            self._waits = False
-            logger.info("Mails are sent again")
+        if self._is_delayed:
+            self._is_delayed = False
+            logger.info("mail delivery resumed")
 
 
 OUTBOX = web.AppKey("outbox", Outbox)

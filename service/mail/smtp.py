@@ -4,49 +4,24 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from dataclasses import dataclass
 from datetime import datetime
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import parseaddr
-from typing import Protocol
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
 import aiosmtplib
 import idna
 
+from service.mail.message import Mail, Mailer, PermanentMailError, TemporaryMailError
 from service.settings.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 COMMAND_TIMEOUT = 10.0  # Seconds for the server's reply to one command.
-FAREWELL_TIMEOUT = 1.0  # Seconds for the reply to QUIT.
+QUIT_TIMEOUT = 1.0  # Seconds for the reply to QUIT.
 SEND_TIMEOUT = 45.0  # Seconds for one mail, from the connection to the last reply.
-
-
-@dataclass(frozen=True, slots=True)
-class Mail:
-    """A plain-text mail to one recipient."""
-
-    recipient: str
-    subject: str
-    text: str
-
-
-class PermanentMailError(Exception):
-    """The server permanently rejects this mail. The message gives the reason."""
-
-
-class TemporaryMailError(Exception):
-    """The server did not accept the mail now. A later attempt may succeed."""
-
-
-class Mailer(Protocol):
-    """The interface of an object that sends mails."""
-
-    async def send(self, mail: Mail, *, mail_id: UUID, written_at: datetime) -> None:
-        """Send ``mail``. Raise ``PermanentMailError`` or ``TemporaryMailError`` on failure."""
 
 
 def create_mailer(settings: Settings) -> Mailer:
@@ -60,7 +35,10 @@ class MailLog:
     async def send(self, mail: Mail, *, mail_id: UUID, written_at: datetime) -> None:
         """Print ``mail`` to the log."""
         logger.info(
-            "A mail to %s (SMTP_URL is not set): %s\n\n%s", mail.recipient, mail.subject, mail.text
+            "mail printed, SMTP_URL is not set: to=%s subject=%s\n\n%s",
+            mail.recipient,
+            mail.subject,
+            mail.text,
         )
 
 
@@ -89,7 +67,7 @@ class SmtpServer:
 
     async def send(self, mail: Mail, *, mail_id: UUID, written_at: datetime) -> None:
         """Send ``mail``. Raise ``PermanentMailError`` or ``TemporaryMailError`` on failure."""
-        recipient = _in_ascii(mail.recipient)
+        recipient = _with_ascii_domain(mail.recipient)
         message = self._message(mail, recipient, mail_id, written_at)
         client = aiosmtplib.SMTP(
             hostname=self._host,
@@ -105,10 +83,10 @@ class SmtpServer:
             async with asyncio.timeout(SEND_TIMEOUT):
                 await client.connect()
                 await client.send_message(message, sender=self._sender, recipients=[recipient])
-        except aiosmtplib.SMTPRecipientsRefused as refused:
-            raise _outcome(refused.recipients[0].code) from refused
-        except aiosmtplib.SMTPDataError as refused:
-            raise _outcome(refused.code) from refused
+        except aiosmtplib.SMTPRecipientsRefused as error:
+            raise _error_of_reply(error.recipients[0].code) from error
+        except aiosmtplib.SMTPDataError as error:
+            raise _error_of_reply(error.code) from error
         except (aiosmtplib.SMTPException, OSError) as error:
             if isinstance(error, aiosmtplib.SMTPNotSupported) and not recipient.isascii():
                 raise PermanentMailError("no SMTPUTF8") from error
@@ -116,7 +94,7 @@ class SmtpServer:
         else:
             # The server has accepted the mail: a failed QUIT must not send it again.
             with contextlib.suppress(aiosmtplib.SMTPException, OSError):
-                await client.quit(timeout=FAREWELL_TIMEOUT)
+                await client.quit(timeout=QUIT_TIMEOUT)
         finally:
             client.close()
 
@@ -134,17 +112,16 @@ class SmtpServer:
         return message
 
 
-def _in_ascii(address: str) -> str:
-    """Return the email ``address`` with its domain in ASCII, as in DNS (IDNA).
+def _with_ascii_domain(email: str) -> str:
+    """Return ``email`` with its domain in ASCII, as in DNS (IDNA).
 
     Then only a recipient with other letters before the @ needs a server that supports SMTPUTF8.
     """
-    local_part, _, domain = address.rpartition("@")
-    return address if domain.isascii() else f"{local_part}@{idna.encode(domain).decode()}"
+    local_part, _, domain = email.rpartition("@")
+    return email if domain.isascii() else f"{local_part}@{idna.encode(domain).decode()}"
 
 
-def _outcome(code: int) -> Exception:
+def _error_of_reply(code: int) -> Exception:
     # RFC 5321, section 4.2.1: a reply 5yz is permanent, a reply 4yz is temporary.
-    return (
-        PermanentMailError(f"reply {code}") if code >= 500 else TemporaryMailError(f"reply {code}")
-    )
+    error = PermanentMailError if code >= 500 else TemporaryMailError
+    return error(f"reply {code}")

@@ -247,7 +247,7 @@ async def test_what_must_not_wait_has_a_connection_when_all_are_taken(
             await stack.enter_async_context(borrowed(database))
         waiting = asyncio.create_task(insert(database, "jake"))
         for _ in range(3):
-            assert await sql.notifications.send_heartbeat(database.spare, channel="x")
+            assert await sql.change_listener.send_heartbeat(database.spare, channel="x")
             assert await database.answers()
         assert not waiting.done()
     await waiting

@@ -1,4 +1,4 @@
-"""A mail server of the tests: real SMTP on a socket, whose answers a test may choose."""
+"""A mail server for tests: real SMTP on a socket, with replies that a test can choose."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 
 class MailServer:
-    """What arrived, and what is answered."""
+    """Keep the received mails, and reply with the configured replies."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -23,12 +23,12 @@ class MailServer:
         self.data_reply = "250 OK"
         self.arrived = asyncio.Event()
         self.gate = asyncio.Event()
-        """While not set, a mail is taken but not answered."""
+        """While it is not set, the server receives a mail but does not reply."""
         self.gate.set()
 
     @property
     def mails(self) -> list[Message]:
-        """The mails that arrived, parsed."""
+        """Return the received mails, parsed."""
         parser = BytesParser(policy=default)
         return [parser.parsebytes(envelope.content) for envelope in self.envelopes]  # type: ignore[arg-type]
 
@@ -57,7 +57,7 @@ class MailServer:
 async def serve_mail(
     server: MailServer, tls: ssl.SSLContext | None = None, **options: Any
 ) -> AsyncIterator[MailServer]:
-    """``server`` on a port of its own; ``tls`` encrypts from the start."""
+    """Serve ``server`` on a free port. With ``tls``, connections are encrypted from the start."""
     loop = asyncio.get_running_loop()
     listening = await loop.create_server(
         lambda: SMTP(server, authenticator=server.authenticate, loop=loop, **options),

@@ -8,8 +8,9 @@ import asyncpg
 import pytest
 
 from service.database.pool import Database
+from service.mail.message import Mail
 from service.mail.outbox import LIFETIME, PAUSE, Outbox, write_mail
-from service.mail.smtp import Mail, create_mailer
+from service.mail.smtp import create_mailer
 from service.settings.settings import Settings
 from tests.mail.mail_server import MailServer, serve_mail
 
@@ -41,7 +42,7 @@ def outbox_of(database: Database, server: MailServer) -> Outbox:
     return Outbox(database, create_mailer(settings))
 
 
-async def waiting(db: asyncpg.Connection) -> list[tuple[int, int]]:
+async def queued_mails(db: asyncpg.Connection) -> list[tuple[int, int]]:
     """Return the attempts so far, and the seconds until the next, of each mail."""
     rows = await db.fetch(
         "select attempts, round(extract(epoch from due_at - now()))::integer from outbox"
@@ -49,7 +50,7 @@ async def waiting(db: asyncpg.Connection) -> list[tuple[int, int]]:
     return [tuple(row) for row in rows]
 
 
-async def test_what_is_committed_is_sent_once_and_what_is_rolled_back_never(
+async def test_outbox_sends_a_committed_mail_once_and_a_rolled_back_mail_never(
     database: Database, outbox: Outbox, server: MailServer, db: asyncpg.Connection
 ) -> None:
     async def write_and_fail(connection: asyncpg.Connection) -> None:
@@ -61,57 +62,57 @@ async def test_what_is_committed_is_sent_once_and_what_is_rolled_back_never(
     await write_mail(db, MAIL)
     assert [await outbox.send_next() for _ in range(3)] == [True, False, False]
     assert [envelope.rcpt_tos for envelope in server.envelopes] == [[MAIL.recipient]]
-    assert await waiting(db) == []
+    assert await queued_mails(db) == []
 
 
-async def test_a_server_that_is_away_delays_a_mail_longer_each_time(
+async def test_outbox_doubles_the_pause_after_each_temporary_error(
     outbox: Outbox, server: MailServer, db: asyncpg.Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     server.recipient_reply = "450 later"
     await write_mail(db, MAIL)
     pauses = []
-    for tries in range(1, 9):
+    for attempt in range(1, 9):
         assert await outbox.send_next() is False
-        ((attempts, pause),) = await waiting(db)
-        assert attempts == tries
+        ((attempts, pause),) = await queued_mails(db)
+        assert attempts == attempt
         pauses.append(pause)
-        assert await outbox.send_next() is False, "it is not due"
+        assert await outbox.send_next() is False, "the mail is not due yet"
         await db.execute("update outbox set due_at = now()")
     assert pauses == [60, 120, 240, 480, 960, 1920, 3600, 3600]
     server.recipient_reply = "250 OK"
     assert await outbox.send_next() is True
     assert len(server.envelopes) == 1
-    assert [record.getMessage() for record in caplog.records if "ails" in record.getMessage()] == [
-        "Mails cannot be sent now and wait: reply 450",
-        "Mails are sent again",
+    assert [record.getMessage() for record in caplog.records if "delivery" in record.message] == [
+        "mail delivery delayed: error=reply 450",
+        "mail delivery resumed",
     ]
 
 
-async def test_a_mail_that_is_refused_for_good_is_given_up(
+async def test_outbox_removes_a_permanently_rejected_mail(
     outbox: Outbox, server: MailServer, db: asyncpg.Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.recipient_reply = "550 nobody"
     await write_mail(db, MAIL)
     assert await outbox.send_next() is True
-    assert await waiting(db) == []
-    assert "reply 550" in caplog.text and MAIL.recipient not in caplog.text
+    assert await queued_mails(db) == []
+    assert "error=reply 550" in caplog.text and MAIL.recipient not in caplog.text
 
 
-async def test_after_days_of_trying_a_mail_is_given_up(
+async def test_outbox_removes_a_mail_after_its_lifetime(
     outbox: Outbox, server: MailServer, db: asyncpg.Connection
 ) -> None:
     server.recipient_reply = "450 later"
     await write_mail(db, MAIL)
-    for age, left in ((LIFETIME - 60, 1), (LIFETIME + 60, 0)):
+    for age, remaining in ((LIFETIME - 60, 1), (LIFETIME + 60, 0)):
         await db.execute(
             "update outbox set due_at = now(), created_at = now() - make_interval(secs => $1)", age
         )
         await outbox.send_next()
-        assert len(await waiting(db)) == left
+        assert len(await queued_mails(db)) == remaining
 
 
-async def test_a_mail_in_the_hands_of_a_killed_process_is_sent_by_another(
+async def test_outbox_of_another_process_sends_the_mail_of_a_killed_process(
     database: Database, server: MailServer, db: asyncpg.Connection
 ) -> None:
     await write_mail(db, MAIL)
@@ -119,19 +120,19 @@ async def test_a_mail_in_the_hands_of_a_killed_process_is_sent_by_another(
     killed = asyncio.create_task(outbox_of(database, server).send_next())
     await server.arrived.wait()
     other = outbox_of(database, server)
-    assert await other.send_next() is False, "it is in somebody's hands"
+    assert await other.send_next() is False, "another process has claimed the mail"
     killed.cancel()
     with pytest.raises(asyncio.CancelledError):
         await killed
     server.gate.set()
-    ((_, pause),) = await waiting(db)
+    ((_, pause),) = await queued_mails(db)
     assert 0 < pause <= PAUSE
     await db.execute("update outbox set due_at = now()")
     assert await other.send_next() is True
-    assert await waiting(db) == []
+    assert await queued_mails(db) == []
 
 
-async def test_of_processes_that_send_at_once_each_mail_is_sent_by_one(
+async def test_concurrent_outboxes_send_each_mail_once(
     database: Database, server: MailServer, db: asyncpg.Connection
 ) -> None:
     for number in range(40):
@@ -149,7 +150,7 @@ async def test_of_processes_that_send_at_once_each_mail_is_sent_by_one(
     assert sorted(recipients) == sorted(f"user{number}@example.test" for number in range(40))
 
 
-async def test_the_job_sends_and_ends_after_the_mail_in_hand(
+async def test_outbox_finishes_the_current_mail_when_it_stops(
     outbox: Outbox, server: MailServer, db: asyncpg.Connection
 ) -> None:
     server.gate.clear()
@@ -162,17 +163,17 @@ async def test_the_job_sends_and_ends_after_the_mail_in_hand(
     server.gate.set()
     await stopping
     assert len(server.envelopes) == 1
-    assert await waiting(db) == []
+    assert await queued_mails(db) == []
 
 
-async def test_a_fault_in_one_mail_does_not_end_the_job(
+async def test_outbox_continues_after_an_unexpected_error(
     outbox: Outbox, server: MailServer, db: asyncpg.Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await write_mail(db, Mail("no address\n", "x", "y"))
+    await write_mail(db, Mail("no email\n", "x", "y"))
     await db.execute("update outbox set due_at = due_at - interval '1 minute'")
     await write_mail(db, MAIL)
     outbox.start()
     await server.arrived.wait()
     await outbox.stop()
     assert len(server.envelopes) == 1
-    assert "a mail could not be sent; it is tried again later" in caplog.text
+    assert "mail failed, retrying later" in caplog.text

@@ -1,4 +1,4 @@
-"""Test the sending of a mail: over real SMTP, or to the log."""
+"""Test sending a mail, over real SMTP or to the log."""
 
 import logging
 import ssl
@@ -11,14 +11,9 @@ from uuid import UUID
 import pytest
 import trustme
 
-from service.mail import smtp as mail_module
-from service.mail.smtp import (
-    Mail,
-    PermanentMailError,
-    SmtpServer,
-    TemporaryMailError,
-    create_mailer,
-)
+from service.mail import smtp
+from service.mail.message import Mail, PermanentMailError, TemporaryMailError
+from service.mail.smtp import SmtpServer, create_mailer
 from service.settings.settings import Settings
 from tests.mail.mail_server import MailServer, serve_mail
 
@@ -40,7 +35,7 @@ async def send(server: MailServer, mail: Mail = MAIL, url: str = "smtp://127.0.0
     await create_mailer(settings).send(mail, mail_id=ID, written_at=WRITTEN)
 
 
-async def test_a_mail_arrives_as_it_was_written(server: MailServer) -> None:
+async def test_smtp_server_receives_the_headers_and_text_of_the_mail(server: MailServer) -> None:
     await send(server)
     (envelope,), (message,) = server.envelopes, server.mails
     assert (envelope.mail_from, envelope.rcpt_tos) == ("accounts@example.org", [MAIL.recipient])
@@ -66,47 +61,49 @@ async def test_a_mail_arrives_as_it_was_written(server: MailServer) -> None:
         ('"a, b"@example.test', '"a, b"@example.test'),
     ],
 )
-async def test_an_unusual_address_is_written_as_smtp_has_it(recipient: str, sent_to: str) -> None:
+async def test_recipient_is_encoded_for_smtp(recipient: str, sent_to: str) -> None:
     async with serve_mail(MailServer(), enable_SMTPUTF8=True) as server:
         await send(server, Mail(recipient, "x", "y"))
     assert server.envelopes[0].rcpt_tos == [sent_to]
 
 
-async def test_letters_beyond_ascii_need_a_server_that_takes_them(server: MailServer) -> None:
+async def test_recipient_beyond_ascii_is_a_permanent_error(
+    server: MailServer,
+) -> None:
     with pytest.raises(PermanentMailError):
         await send(server, Mail("älice@example.test", "x", "y"))
 
 
 @pytest.mark.parametrize("stage", ["recipient_reply", "data_reply"])
 @pytest.mark.parametrize(
-    ("reply", "outcome"),
+    ("reply", "error"),
     [
         ("450 later", TemporaryMailError),
         ("550 nobody", PermanentMailError),
         ("554 spam", PermanentMailError),
     ],
 )
-async def test_a_refusal_is_for_good_or_for_now(
-    server: MailServer, stage: str, reply: str, outcome: type[Exception]
+async def test_reply_code_decides_between_permanent_and_temporary_error(
+    server: MailServer, stage: str, reply: str, error: type[Exception]
 ) -> None:
     setattr(server, stage, reply)
-    with pytest.raises(outcome, match=f"reply {reply[:3]}"):
+    with pytest.raises(error, match=f"reply {reply[:3]}"):
         await send(server)
     assert server.envelopes == []
 
 
-async def test_a_server_that_is_away_delays_a_mail() -> None:
+async def test_send_raises_a_temporary_error_when_the_server_is_unreachable() -> None:
     async with serve_mail(MailServer()) as server:
         pass
     with pytest.raises(TemporaryMailError):
         await send(server)
 
 
-async def test_a_server_that_is_silent_delays_a_mail(
+async def test_send_raises_a_temporary_error_when_the_server_does_not_reply(
     server: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.gate.clear()
-    monkeypatch.setattr(mail_module, "SEND_TIMEOUT", 0.2)
+    monkeypatch.setattr(smtp, "SEND_TIMEOUT", 0.2)
     with pytest.raises(TemporaryMailError):
         await send(server)
 
@@ -122,20 +119,20 @@ def tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
     return context
 
 
-async def test_tls_from_the_start_and_a_login(tls: ssl.SSLContext) -> None:
+async def test_smtps_url_uses_tls_and_logs_in(tls: ssl.SSLContext) -> None:
     async with serve_mail(MailServer(), tls, auth_require_tls=False) as server:
         await send(server, url="smtps://user%40x:p%2Fw@localhost:{port}")
     assert (len(server.mails), server.logins) == (1, [("user@x", "p/w")])
 
 
-async def test_tls_is_taken_where_it_is_offered(tls: ssl.SSLContext) -> None:
+async def test_smtp_url_uses_starttls_when_the_server_offers_it(tls: ssl.SSLContext) -> None:
     offered: dict[str, Any] = {"tls_context": tls, "require_starttls": True}
     async with serve_mail(MailServer(), **offered) as server:
         await send(server, url="smtp://user:password@localhost:{port}")
     assert (len(server.mails), server.logins) == (1, [("user", "password")])
 
 
-async def test_a_certificate_that_nobody_vouches_for_delays_a_mail(
+async def test_send_raises_a_temporary_error_when_the_certificate_is_not_trusted(
     tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")
@@ -144,7 +141,7 @@ async def test_a_certificate_that_nobody_vouches_for_delays_a_mail(
             await send(server, url="smtps://localhost:{port}")
 
 
-async def test_a_password_does_not_travel_in_the_clear(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_password_is_never_sent_in_clear_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """An attacker on the network path has removed the server's offer of TLS."""
     async with serve_mail(MailServer(), auth_require_tls=False) as server:
         mailer = SmtpServer(f"smtp://user:password@127.0.0.2:{server.port}", FROM)
@@ -154,10 +151,13 @@ async def test_a_password_does_not_travel_in_the_clear(monkeypatch: pytest.Monke
     assert (server.logins, server.envelopes) == ([], [])
 
 
-async def test_without_a_server_mails_are_printed(caplog: pytest.LogCaptureFixture) -> None:
+async def test_mail_is_printed_without_smtp_url(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.INFO)
     await create_mailer(Settings()).send(MAIL, mail_id=ID, written_at=WRITTEN)
     (record,) = caplog.records
     assert record.getMessage() == (
-        "A mail to alice@example.test (SMTP_URL is not set): Wörter\n\nEin Text: äöü.\n"
+        "mail printed, SMTP_URL is not set: to=alice@example.test subject=Wörter"
+        "\n\nEin Text: äöü.\n"
     )

@@ -135,7 +135,7 @@ async def test_the_commit_of_a_heartbeat_does_not_wait_for_the_disk(
     setting = "select current_setting('synchronous_commit')"
     await db.execute("set synchronous_commit = on")
     async with db.transaction():
-        assert await sql.notifications.send_heartbeat(db, channel="x")
+        assert await sql.change_listener.send_heartbeat(db, channel="x")
         assert await db.fetchval(setting) == "off"
     assert await db.fetchval(setting) == "on"
 

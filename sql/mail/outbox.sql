@@ -5,10 +5,10 @@ insert into outbox (recipient, subject, body)
 select $1::text, $2, $3
 where $1 <> ''
 
--- name: claim(pause, longest_pause, lifetime) -> row
--- Returns the mail that has been due for the longest time and schedules its next try. The next try
+-- name: claim(pause, max_pause, lifetime) -> row
+-- Return the mail that has been due for the longest time, and schedule its next attempt. That attempt
 -- happens unless the mail is removed, even if the process that claimed it was killed. The pause
--- doubles after each try.
+-- doubles after each attempt.
 with due as (
     select id
     from outbox
@@ -26,7 +26,7 @@ from due
 where outbox.id = due.id
 returning
     outbox.id, outbox.recipient, outbox.subject, outbox.body, outbox.created_at,
-    outbox.created_at < now() - make_interval(secs => $3::integer) as is_last_try
+    outbox.created_at < now() - make_interval(secs => $3::integer) as is_last_attempt
 
 -- name: remove(id) -> none
 delete from outbox

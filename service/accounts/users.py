@@ -22,7 +22,7 @@ from service.accounts.passwords.verification import (
 from service.accounts.responses import CURRENT_USER, LOGIN_RESPONSE, current_user_response
 from service.accounts.security_log import EventKind, write_event
 from service.accounts.sessions.authentication import TOKENS
-from service.accounts.sessions.sessions import require_active_session, touch
+from service.accounts.sessions.sessions import SessionLimitReached, require_active_session, touch
 from service.accounts.sign_in import SIGN_IN
 from service.accounts.throttling import known_ips
 from service.accounts.throttling.login_attempts import unknown_account_id
@@ -32,7 +32,7 @@ from service.database.pool import DATABASE, Database
 from service.http.app_keys import SETTINGS
 from service.http.bodies import read_body
 from service.http.client import Client, client_of
-from service.http.errors import Conflict
+from service.http.errors import Conflict, TooManyAttempts
 from service.http.openapi.schemas import ByDialect
 from service.http.routes import Auth, RouteTableDef
 from service.http.validation import required, something_to_change, wrapped
@@ -57,7 +57,7 @@ REGISTRATION = wrapped(
     auth=Auth.NONE,
     body=REGISTRATION,
     responses={ByDialect(default=200, strict=201): LOGIN_RESPONSE},
-    errors=(409, 429),
+    errors=(Conflict("email", "username"), TooManyAttempts("registration", retry_after=60)),
 )
 async def register(request: web.Request) -> web.StreamResponse:
     """Register a user.
@@ -99,7 +99,11 @@ LOGIN = wrapped(
     auth=Auth.NONE,
     body=LOGIN,
     responses={200: LOGIN_RESPONSE},
-    errors=(401, 403, 429),
+    errors=(
+        wrong_credentials(),
+        SessionLimitReached(),
+        TooManyAttempts("credentials", retry_after=60),
+    ),
 )
 async def login(request: web.Request) -> web.StreamResponse:
     """Log in.
@@ -146,7 +150,11 @@ UPDATE = ByDialect(
     operation_id="UpdateCurrentUser",
     body=UPDATE,
     responses={200: CURRENT_USER},
-    errors=(409, 429),
+    errors=(
+        Conflict("email"),
+        TooManyAttempts("registration", retry_after=60),
+        TooManyAttempts("password", retry_after=60),
+    ),
 )
 async def update(request: web.Request) -> web.StreamResponse:
     """Update the current user.
@@ -237,7 +245,7 @@ DELETION = wrapped("user", {required("password"): fields.given_password})
     operation_id="DeleteCurrentUser",
     body=DELETION,
     responses={204: None},
-    errors=(429,),
+    errors=(wrong_credentials(), TooManyAttempts("credentials", retry_after=60)),
 )
 async def delete(request: web.Request) -> web.StreamResponse:
     """Delete the account of the current user.

@@ -68,7 +68,7 @@ ARTICLE_FIELDS = {
 ARTICLE = object_of(
     article=Named("Article", object_of(**ARTICLE_FIELDS, body=string(example=body.example)))
 )
-SLUG = {"slug": ARTICLE_FIELDS["slug"]}
+SLUG = {"slug": string(example="a-loaf-for-beginners")}  # This article exists in the example data.
 
 
 @json_schema({**TAGS, "maxItems": MAX_TAGS})
@@ -128,7 +128,7 @@ async def create_article(request: web.Request) -> web.StreamResponse:
     auth=Auth.OPTIONAL,
     parameters=SLUG,
     responses={200: ARTICLE},
-    errors=(404,),
+    errors=(NotFound("article"),),
 )
 async def get_article(request: web.Request) -> web.StreamResponse:
     """Get an article.
@@ -151,7 +151,7 @@ CHANGED_ARTICLE = wrapped(
     body=CHANGED_ARTICLE,
     parameters=SLUG,
     responses={200: ARTICLE},
-    errors=(403, 404),
+    errors=(Forbidden("article"), NotFound("article")),
 )
 async def update_article(request: web.Request) -> web.StreamResponse:
     """Update an article. Change only the given fields.
@@ -188,7 +188,7 @@ async def _change(database: Database, *, request: web.Request, **fields: Any) ->
     operation_id="DeleteArticle",
     parameters=SLUG,
     responses={204: None},
-    errors=(403, 404),
+    errors=(Forbidden("article"), NotFound("article")),
 )
 async def delete_article(request: web.Request) -> web.StreamResponse:
     """Delete an article with its comments and favourites. Respond with 204."""

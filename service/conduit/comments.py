@@ -42,7 +42,7 @@ PAGE = QueryString(limit=(Number(1, 1000), 1000), offset=(Number(0, LARGEST), 0)
     query=PAGE,
     parameters=SLUG,
     responses={200: object_of(comments=array_of(COMMENT))},
-    errors=(404,),
+    errors=(NotFound("article"),),
 )
 async def list_comments(request: web.Request) -> web.StreamResponse:
     """List the comments on an article, newest first.
@@ -74,7 +74,7 @@ NEW_COMMENT = wrapped("comment", {required("body"): Text(longest=10_000, example
     body=NEW_COMMENT,
     parameters=SLUG,
     responses={201: object_of(comment=COMMENT)},
-    errors=(404,),
+    errors=(NotFound("article"),),
 )
 async def create_comment(request: web.Request) -> web.StreamResponse:
     """Create a comment on an article. Respond with 201."""
@@ -96,7 +96,7 @@ async def create_comment(request: web.Request) -> web.StreamResponse:
     operation_id="DeleteArticleComment",
     parameters={**SLUG, "id": ID},
     responses={204: None},
-    errors=(403, 404),
+    errors=(Forbidden("comment"), NotFound("article"), NotFound("comment")),
 )
 async def delete_comment(request: web.Request) -> web.StreamResponse:
     """Delete a comment of the current user. Respond with 204."""

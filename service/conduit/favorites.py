@@ -18,7 +18,7 @@ routes = RouteTableDef(tag="Articles")
     operation_id="CreateArticleFavorite",
     parameters=SLUG,
     responses={200: ARTICLE},
-    errors=(404,),
+    errors=(NotFound("article"),),
 )
 async def favorite(request: web.Request) -> web.StreamResponse:
     """Favorite an article. A repeated request has no effect."""
@@ -30,7 +30,7 @@ async def favorite(request: web.Request) -> web.StreamResponse:
     operation_id="DeleteArticleFavorite",
     parameters=SLUG,
     responses={200: ARTICLE},
-    errors=(404,),
+    errors=(NotFound("article"),),
 )
 async def unfavorite(request: web.Request) -> web.StreamResponse:
     """Unfavorite an article."""

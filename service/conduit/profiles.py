@@ -29,7 +29,9 @@ PROFILE = Named(
     object_of(
         username={
             **string(example="jake"),
-            "description": f"`{CLOSED_USERNAME}`, a reserved name, if the account was deleted.",
+            "description": (
+                f"`{CLOSED_USERNAME}` if the account was deleted. No account has this username."
+            ),
         },
         bio=ByDialect(default=BIO, strict=nullable(BIO)),
         image=IMAGE,
@@ -37,7 +39,8 @@ PROFILE = Named(
     ),
 )
 RESPONSES = {200: object_of(profile=PROFILE)}
-USERNAME = {"username": string(example="jake")}
+USERNAME = {"username": string(example="anna")}  # This user exists in the example data.
+OWN_PROFILE = {"profile": ["can't be your own"]}
 
 
 @routes.get(
@@ -46,7 +49,7 @@ USERNAME = {"username": string(example="jake")}
     auth=Auth.OPTIONAL,
     parameters=USERNAME,
     responses=RESPONSES,
-    errors=(404,),
+    errors=(NotFound("profile"),),
 )
 async def get_profile(request: web.Request) -> web.StreamResponse:
     """Get a profile.
@@ -61,14 +64,14 @@ async def get_profile(request: web.Request) -> web.StreamResponse:
     operation_id="FollowUserByUsername",
     parameters=USERNAME,
     responses=RESPONSES,
-    errors=(404,),
+    errors=(InvalidInput(OWN_PROFILE), NotFound("profile")),
 )
 async def follow(request: web.Request) -> web.StreamResponse:
     """Follow a user. A repeated request has no effect."""
     if fields.uniqueness_key(path_text(request, "username")) == fields.uniqueness_key(
         request["user"].username
     ):
-        raise InvalidInput({"profile": ["can't be your own"]})
+        raise InvalidInput(OWN_PROFILE)
     return await _profile(request, sql.profiles.follow)
 
 
@@ -77,7 +80,7 @@ async def follow(request: web.Request) -> web.StreamResponse:
     operation_id="UnfollowUserByUsername",
     parameters=USERNAME,
     responses=RESPONSES,
-    errors=(404,),
+    errors=(NotFound("profile"),),
 )
 async def unfollow(request: web.Request) -> web.StreamResponse:
     """Unfollow a user."""

@@ -127,10 +127,15 @@ def framework_error_response(
     return json_response(error_body(code, {subject: [message]}), status=status, headers=kept)
 
 
+def status_of(error: ApiError, *, strict: bool) -> int:
+    """Return the HTTP status of ``error``. ``strict`` selects the RealWorld 2.0.0 dialect."""
+    return 422 if strict and error.code is ErrorCode.INVALID_INPUT else error.code.status
+
+
 def render(error: ApiError, *, strict: bool) -> web.StreamResponse:
     """Return the response for ``error``. ``strict`` selects the RealWorld 2.0.0 dialect."""
-    status = 422 if strict and error.code is ErrorCode.INVALID_INPUT else error.code.status
-    return json_response(error_body(error.code, error.errors), status=status, headers=error.headers)
+    body = error_body(error.code, error.errors)
+    return json_response(body, status=status_of(error, strict=strict), headers=error.headers)
 
 
 def internal_error_response() -> web.StreamResponse:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import voluptuous as vol
 from aiohttp import web
 
+from service.http.errors import ApiError
 from service.http.openapi.schemas import ByDialect
 from service.http.parameters import QueryString
 
@@ -43,8 +44,12 @@ class Operation:
     """The reader of the query string. The handler uses the same object."""
     responses: Mapping[Any, Any]
     """The schema of the response body by status, or ``None`` for a response without a body."""
-    errors: Collection[int]
-    """Error statuses in addition to those that follow from the other fields."""
+    errors: Collection[ApiError]
+    """Examples of the errors that the handler raises itself.
+
+    The errors of authentication, of ``read_body`` and of a lost database follow from the other
+    fields.
+    """
     parameters: Mapping[str, Any]
     """The schemas of the path parameters. A parameter without a schema is a string."""
     tag: str
@@ -73,7 +78,7 @@ class RouteTableDef(web.RouteTableDef):
         body: vol.Schema | ByDialect | None = None,
         query: QueryString | None = None,
         responses: Mapping[Any, Any] | None = None,
-        errors: Collection[int] = (),
+        errors: Collection[ApiError] = (),
         parameters: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> Callable[[_Handler], _Handler]:

@@ -70,7 +70,7 @@ async def page(request: web.Request) -> web.StreamResponse:
     auth=Auth.NONE,
     parameters={"asset": one_of(*TYPES)},
     responses={200: Media(("text/javascript", "text/css"), {})},
-    errors=(404,),
+    errors=(NotFound("file"),),
 )
 async def asset(request: web.Request) -> web.StreamResponse:
     """Get a file of the documentation page."""

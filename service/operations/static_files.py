@@ -40,7 +40,7 @@ def contents() -> dict[str, bytes]:
     auth=Auth.NONE,
     parameters={"name": one_of(*TYPES)},
     responses={200: Media((CSS, SVG), {})},
-    errors=(404,),
+    errors=(NotFound("file"),),
 )
 async def static_file(request: web.Request) -> web.StreamResponse:
     """Get a file that a page loads, or the picture of an author of the example blog."""

@@ -30,7 +30,7 @@ from service.http.app_keys import SETTINGS
 from service.http.bodies import read_body
 from service.http.client import client_of
 from service.http.error_codes import ErrorCode
-from service.http.errors import Unauthorized
+from service.http.errors import TooManyAttempts, Unauthorized
 from service.http.openapi.schemas import object_of, one_of
 from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef
@@ -49,6 +49,21 @@ REFRESHED = object_of(
     refresh_token=REFRESH_TOKEN,
 )
 
+REJECTIONS = {
+    "unknown": ("is invalid", ErrorCode.REFRESH_TOKEN_INVALID),
+    "reused": ("has been used before", ErrorCode.REFRESH_TOKEN_REUSED),
+    "expired": ("has expired", ErrorCode.REFRESH_TOKEN_EXPIRED),
+    "evicted": ("has been revoked", ErrorCode.SESSION_EVICTED),
+    "ended": ("has been revoked", ErrorCode.REFRESH_TOKEN_REVOKED),
+}
+"""The message and the code of a rejected refresh token, by the reason."""
+
+
+def _rejection(reason: str) -> Unauthorized:
+    """Return the error for a refresh token that is rejected for ``reason``."""
+    message, code = REJECTIONS[reason]
+    return Unauthorized("refresh_token", message, code=code)
+
 
 @routes.post(
     "/api/auth/refresh",
@@ -56,7 +71,10 @@ REFRESHED = object_of(
     auth=Auth.NONE,
     body=REFRESH,
     responses={200: REFRESHED},
-    errors=(401, 429),
+    errors=(
+        *(_rejection(reason) for reason in REJECTIONS),
+        TooManyAttempts("refresh", retry_after=60),
+    ),
 )
 async def refresh(request: web.Request) -> web.StreamResponse:
     """Exchange a refresh token for a new access token and the next refresh token."""
@@ -78,7 +96,7 @@ async def refresh(request: web.Request) -> web.StreamResponse:
     )
     # The statement is committed: the error must not roll back the end of a stolen session.
     if session is None or session["state"] not in ("current", "in_grace_period"):
-        raise _refusal(session)
+        raise _rejection(_reason(session))
     access = request.app[TOKENS].issue(
         session["user_id"], session["id"], session["expires_at"].timestamp()
     )
@@ -91,18 +109,10 @@ async def refresh(request: web.Request) -> web.StreamResponse:
     return json_response(body)
 
 
-def _refusal(session: Any) -> Unauthorized:
-    """Return the error for a session that accepts no token, or for an unknown token."""
+def _reason(session: Any) -> str:
+    """Return why ``session`` rejects the token: a key of ``REJECTIONS``."""
     if session is None:
-        return _refused("is invalid", ErrorCode.REFRESH_TOKEN_INVALID)
-    if session["state"] == "reused":
-        return _refused("has been used before", ErrorCode.REFRESH_TOKEN_REUSED)
-    if session["state"] == "expired":
-        return _refused("has expired", ErrorCode.REFRESH_TOKEN_EXPIRED)
-    if session["end_reason"] == EventKind.EVICTED:
-        return _refused("has been revoked", ErrorCode.SESSION_EVICTED)
-    return _refused("has been revoked", ErrorCode.REFRESH_TOKEN_REVOKED)
-
-
-def _refused(message: str, code: ErrorCode) -> Unauthorized:
-    return Unauthorized("refresh_token", message, code=code)
+        return "unknown"
+    if session["state"] in ("reused", "expired"):
+        return str(session["state"])
+    return "evicted" if session["end_reason"] == EventKind.EVICTED else "ended"

@@ -217,7 +217,7 @@ async def list_sessions(request: web.Request) -> web.StreamResponse:
     operation_id="RevokeSession",
     parameters={"id": ID},
     responses={204: None},
-    errors=(404,),
+    errors=(NotFound("session"),),
 )
 async def end(request: web.Request) -> web.StreamResponse:
     """Revoke an open session of the current user. Respond 404 for any other id."""

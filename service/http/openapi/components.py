@@ -1,26 +1,59 @@
 """Define the parts of the OpenAPI document that all routes share: errors, headers, security."""
 
-from dataclasses import dataclass
-from typing import Any
-
 from service import __version__
 from service.http.error_codes import ErrorCode
 from service.http.openapi.schemas import array_of
 
+DESCRIPTION = """\
+## Try it on this page
+
+1. Register: open `POST /api/users` below, press **Try it out**, then **Execute**.
+2. Copy the `token` from the response, without its quotes.
+3. Press **Authorize**, paste the token, and press **Authorize** again. The operations with a lock
+   now run as this user.
+
+Programs send the token in the header `Authorization: Token <jwt>`.
+
+## Errors
+
+Every error response has the same shape: `errors` has messages for people, by field or subject, and
+`code` is for programs. The schema `Error` at the end of this page explains each code. Every
+operation lists its own errors. `default` stands for the errors that many operations share:
+
+- 400 (422 with `REALWORLD_STRICT`): a path parameter has a character that is not allowed, or the
+  request is not valid HTTP.
+- 401: the operation requires a token, which is missing, invalid, expired or revoked.
+- 404, 405: no operation has this path or this method.
+- 408, 413, 415: the body arrives too slowly, is too large, or has a `Content-Encoding`.
+- 417, 505: the `Expect` header or the version of HTTP is not supported.
+- 500: the service has failed.
+- 503: the database cannot be reached, or too many passwords are waiting to be verified. The header
+  `Retry-After` says when to try again.
+
+## Every request and response
+
+Unknown fields in a body are ignored. Every response has the header `X-Request-ID`. It contains the
+id of the request in the log of the service: the client's own id, or a new one.
+"""
+
 INFO = {
     "title": "Conduit Accounts",
     "version": __version__,
-    "summary": "User accounts, and the RealWorld API.",
-    "description": (
-        "Every error has one shape: messages by field for people, a stable `code` for programs. "
-        "Fields that a body has beyond those listed are ignored.\n\n"
-        "Any path can also answer 404 and 405 to what no route takes, 415 to a `Content-Encoding` "
-        "other than `identity`, 417 to an `Expect` header other than `100-continue`, 505 to a "
-        "version other than HTTP/1.0 and HTTP/1.1, and 400 to bytes that are not HTTP, all in the "
-        "same shape."
-    ),
+    "summary": "User accounts with sessions, and the RealWorld (Conduit) API.",
+    "description": DESCRIPTION,
     "license": {"name": "MIT License", "identifier": "MIT"},
 }
+
+TAGS = [
+    {"name": "Accounts", "description": "Register, log in, and manage the current user."},
+    {"name": "Sessions", "description": "Refresh tokens, list and revoke sessions."},
+    {"name": "Profiles", "description": "Show and follow other users."},
+    {"name": "Articles", "description": "Write, list, read and favorite articles."},
+    {"name": "Comments", "description": "Comment on articles."},
+    {"name": "Tags", "description": "List the tags of articles."},
+    {"name": "Operations", "description": "Monitor the service, and read its documentation."},
+]
+"""The tags in the order in which ``/docs`` shows them."""
 
 SECURITY_SCHEMES = {
     "Token": {
@@ -28,21 +61,22 @@ SECURITY_SCHEMES = {
         "in": "header",
         "name": "Authorization",
         "description": (
-            "The word `Token`, one space, and the `token` of a registration or login: "
-            "`Token eyJhbGciOi...`. Enter all of it here."
+            "The `token` of a registration or login. The header consists of the word `Token`, one "
+            "space and the token: `Token eyJhbGciOi...`. On the page `/docs` you can enter the "
+            "token alone."
         ),
     }
 }
 
 HEADERS = {
     "X-Request-ID": {
-        "description": "The request's id in the log: the client's own, or a new one.",
+        "description": "The id of the request in the log of the service.",
         "required": True,
         "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
         "example": "3f1c9a2b7d4e-1a",
     },
     "Retry-After": {
-        "description": "Seconds to wait before the next try.",
+        "description": "The seconds to wait before the next attempt.",
         "schema": {"type": "integer", "minimum": 0},
         "example": 2,
     },
@@ -52,18 +86,18 @@ HEADERS = {
         "example": "identity",
     },
     "WWW-Authenticate": {
-        "description": "The scheme that would be accepted.",
+        "description": "The accepted authentication scheme.",
         "schema": {"type": "string", "const": "Token"},
         "example": "Token",
     },
 }
 
-ANY_ERROR = {
+ERROR = {
     "type": "object",
-    "description": "Messages by the field or subject that they are about, and a stable code.",
     "properties": {
         "errors": {
             "type": "object",
+            "description": "Messages for people, by the field or subject that they are about.",
             "additionalProperties": {**array_of({"type": "string"}), "minItems": 1},
             "minProperties": 1,
             "examples": [{"email": ["can't be blank"]}],
@@ -79,83 +113,4 @@ ANY_ERROR = {
     },
     "required": ["errors", "code"],
     "additionalProperties": False,
-}
-
-
-@dataclass(frozen=True)
-class SharedError:
-    """An error response that all routes share. The OpenAPI document defines it once."""
-
-    name: str
-    description: str
-    code: str
-    subject: str
-    message: str
-    headers: tuple[str, ...] = ()
-
-    @property
-    def example(self) -> dict[str, Any]:
-        """Return an example body in the common error shape."""
-        return {"errors": {self.subject: [self.message]}, "code": self.code}
-
-
-_INVALID = SharedError(
-    "InvalidInput", "Every faulty field is named.", "invalid_input", "email", "can't be blank"
-)
-
-ERRORS = {
-    400: _INVALID,
-    401: SharedError(
-        "Unauthorized",
-        "Wrong credentials, or no token that counts.",
-        *("token_missing", "token", "is missing"),
-        headers=("WWW-Authenticate",),
-    ),
-    403: SharedError(
-        "Forbidden",
-        "Signed in, but it is another's.",
-        *("forbidden", "article", "forbidden"),
-    ),
-    404: SharedError("NotFound", "No such thing.", "not_found", "article", "not found"),
-    408: SharedError(
-        "RequestTimeout",
-        "The body took too long to arrive.",
-        *("request_timeout", "body", "took too long to arrive"),
-    ),
-    409: SharedError(
-        "Conflict",
-        "Taken; every field whose value is taken is named.",
-        *("already_taken", "email", "has already been taken"),
-    ),
-    413: SharedError(
-        "BodyTooLarge", "The body is over the limit.", "body_too_large", "body", "is too large"
-    ),
-    415: SharedError(
-        "UnsupportedEncoding",
-        "The body has a `Content-Encoding`, such as gzip.",
-        *(
-            "content_encoding_not_supported",
-            "body",
-            "must be sent without a Content-Encoding",
-        ),
-        headers=("Accept-Encoding",),
-    ),
-    422: _INVALID,
-    429: SharedError(
-        "TooManyRequests",
-        "Too many attempts.",
-        *("too_many_attempts", "credentials", "too many attempts"),
-        headers=("Retry-After",),
-    ),
-    500: SharedError(
-        "InternalError",
-        "A fault of ours; the log has it under the request's id.",
-        *("internal_error", "server", "internal error"),
-    ),
-    503: SharedError(
-        "Unavailable",
-        "The database or the password workers cannot take the request now.",
-        *("database_unavailable", "database", "is not available"),
-        headers=("Retry-After",),
-    ),
 }

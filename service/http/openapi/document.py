@@ -10,12 +10,12 @@ import orjson
 from aiohttp import hdrs, web
 
 from service.http.app_keys import SETTINGS
-from service.http.openapi.components import ANY_ERROR, ERRORS, HEADERS, INFO, SECURITY_SCHEMES
+from service.http.openapi.components import ERROR, HEADERS, INFO, SECURITY_SCHEMES, TAGS
+from service.http.openapi.error_responses import SHARED_ERROR, error_responses
 from service.http.openapi.inputs import schema_of
 from service.http.openapi.schemas import ByDialect, Media, Named, string
 from service.http.routes import Auth, Operation
 
-REQUEST_ID = {"X-Request-ID": {"$ref": "#/components/headers/X-Request-ID"}}
 SECURITY: Mapping[Auth, list[dict[str, list[str]]]] = {
     Auth.REQUIRED: [{"Token": []}],
     Auth.OPTIONAL: [{"Token": []}, {}],
@@ -33,29 +33,22 @@ class Document:
 
     def __init__(self, strict: bool) -> None:
         self.strict = strict
-        self.schemas: dict[str, Any] = {"Error": self.resolve(ANY_ERROR)}
+        self.schemas: dict[str, Any] = {"Error": self.resolve(ERROR)}
 
     def of(self, app: web.Application) -> dict[str, Any]:
         """Return the complete OpenAPI document of ``app``."""
         paths: dict[str, dict[str, Any]] = {}
         for method, path, handler in documented_routes(app):
             paths.setdefault(path, {})[method.lower()] = self.operation(path, handler)
-        tags = {
-            tag: None for path in paths.values() for item in path.values() for tag in item["tags"]
-        }
         return {
             "openapi": "3.1.0",
             "info": INFO,
             "servers": [{"url": "/"}],
-            "tags": [{"name": tag} for tag in tags],
+            "tags": TAGS,
             "paths": paths,
             "components": {
                 "schemas": self.schemas,
-                "responses": {
-                    error.name: self.error_response(error.example, error.headers)
-                    | {"description": error.description}
-                    for error in ERRORS.values()
-                },
+                "responses": {"SharedError": SHARED_ERROR},
                 "headers": HEADERS,
                 "securitySchemes": SECURITY_SCHEMES,
             },
@@ -86,10 +79,13 @@ class Document:
                 "required": True,
                 "content": self.json(schema_of(operation.body)),
             }
-        statuses = {self.resolve(status): body for status, body in operation.responses.items()}
         operation_object["responses"] = {
-            str(status): self.response(status, statuses.get(status), status in statuses)
-            for status in sorted({*statuses, *self.errors(operation, bool(parameters))})
+            **{
+                str(self.resolve(status)): self.own_response(self.resolve(status), body)
+                for status, body in operation.responses.items()
+            },
+            **error_responses(operation, strict=self.strict),
+            "default": {"$ref": "#/components/responses/SharedError"},
         }
         return operation_object
 
@@ -97,7 +93,9 @@ class Document:
         """Yield the parameter objects of the names in braces in ``path``."""
         for name in re.findall(r"{(\w+)", path):
             schema = self.resolve(operation.parameters.get(name, string(example=name)))
-            yield {"name": name, "in": "path", "required": True, "schema": schema}
+            parameter = {"name": name, "in": "path", "required": True, "schema": schema}
+            # Swagger UI fills its form with this example, but not with the examples of a schema.
+            yield {**parameter, "example": self.example(schema)}
 
     def query_parameters(self, operation: Operation) -> Iterator[dict[str, Any]]:
         """Yield the parameter objects of the query string, with their bounds and defaults."""
@@ -109,45 +107,19 @@ class Document:
                 schema = {**schema, "default": default}
             yield {"name": name, "in": "query", "required": False, "schema": schema}
 
-    def errors(self, operation: Operation, has_parameters: bool) -> Iterator[int]:
-        """Yield the error statuses that this operation can return."""
-        invalid = 422 if self.strict else 400
-        if operation.auth is Auth.REQUIRED:
-            yield 401
-        if has_parameters:
-            yield invalid
-        if operation.body is not None:
-            yield from (invalid, 408, 413, 415)
-        yield from operation.errors
-        yield from (500, 503)
-
-    def response(self, status: int, body: Any, is_own: bool) -> dict[str, Any]:
-        """Return the response object of ``status``.
-
-        With ``is_own``, describe the route's own response with ``body`` as its schema. Otherwise
-        refer to the shared error.
-        """
-        if not is_own:
-            return {"$ref": f"#/components/responses/{ERRORS[status].name}"}
-        response_object: dict[str, Any] = {
+    def own_response(self, status: int, body: Any) -> dict[str, Any]:
+        """Return the response object of a success. ``body`` is a schema, ``Media`` or ``None``."""
+        response: dict[str, Any] = {
             "description": DESCRIPTIONS.get(status, HTTPStatus(status).phrase),
-            "headers": REQUEST_ID,
         }
         if isinstance(body, Media):
             schema = self.resolve(body.schema)
-            response_object["content"] = {kind: {"schema": schema} for kind in body.types}
+            response["content"] = {kind: {"schema": schema} for kind in body.types}
             if body.json is not None:
-                response_object["content"] |= self.json(body.json)
+                response["content"] |= self.json(body.json)
         elif body is not None:
-            response_object["content"] = self.json(body)
-        return response_object
-
-    def error_response(self, example: Any, headers: tuple[str, ...]) -> dict[str, Any]:
-        """Return the response object of a shared error."""
-        referred = {name: {"$ref": f"#/components/headers/{name}"} for name in headers}
-        schema = {"$ref": "#/components/schemas/Error"}
-        content = {"application/json": {"schema": schema, "example": example}}
-        return {"headers": REQUEST_ID | referred, "content": content}
+            response["content"] = self.json(body)
+        return response
 
     def json(self, schema: Any) -> dict[str, Any]:
         """Return the content object of a JSON body with its example."""
@@ -181,7 +153,7 @@ class Document:
         return [self.example(schema["items"])]
 
 
-DESCRIPTIONS = {200: "Done.", 201: "Made.", 204: "Done; the response is empty."}
+DESCRIPTIONS = {200: "Success.", 201: "Created.", 204: "Success. The response has no body."}
 
 
 def documented_routes(app: web.Application) -> Iterator[tuple[str, str, Any]]:

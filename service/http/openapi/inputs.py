@@ -29,7 +29,7 @@ def schema_of(validator: Any) -> Schema:
         return {"type": "integer", "minimum": validator.lowest, "maximum": validator.highest}
     if validator is filter_text:
         return {"type": "string"}
-    raise TypeError(f"the document cannot tell what {validator!r} accepts")
+    raise TypeError(f"no JSON Schema for the validator {validator!r}")
 
 
 def _object(fields: dict[Any, Any]) -> Schema:

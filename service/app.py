@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from aiohttp import web
 
 from service.accounts import security_log, users
-from service.accounts.cleanup import clean_up_for_ever
+from service.accounts.cleanup import clean_up_periodically
 from service.accounts.closed_accounts import CLOSED_ACCOUNTS, ClosedAccounts
 from service.accounts.passwords.hasher import PASSWORDS, PasswordHasher, usable_cores
 from service.accounts.passwords.verification import CREDENTIAL_VERIFIER, CredentialVerifier
@@ -162,7 +162,7 @@ async def _passwords(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _cleanup(app: web.Application) -> AsyncIterator[None]:
-    task = asyncio.create_task(clean_up_for_ever(app[DATABASE], app[SETTINGS]))
+    task = asyncio.create_task(clean_up_periodically(app[DATABASE], app[SETTINGS]))
     yield
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):

@@ -35,13 +35,15 @@ async def clean_up(database: Database, settings: Settings) -> int:
     total = 0
     deletions: dict[str, sql.AnyQuery] = {
         "cleanup.delete_sessions": partial(
-            sql.cleanup.delete_sessions, kept=settings.access_token_ttl, batch=BATCH
+            sql.cleanup.delete_sessions, max_age=settings.access_token_ttl, limit=BATCH
         ),
         "cleanup.delete_events": partial(
-            sql.cleanup.delete_events, kept=settings.event_ttl, batch=BATCH
+            sql.cleanup.delete_events, max_age=settings.event_ttl, limit=BATCH
         ),
-        "cleanup.delete_events_of_nobody": partial(
-            sql.cleanup.delete_events_of_nobody, kept=UNKNOWN_ACCOUNT_EVENT_TTL, batch=BATCH
+        "cleanup.delete_unknown_account_events": partial(
+            sql.cleanup.delete_unknown_account_events,
+            max_age=UNKNOWN_ACCOUNT_EVENT_TTL,
+            limit=BATCH,
         ),
         "throttle.delete_expired": partial(sql.throttle.delete_expired, limit=BATCH),
         "known_ips.delete_expired": partial(
@@ -58,7 +60,7 @@ async def clean_up(database: Database, settings: Settings) -> int:
                 count = deleted
                 total += count
         except asyncpg.PostgresError:
-            logger.exception("clean-up failed: query=%s", name)
+            logger.exception("cleanup query failed: query=%s", name)
     return total
 
 
@@ -69,7 +71,7 @@ async def _delete_batch(delete: sql.AnyQuery, connection: sql.Connection) -> int
     return int(await delete(connection))
 
 
-async def clean_up_for_ever(database: Database, settings: Settings) -> None:
+async def clean_up_periodically(database: Database, settings: Settings) -> None:
     """Run ``clean_up`` every ``INTERVAL`` seconds until cancelled. Log failures and continue."""
     # The first delay is random: processes that start together must not clean up together.
     pause = random.uniform(0, INTERVAL)  # noqa: S311
@@ -79,4 +81,4 @@ async def clean_up_for_ever(database: Database, settings: Settings) -> None:
         try:
             await clean_up(database, settings)
         except Exception:
-            logger.exception("the clean-up failed; it is tried again in %d seconds", INTERVAL)
+            logger.exception("cleanup failed: retry_in=%d", INTERVAL)

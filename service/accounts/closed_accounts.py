@@ -63,7 +63,7 @@ class ClosedAccounts:
 
     def start(self) -> None:
         """Start the background task, which runs until ``stop``."""
-        self._task = asyncio.create_task(self._remove_for_ever())
+        self._task = asyncio.create_task(self._remove_periodically())
 
     async def stop(self) -> None:
         """Cancel the background task. The current batch is rolled back."""
@@ -115,7 +115,7 @@ class ClosedAccounts:
 
         return await self._database.transact(run_in_turn)
 
-    async def _remove_for_ever(self) -> None:
+    async def _remove_periodically(self) -> None:
         delay = INTERVAL
         while True:
             with contextlib.suppress(TimeoutError):

@@ -45,19 +45,23 @@ def lockout_notice(recipient: str, ip: str | None, longest_wait: int) -> Mail:
     ``ip`` is the IP address of the last failed login, or ``None`` if it is not known.
     ``longest_wait`` is the maximum duration of the rejection in seconds.
     """
-    moment = datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC")
-    place = f" from the address {ip}" if ip is not None else ""
+    time = datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC")
+    place = f" from the IP address {ip}" if ip is not None else ""
+    minutes = math.ceil(longest_wait / 60)
     return Mail(
         recipient,
-        "Sign-ins to your account are refused for a while",
+        "Too many failed logins to your account",
         f"""\
-Somebody tried to sign in to your account with a wrong password too often,
-last{place} on {moment}.
-None of these tries succeeded. For a while further ones are refused, even
-with the right password. Devices that are signed in stay signed in.
+There were too many logins to your account with a wrong password. The last
+one was on {time}{place}.
 
-If it was you: try again in {math.ceil(longest_wait / 60)} minutes at the latest.
-If it was not: nothing was changed. If your password could be guessed, or is
-in use elsewhere too, choose another one.
+All of these logins failed. For up to {minutes} minutes, more logins are
+rejected, even with the correct password. Devices that are logged in stay
+logged in.
+
+If it was you, try again in {minutes} minutes.
+
+If it was not you, nothing in your account was changed. Choose another
+password if yours is easy to guess, or if you also use it elsewhere.
 """,
     )

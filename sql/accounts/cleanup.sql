@@ -3,9 +3,9 @@
 -- the process that has it.
 select pg_try_advisory_xact_lock($1)
 
--- name: delete_sessions(kept, batch) -> value
--- Skips locked rows. It never waits for another transaction, so it cannot be part of a deadlock.
-with gone as (
+-- name: delete_sessions(max_age, limit) -> value
+-- Skip locked rows. The statement never waits for another transaction, so it cannot be part of a deadlock.
+with deleted as (
     delete from sessions
     where id in (
         select id
@@ -18,10 +18,10 @@ with gone as (
     returning id
 )
 select count(*)
-from gone
+from deleted
 
--- name: delete_events(kept, batch) -> value
-with gone as (
+-- name: delete_events(max_age, limit) -> value
+with deleted as (
     delete from events
     where id in (
         select id
@@ -32,10 +32,10 @@ with gone as (
     returning id
 )
 select count(*)
-from gone
+from deleted
 
--- name: delete_events_of_nobody(kept, batch) -> value
-with gone as (
+-- name: delete_unknown_account_events(max_age, limit) -> value
+with deleted as (
     delete from events
     where id in (
         select id
@@ -46,4 +46,4 @@ with gone as (
     returning id
 )
 select count(*)
-from gone
+from deleted

@@ -3,7 +3,7 @@
 -- to delete now.
 
 -- name: lock(user_id) -> value
--- Returns the version of the user's password, or null if the account is closed. Waits for every
+-- Return the version of the user's password, or null if the account is closed. Wait for every
 -- transaction that adds something to the account: such a transaction locks the user's row too.
 select password_version
 from users
@@ -118,7 +118,7 @@ select count(*)
 from deleted
 
 -- name: delete_comments(user_id, limit) -> value
--- Also limits a batch to 4 MiB of comments, in their stored size.
+-- Limit a batch to 4 MiB of comments too, in their stored size.
 with found as (
     select id, pg_column_size(body) as bytes
     from comments
@@ -144,9 +144,9 @@ select count(*)
 from deleted
 
 -- name: delete_articles(user_id, limit) -> value
--- Also limits a batch to 4 MiB of articles, in their stored size. Deletes the comments and
--- favorites of other users on them too. If there are many, it deletes only some of these and keeps
--- the articles (see the function remove_articles).
+-- Limit a batch to 4 MiB of articles too, in their stored size. Delete the comments and favorites
+-- of other users on them too. If there are many, delete only some of these and keep the articles
+-- (see the function remove_articles).
 with found as (
     select id, pg_column_size(body) as bytes
     from articles
@@ -185,7 +185,7 @@ select count(*)
 from deleted
 
 -- name: delete_user(user_id) -> value
--- Deletes the row and returns true if nothing refers to it any more, so that no cascade has rows to
+-- Delete the row and return true if nothing refers to it any more, so that no cascade has rows to
 -- delete.
 with deleted as (
     delete from users

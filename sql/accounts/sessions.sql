@@ -47,19 +47,19 @@ event as (
     select user_id, $6, $7, $8, id
     from session
 ),
-seen as (
+known as (
     insert into known_ips (user_id, ip_key)
     select user_id, $9
     from session
     on conflict (user_id, ip_key) do update set last_seen = now()
     returning user_id
 ),
-forgotten as (
+removed as (
     delete from known_ips
     using (
         select older.ip_key
         from known_ips as older
-        join seen on seen.user_id = older.user_id
+        join known on known.user_id = older.user_id
         where older.ip_key <> $9
         order by older.last_seen desc, older.ip_key
         offset 9

@@ -9,7 +9,7 @@ from users
 where id = $1 and closed_at is null
 
 -- name: taken(username_key, email_key, except_id) -> one
--- This check only saves the cost of a hash and reports both fields. The unique constraints decide.
+-- Check before the cost of a hash, and report both fields. The unique constraints decide.
 select
     exists (select from users where username_key = $1 and id is distinct from $3) as username,
     exists (select from users where email_key = $2 and id is distinct from $3) as email
@@ -48,7 +48,7 @@ returning
     users.email <> before.email as email_changed
 
 -- name: renew_password_hash(id, old_hash, new_hash) -> none
--- Replaces only the hash that was verified, so a password change since then is kept.
+-- Replace only the hash that was verified, so that a password change since then is kept.
 update users
 set password_hash = $3
 where id = $1 and password_hash = $2

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from service.accounts import cleanup
-from service.accounts.cleanup import BATCH, LOCK, clean_up, clean_up_for_ever
+from service.accounts.cleanup import BATCH, LOCK, clean_up, clean_up_periodically
 from service.database.pool import DATABASE, Database
 from tests.conftest import Client, Device
 
@@ -149,7 +149,7 @@ async def test_a_failure_is_logged_once_and_the_next_run_tries_again(
     monkeypatch.setattr(cleanup, "clean_up", fail_twice)
     monkeypatch.setattr(cleanup, "INTERVAL", 0.001)
     with caplog.at_level(logging.ERROR, "service.accounts.cleanup"):
-        job = asyncio.create_task(clean_up_for_ever(database, client.settings))
+        job = asyncio.create_task(clean_up_periodically(database, client.settings))
         await asyncio.wait_for(third.wait(), 5)
         job.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -170,8 +170,8 @@ async def test_what_cannot_be_deleted_keeps_nothing_else(
         await db.execute("alter table events_away rename to events")
     failed = [record.getMessage() for record in caplog.records if record.name == cleanup.__name__]
     assert failed == [
-        "clean-up failed: query=cleanup.delete_events",
-        "clean-up failed: query=cleanup.delete_events_of_nobody",
+        "cleanup query failed: query=cleanup.delete_events",
+        "cleanup query failed: query=cleanup.delete_unknown_account_events",
     ]
 
 
@@ -180,7 +180,7 @@ async def test_every_process_starts_the_job_and_ends_it(client: Client) -> None:
         return [
             task.get_coro().__qualname__  # type: ignore[union-attr]
             for task in asyncio.all_tasks()
-            if "clean_up_for_ever" in repr(task)
+            if "clean_up_periodically" in repr(task)
         ]
 
     assert len(jobs()) == 1

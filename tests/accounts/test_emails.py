@@ -36,9 +36,9 @@ async def test_the_owner_is_told_of_a_lockout(
     await lock(client, "ALICE")
     (mail,) = await db.fetch("select recipient, subject, body from outbox")
     assert mail["recipient"] == "alice@example.test"
-    assert mail["subject"] == "Sign-ins to your account are refused for a while"
-    assert f"from the address {HERE} on " in mail["body"]
-    assert "try again in 60 minutes at the latest" in mail["body"]
+    assert mail["subject"] == "Too many failed logins to your account"
+    assert f"UTC from the IP address {HERE}.\n" in mail["body"]
+    assert "If it was you, try again in 60 minutes.\n" in mail["body"]
 
 
 async def test_the_owner_is_told_once_in_an_hour_whoever_guesses_from_wherever(

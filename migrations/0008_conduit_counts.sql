@@ -1,7 +1,7 @@
 -- An index of articles by tag, and kept counts: with them, lists do not slow down as the data
 -- grows. The triggers below derive all of it in the transaction that causes the change. So it is
--- exact at every moment, and no statement of the service writes it. sql/conduit/counts.sql compares
--- it with the content.
+-- exact at every moment, and no statement of the service writes it. The tests compare it with the
+-- content (tests/conduit/counts.sql).
 --
 -- Locks. Writers share the row of a kept count, so every transaction acquires its locks in one
 -- order:

@@ -1,0 +1,88 @@
+"""One name, three files: a module, its queries and its tests.
+
+``service/accounts/users.py`` has its queries in ``sql/accounts/users.sql`` and its tests in
+``tests/accounts/test_users.py``. Both may have an aspect: ``users_<aspect>.sql`` and
+``test_users_<aspect>.py``. The tests have the folders of ``service/``; the queries have only the
+first.
+"""
+
+from pathlib import Path, PurePath
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MODULES = {
+    path.relative_to(ROOT / "service").with_suffix("")
+    for path in (ROOT / "service").rglob("*.py")
+    if path.name != "__init__.py"
+}
+TESTS = {
+    path.relative_to(ROOT / "tests").with_name(path.stem.removeprefix("test_"))
+    for path in (ROOT / "tests").rglob("test_*.py")
+}
+QUERIES = {path.relative_to(ROOT / "sql").with_suffix("") for path in ROOT.glob("sql/*/*.sql")}
+
+# Tests of what is not a module of service/.
+OTHER_TESTS = {
+    "documents": "README.md, docs/ and the other documents",
+    "fuzz": "tests/fuzz.py",
+    "layers": "the imports of all modules",
+    "names": "this rule",
+    "run": "run.py",
+    "sql": "every query",
+    "sql_loader": "sql/loader.py",
+    "sql_stubs": "sql/stubs.py",
+    "sql_style": "the style of SQL",
+}
+
+WITHOUT_TESTS = {
+    "embedded_postgres/files": "test_server.py starts real servers on real files",
+    "embedded_postgres/processes": "test_server.py starts and kills the real processes",
+    "http/app_keys": "has no rules: it declares the keys of the application",
+    "http/openapi/components": "has no rules: test_document.py validates the whole document",
+}
+
+
+def belongs_to(name: str, module: PurePath) -> bool:
+    """Return whether a file ``name`` has the name of ``module``, alone or with an aspect."""
+    return name == module.name or name.startswith(f"{module.name}_")
+
+
+def test_every_test_file_has_the_name_of_a_module() -> None:
+    strays = {
+        str(test)
+        for test in TESTS
+        if not any(
+            test.parent == module.parent and belongs_to(test.name, module) for module in MODULES
+        )
+    }
+    assert strays == set(OTHER_TESTS)
+
+
+def test_every_module_has_a_test_file() -> None:
+    untested = {
+        str(module)
+        for module in MODULES
+        if not any(test.parent == module.parent and belongs_to(test.name, module) for test in TESTS)
+    }
+    assert untested == set(WITHOUT_TESTS)
+
+
+@pytest.mark.parametrize("queries", sorted(QUERIES), ids=str)
+def test_every_file_of_queries_has_the_name_of_a_module_that_calls_it(queries: Path) -> None:
+    callers = [
+        module
+        for module in MODULES
+        if module.parts[0] == queries.parts[0]
+        and belongs_to(queries.name, module)
+        and f"sql.{queries.name}." in (ROOT / "service" / f"{module}.py").read_text()
+    ]
+    assert callers
+
+
+@pytest.mark.parametrize("module", sorted(MODULES), ids=str)
+def test_a_module_of_a_resource_calls_its_own_queries(module: Path) -> None:
+    text = (ROOT / "service" / f"{module}.py").read_text()
+    is_resource = "@routes." in text and "sql." in text
+    own = {path for path in QUERIES if belongs_to(path.name, module)}
+    assert own or not is_resource

@@ -4,7 +4,8 @@
 select pg_try_advisory_xact_lock($1)
 
 -- name: delete_sessions(max_age, limit) -> value
--- Skip locked rows. The statement never waits for another transaction, so it cannot be part of a deadlock.
+-- Skip locked rows. The statement never waits for another transaction, so it cannot be part of a
+-- deadlock.
 with deleted as (
     delete from sessions
     where id in (

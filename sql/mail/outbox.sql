@@ -6,9 +6,9 @@ select $1::text, $2, $3
 where $1 <> ''
 
 -- name: claim(pause, max_pause, lifetime) -> row
--- Return the mail that has been due for the longest time, and schedule its next attempt. That attempt
--- happens unless the mail is removed, even if the process that claimed it was killed. The pause
--- doubles after each attempt.
+-- Return the mail that has been due for the longest time, and schedule its next attempt. That
+-- attempt happens unless the mail is removed, even if the process that claimed it was killed. The
+-- pause doubles after each attempt.
 with due as (
     select id
     from outbox

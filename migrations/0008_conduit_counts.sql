@@ -1,18 +1,10 @@
--- An index of articles by tag, and kept counts: with them, lists do not slow down as the data
--- grows. The triggers below derive all of it in the transaction that causes the change. So it is
--- exact at every moment, and no statement of the service writes it. The tests compare it with the
--- content (tests/conduit/counts.sql).
+-- An index of articles by tag, and kept counts. Triggers derive all of it in the transaction that
+-- causes the change: docs/decisions/kept-counts.md has the reasons and the costs.
 --
--- Locks. Writers share the row of a kept count, so every transaction acquires its locks in one
--- order:
+-- Every transaction acquires its locks in this order, and within a table in ascending order:
 --
 --     users > articles > slugs > favorites > tag_counts > article_counts > user_counts
 --     > article_totals
---
--- and, within tag_counts, tags in ascending order. Writers other than deletions change one row of
--- each table, except in tag_counts. Every statement of the service that deletes articles or
--- favorites locks the rows of each table of counts in ascending order before it changes any. A
--- manual deletion of several articles under traffic may deadlock. That costs a retry and no count.
 
 -- One row for each tag of each article. The list of a tag reads the primary key backwards, the list
 -- of a tag and an author the second index. There is no foreign key: it would need an index on
@@ -34,8 +26,8 @@ alter table article_tags set (
     autovacuum_analyze_scale_factor = 0.02
 );
 
--- The tables of counts have low fill factors and no index on a column that changes: an update stays
--- on its page and updates no index (HOT).
+-- The fill factors leave space in each page: an update of a count stays in its page and changes no
+-- index.
 create table tag_counts (
     tag text collate "C" not null primary key,
     articles_count bigint not null,

@@ -32,7 +32,7 @@ from service.http.error_codes import ErrorCode
 from service.http.errors import ApiError, Unavailable, error_middleware
 from service.http.openapi.document import render_document
 from service.http.request_log import REQUEST_LOG, RequestLog, request_log_middleware
-from service.http.unsupported import refuse_unsupported
+from service.http.unsupported import reject_unsupported
 from service.mail.outbox import OUTBOX, Outbox
 from service.mail.smtp import create_mailer
 from service.operations import docs, health, home, openapi, static_files
@@ -97,7 +97,7 @@ def create_app(
     app = web.Application(
         middlewares=[
             request_log_middleware(log),
-            refuse_unsupported,
+            reject_unsupported,
             *([cors_middleware(settings.cors_origins)] if settings.cors_origins else []),
             error_middleware(EXPECTED_ERRORS, strict=settings.realworld_strict),
             auth_middleware(authenticator.authenticate),

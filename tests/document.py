@@ -12,7 +12,7 @@ from service.http.app_keys import DOCUMENT
 from service.http.error_codes import ErrorCode
 
 # Statuses possible on any path: unknown path or method, encoded body, unknown `Expect`.
-REFUSED_ANYWHERE = {404, 405, 415, 417}
+REJECTED_ANYWHERE = {404, 405, 415, 417}
 
 TOKEN_CODES = {
     ErrorCode.TOKEN_MISSING,
@@ -142,7 +142,7 @@ def assert_documented(app: web.Application, method: str, path: str, answer: Any)
     if (template := document.path_of(method, path)) is not None and answer.status != 417:
         document.check(template, method, answer)
         return
-    assert answer.status in REFUSED_ANYWHERE, f"{method} {path} is not documented: {answer}"
+    assert answer.status in REJECTED_ANYWHERE, f"{method} {path} is not documented: {answer}"
     document.validator_of({"$ref": "#/components/schemas/Error"}).validate(answer.body)
 
 

@@ -93,7 +93,7 @@ class RouteTableDef(web.RouteTableDef):
 
         def mark(handler: Any) -> Any:
             if getattr(handler, "operation", operation) != operation:
-                raise ValueError(f"{handler.__name__} stands on two routes of different flags")
+                raise ValueError(f"{handler.__name__} has two routes with different flags")
             handler.operation = operation
             return register(handler)
 

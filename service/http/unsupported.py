@@ -10,7 +10,7 @@ SUPPORTED_VERSIONS = (HttpVersion10, HttpVersion11)
 
 
 @web.middleware
-def refuse_unsupported(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
+def reject_unsupported(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
     """Reject other versions of HTTP with 505 and encoded bodies with 415, before the body is read.
 
     A body can become a thousand times larger by decompression. Decompressing it would block the

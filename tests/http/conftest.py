@@ -1,4 +1,4 @@
-"""The service with routes of the test's own, and the service behind its real server."""
+"""Fixtures: the service with additional routes, and the service behind its own HTTP server."""
 
 import asyncio
 import io
@@ -26,7 +26,7 @@ Extend = Callable[..., Awaitable[Client]]
 def extend(
     aiohttp_client: Any, database_url: str, db: asyncpg.Connection, tmp_path: Path
 ) -> Extend:
-    """Starts the service with more routes and returns a client of it."""
+    """Return a function that starts the service with additional routes and returns a client."""
 
     async def make(
         routes: web.RouteTableDef, log: io.StringIO | None = None, **changes: Any
@@ -42,14 +42,14 @@ def extend(
 
 @dataclass
 class RawConnection:
-    """The service as bytes reach it."""
+    """Send raw bytes to the service on a port of 127.0.0.1, and read its raw responses."""
 
     port: int
     log: io.StringIO
     server: Server
 
     async def send(self, *parts: bytes) -> Answer:
-        """Write ``parts``, read until the server closes, and take what came for one answer."""
+        """Write ``parts``, read until the server closes the connection, and parse one response."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         for part in parts:
             writer.write(part)
@@ -61,7 +61,7 @@ class RawConnection:
 
 
 def answer_of(raw: bytes) -> Answer:
-    """The answer whose bytes these are; its headers as a plain dictionary."""
+    """Parse the bytes of one response. The headers become a plain dictionary."""
     head, _, body = raw.partition(b"\r\n\r\n")
     status_line, *lines = head.decode().split("\r\n")
     headers = dict(line.split(": ", 1) for line in lines)
@@ -74,7 +74,10 @@ Serve = Callable[..., Awaitable[RawConnection]]
 
 @pytest.fixture
 async def serve(database_url: str, db: asyncpg.Connection, tmp_path: Path) -> AsyncIterator[Serve]:
-    """Starts the service with more routes behind its own server, on a port of its own."""
+    """Yield a function that starts the service with additional routes behind its own server.
+
+    Each server gets a free port, and is stopped after the test.
+    """
     servers = []
 
     async def start(
@@ -97,5 +100,5 @@ async def serve(database_url: str, db: asyncpg.Connection, tmp_path: Path) -> As
 
 @pytest.fixture
 async def wire(serve: Serve) -> RawConnection:
-    """The service behind its own server."""
+    """Return a raw connection to the service behind its own server."""
     return await serve(web.RouteTableDef())

@@ -1,4 +1,7 @@
-"""The flag on a route, and the ``Authorization`` header. The token's inside: test_tokens."""
+"""Test the flag on a route and the form of the ``Authorization`` header.
+
+``test_access_tokens.py`` tests the content of tokens.
+"""
 
 from typing import Any
 
@@ -23,35 +26,35 @@ async def unmarked(request: web.Request) -> web.Response:
 
 
 @routes.get("/required", auth=Auth.REQUIRED)
-async def closed(request: web.Request) -> web.Response:
+async def required(request: web.Request) -> web.Response:
     return json_response({"name": request["user"].username})
 
 
 @routes.get("/optional", auth=Auth.OPTIONAL)
-async def half_open(request: web.Request) -> web.Response:
+async def optional(request: web.Request) -> web.Response:
     user = request["user"]
     return json_response({"name": user.username if user is not None else None})
 
 
 @routes.get("/none", auth=Auth.NONE)
-async def open_to_all(request: web.Request) -> web.Response:
-    return json_response({"looked": "user" in request})
+async def anonymous(request: web.Request) -> web.Response:
+    return json_response({"authenticated": "user" in request})
 
 
 @pytest.fixture
 async def service(extend: Extend) -> Client:
-    """The service with one more route of each flag."""
+    """Return a client of the service with one additional route for each flag."""
     return await extend(routes)
 
 
 async def ask(client: Client, path: str, *values: str) -> Answer:
-    """GET with these ``Authorization`` headers."""
+    """Send a GET request with one ``Authorization`` header for each of ``values``."""
     headers = CIMultiDict([("Authorization", value) for value in values])
     async with client.http.get(path, headers=headers) as response:
         return Answer(response.status, await read(response), response.headers)
 
 
-async def test_a_token_names_its_user(service: Client) -> None:
+async def test_token_authenticates_its_user(service: Client) -> None:
     token = await service.register("alice")
     for path in ("/unmarked", "/required", "/optional"):
         answer = await ask(service, path, f"Token {token}")
@@ -59,31 +62,33 @@ async def test_a_token_names_its_user(service: Client) -> None:
 
 
 @pytest.mark.parametrize("path", ["/required", "/unmarked"])
-async def test_a_closed_route_says_that_the_token_is_missing(service: Client, path: str) -> None:
+async def test_required_route_returns_401_when_the_token_is_missing(
+    service: Client, path: str
+) -> None:
     answer = await ask(service, path)
     assert_error(answer, 401, "token_missing", {"token": ["is missing"]})
     assert answer.headers["WWW-Authenticate"] == "Token"
 
 
-async def test_an_optional_route_goes_on_as_nobodys(service: Client) -> None:
+async def test_optional_route_is_anonymous_when_the_token_is_missing(service: Client) -> None:
     answer = await ask(service, "/optional")
     assert (answer.status, answer.body) == (200, {"name": None})
 
 
-async def test_a_route_without_users_does_not_look_at_the_token(service: Client) -> None:
+async def test_route_without_authentication_ignores_the_token(service: Client) -> None:
     token = await service.register("alice")
     for values in ([], [f"Token {token}"], ["nonsense"], ["Token x", "Token y"]):
         answer = await ask(service, "/none", *values)
-        assert (answer.status, answer.body) == (200, {"looked": False})
+        assert (answer.status, answer.body) == (200, {"authenticated": False})
 
 
 EXPECTED_FORM = "is invalid: expected the header 'Authorization: Token <jwt>'"
 
-# `{}` stands for a token that is good.
+# `{}` stands for a valid token.
 MALFORMED_HEADERS: dict[str, list[str]] = {
-    "two headers, both good": ["Token {}", "Token {}"],
-    "two headers, the first good": ["Token {}", "Bearer x"],
-    "two headers, the second good": ["Basic amFrZTp4", "Token {}"],
+    "two headers, both valid": ["Token {}", "Token {}"],
+    "two headers, the first valid": ["Token {}", "Bearer x"],
+    "two headers, the second valid": ["Basic amFrZTp4", "Token {}"],
     "another scheme": ["Bearer {}"],
     "basic credentials": ["Basic amFrZTpqYWtlamFrZQ=="],
     "the scheme in lower case": ["token {}"],
@@ -118,7 +123,7 @@ MALFORMED_TOKENS: dict[str, list[str]] = {
 
 
 async def assert_rejected(service: Client, values: list[str], message: str) -> None:
-    """Hold that these headers are 401 where a user is required, and no user where one may be."""
+    """Assert that required routes return 401 and that optional routes are anonymous."""
     token = await service.register("alice")
     given = [value.replace("{}", token) for value in values]
     for path in ("/required", "/unmarked"):
@@ -130,24 +135,24 @@ async def assert_rejected(service: Client, values: list[str], message: str) -> N
 
 
 @pytest.mark.parametrize("values", MALFORMED_HEADERS.values(), ids=MALFORMED_HEADERS)
-async def test_a_malformed_header_is_invalid_and_the_message_names_the_expected_form(
+async def test_malformed_header_is_invalid_with_a_message_that_names_the_expected_form(
     service: Client, values: list[str]
 ) -> None:
     await assert_rejected(service, values, EXPECTED_FORM)
 
 
 @pytest.mark.parametrize("values", MALFORMED_TOKENS.values(), ids=MALFORMED_TOKENS)
-async def test_a_malformed_token_is_invalid(service: Client, values: list[str]) -> None:
+async def test_malformed_token_is_invalid(service: Client, values: list[str]) -> None:
     await assert_rejected(service, values, "is invalid")
 
 
-async def test_the_name_of_the_header_has_no_case(service: Client) -> None:
+async def test_header_name_is_case_insensitive(service: Client) -> None:
     token = await service.register("alice")
     answer = await service.get("/required", headers={"aUTHORIZATION": f"Token {token}"})
     assert (answer.status, answer.body) == (200, {"name": "alice"})
 
 
-async def test_a_token_elsewhere_is_no_token(service: Client) -> None:
+async def test_token_in_the_query_or_a_cookie_is_ignored(service: Client) -> None:
     token = await service.register("alice")
     for options in ({"params": {"token": token}}, {"cookies": {"token": token}}):
         answer = await service.get("/required", **options)
@@ -155,15 +160,17 @@ async def test_a_token_elsewhere_is_no_token(service: Client) -> None:
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/api/user/nowhere"])
-async def test_an_unknown_path_is_unknown_to_everybody(service: Client, path: str) -> None:
+async def test_unknown_path_is_not_found_with_or_without_a_token(
+    service: Client, path: str
+) -> None:
     for values in ([], ["nonsense"]):
         answer = await ask(service, path, *values)
         assert_error(answer, 404, "not_found", {"path": ["not found"]})
 
 
-async def test_a_handler_cannot_stand_under_two_flags() -> None:
+async def test_handler_on_two_routes_must_have_the_same_flags() -> None:
     table = RouteTableDef()
-    with pytest.raises(ValueError, match="handler stands on two routes of different flags"):
+    with pytest.raises(ValueError, match="handler has two routes with different flags"):
 
         @table.get("/one", auth=Auth.NONE)
         @table.get("/two")
@@ -171,7 +178,7 @@ async def test_a_handler_cannot_stand_under_two_flags() -> None:
             raise NotImplementedError
 
 
-async def test_a_handler_can_stand_on_two_routes_of_one_flag() -> None:
+async def test_handler_may_have_two_routes_with_the_same_flags() -> None:
     table = RouteTableDef()
 
     @table.get("/one", auth=Auth.NONE)
@@ -182,7 +189,7 @@ async def test_a_handler_can_stand_on_two_routes_of_one_flag() -> None:
     assert [route.path for route in table] == ["/two", "/one"]  # type: ignore[attr-defined]
 
 
-async def test_a_route_of_aiohttps_own_table_is_closed(extend: Extend) -> None:
+async def test_route_of_an_aiohttp_table_requires_a_user(extend: Extend) -> None:
     plain = web.RouteTableDef()
 
     @plain.get("/plain")
@@ -196,7 +203,7 @@ async def test_a_route_of_aiohttps_own_table_is_closed(extend: Extend) -> None:
     assert (await ask(service, "/plain", f"Token {token}")).body == {"name": "alice"}
 
 
-async def test_the_routes_of_the_service_and_their_flags() -> None:
+async def test_routes_have_exactly_these_flags() -> None:
     settings: dict[str, Any] = SETTINGS
     app = create_app(Settings(**settings), "postgresql://nowhere/none")
     listed = {

@@ -1,4 +1,4 @@
-"""Bodies too large, or in pieces."""
+"""Test request bodies that are too large, incomplete, slow or chunked."""
 
 import asyncio
 import io
@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from service.http import bodies
 from tests.answers import assert_error, assert_invalid
 from tests.conftest import Client, MakeClient
 from tests.http.conftest import RawConnection, answer_of
@@ -20,12 +21,12 @@ async def in_pieces(data: bytes, size: int = 65_536) -> AsyncIterator[bytes]:
 
 
 def bio_of(length: int) -> bytes:
-    """A valid body of ``length`` bytes whose bio is too long."""
+    """Return a well-formed body of ``length`` bytes with a bio that is too long."""
     head, tail = b'{"user": {"bio": "', b'"}}'
     return head + b"a" * (length - len(head) - len(tail)) + tail
 
 
-async def test_a_body_at_the_limit_is_read(client: Client, alice: str) -> None:
+async def test_body_of_the_maximum_size_is_read(client: Client, alice: str) -> None:
     too_long = "is too long (maximum is 500 characters)"
     for data in (bio_of(MEGABYTE), in_pieces(bio_of(MEGABYTE))):
         answer = await client.put("/api/user", token=alice, data=data)
@@ -34,7 +35,7 @@ async def test_a_body_at_the_limit_is_read(client: Client, alice: str) -> None:
 
 @pytest.mark.parametrize("size", [MEGABYTE + 1, 10 * MEGABYTE], ids=["1 MB and 1", "10 MB"])
 @pytest.mark.parametrize("chunked", [False, True], ids=["with its length", "chunked"])
-async def test_a_body_over_the_limit_is_refused(
+async def test_body_over_the_limit_is_rejected(
     client: Client, alice: str, size: int, chunked: bool
 ) -> None:
     body = bio_of(size)
@@ -49,7 +50,7 @@ async def test_a_body_over_the_limit_is_refused(
     assert (await client.get("/api/user", token=alice)).status == 200
 
 
-async def test_the_limit_can_be_set(make_client: MakeClient) -> None:
+async def test_body_limit_is_max_body_size(make_client: MakeClient) -> None:
     client = await make_client(max_body_size=2000)
     answer = await client.post("/api/users", data=b" " * 2001)
     assert_error(answer, 413, "body_too_large", TOO_LARGE)
@@ -58,7 +59,7 @@ async def test_the_limit_can_be_set(make_client: MakeClient) -> None:
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["with its length", "chunked"])
-async def test_a_connection_serves_on_after_a_body_that_was_too_large(
+async def test_connection_stays_usable_after_a_body_that_is_too_large(
     wire: RawConnection, chunked: bool
 ) -> None:
     size = MEGABYTE + 70_000
@@ -71,16 +72,16 @@ async def test_a_connection_serves_on_after_a_body_that_was_too_large(
         body = b"a" * size
     reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
     writer.write(head + body)
-    refusal = await reader.readuntil(b"\r\n\r\n")
-    assert refusal.startswith(b"HTTP/1.1 413 ")
-    length = int(refusal.partition(b"Content-Length: ")[2].split(b"\r\n")[0])
+    head_413 = await reader.readuntil(b"\r\n\r\n")
+    assert head_413.startswith(b"HTTP/1.1 413 ")
+    length = int(head_413.partition(b"Content-Length: ")[2].split(b"\r\n")[0])
     await reader.readexactly(length)
     writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert answer_of(await reader.read()).body == {"status": "ok", "database": "connected"}
     writer.close()
 
 
-async def test_a_body_that_breaks_off_harms_nobody(wire: RawConnection) -> None:
+async def test_incomplete_body_does_not_affect_other_clients(wire: RawConnection) -> None:
     head = b"POST /api/users HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
     _, writer = await asyncio.open_connection("127.0.0.1", wire.port)
     writer.write(head + b'{"user"')
@@ -90,9 +91,24 @@ async def test_a_body_that_breaks_off_harms_nobody(wire: RawConnection) -> None:
     assert answer.status == 200
 
 
-async def test_a_broken_chunk_is_invalid(wire: RawConnection) -> None:
+async def test_malformed_chunk_is_a_bad_request(wire: RawConnection) -> None:
     head = b"POST /api/users HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     answer = await wire.send(head + b"not a length\r\n")
     assert answer.status == 400
     assert set(answer.body) == {"errors", "code"}
     assert answer.headers["X-Request-ID"]
+
+
+async def test_body_that_arrives_too_slowly_is_rejected_with_408(
+    wire: RawConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "BODY_TIMEOUT", 0.01)
+    head = b"POST /api/users HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
+    writer.write(head + b'{"user"')
+    async with asyncio.timeout(20):
+        response = await reader.readuntil(b"\r\n\r\n")
+        length = int(response.partition(b"Content-Length: ")[2].split(b"\r\n")[0])
+        answer = answer_of(response + await reader.readexactly(length))
+    writer.close()
+    assert_error(answer, 408, "request_timeout", {"body": ["took too long to arrive"]})

@@ -1,4 +1,4 @@
-"""Bounds on connections: how many, how long without a request, and clients that reset them."""
+"""Test the number of connections, their time without a request, and resets by clients."""
 
 import asyncio
 import logging
@@ -24,7 +24,7 @@ HALF_BODY = b"POST /api/users HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{"
 
 
 class Gate:
-    """A route that lets its requests pass when ``opened`` is set."""
+    """A route that responds after ``opened`` is set, and counts its requests in ``entered``."""
 
     def __init__(self) -> None:
         self.opened = asyncio.Event()
@@ -42,21 +42,21 @@ GATE = b"GET /gate HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Return once ``condition`` holds."""
+    """Wait until ``condition`` is true, for at most 20 seconds."""
     async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0.001)
 
 
 class Caller:
-    """A client that speaks bytes; its connection stays open from one request to the next."""
+    """A client that sends raw bytes on one connection, which stays open between requests."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
 
     async def ask(self) -> bytes:
-        """The status line of the response to a request."""
+        """Request the health check and return the status line of the response."""
         self.writer.write(HEALTH)
         head = await self.reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
@@ -64,7 +64,7 @@ class Caller:
         return head.split(b"\r\n")[0]
 
     def reset(self) -> None:
-        """Close with a reset, as a client that is killed or aborts."""
+        """Close the connection with a reset, as a client does that is killed or aborts."""
         reset(self.writer.get_extra_info("socket"))
         self.writer.transport.abort()
 
@@ -74,7 +74,10 @@ Connect = Callable[..., Awaitable[Caller]]
 
 @pytest.fixture
 async def connect() -> AsyncIterator[Connect]:
-    """Opens a connection and begins it with some bytes, once the server has accepted it."""
+    """Yield a function that opens a connection and then sends bytes on it.
+
+    With ``accepted``, it first waits until the server has accepted the connection.
+    """
     callers: list[Caller] = []
 
     async def open_one(wire: RawConnection, sent: bytes = b"", *, accepted: bool = True) -> Caller:
@@ -91,17 +94,17 @@ async def connect() -> AsyncIterator[Connect]:
 
 
 def later(seconds: float) -> float:
-    """The time of the event loop's clock in so many seconds."""
+    """Return the time of the event loop in ``seconds`` from now."""
     return asyncio.get_running_loop().time() + seconds
 
 
 def reset(sock: socket.socket) -> None:
-    """Have the close of ``sock`` be a reset."""
+    """Make the next close of ``sock`` send a reset."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /health HTTP/1.1\r\nHo"], ids=["nothing", "half"])
-async def test_a_connection_without_a_whole_head_is_closed_after_the_header_timeout(
+async def test_connection_without_a_complete_head_is_closed_after_the_header_timeout(
     connect: Connect, wire: RawConnection, sent: bytes
 ) -> None:
     began = later(0)
@@ -114,7 +117,7 @@ async def test_a_connection_without_a_whole_head_is_closed_after_the_header_time
     assert await caller.reader.read() == b""
 
 
-async def test_an_idle_keep_alive_connection_outlasts_the_header_timeout(
+async def test_idle_keep_alive_connection_stays_open_after_the_header_timeout(
     connect: Connect, wire: RawConnection
 ) -> None:
     caller = await connect(wire)
@@ -123,7 +126,7 @@ async def test_an_idle_keep_alive_connection_outlasts_the_header_timeout(
     assert await caller.ask() == b"HTTP/1.1 200 OK"
 
 
-async def test_half_a_head_on_a_keep_alive_connection_has_the_header_timeout(
+async def test_incomplete_head_on_a_keep_alive_connection_is_closed_after_the_header_timeout(
     connect: Connect, wire: RawConnection
 ) -> None:
     caller = await connect(wire)
@@ -136,7 +139,7 @@ async def test_half_a_head_on_a_keep_alive_connection_has_the_header_timeout(
     assert await caller.reader.read() == b""
 
 
-async def test_the_header_timeout_does_not_end_a_request_under_way(
+async def test_header_timeout_does_not_end_a_running_request(
     connect: Connect, wire: RawConnection
 ) -> None:
     caller = await connect(wire, HALF_BODY)
@@ -147,14 +150,14 @@ async def test_the_header_timeout_does_not_end_a_request_under_way(
     assert (await caller.reader.readline()) == b"HTTP/1.1 400 Bad Request\r\n"
 
 
-async def test_a_head_without_end_is_refused(wire: RawConnection) -> None:
+async def test_head_over_the_limit_is_rejected(wire: RawConnection) -> None:
     lines = b"".join(b"X-%d: %s\r\n" % (number, b"a" * 1_000) for number in range(100))
     answer = await wire.send(b"GET /health HTTP/1.1\r\n" + lines[: MAX_HEAD_BYTES + 1])
     too_long = {"request": ["has a line or a header that is too long"]}
     assert_error(answer, 400, "bad_request", too_long)
 
 
-async def test_pipelined_requests_are_not_read_while_others_wait(
+async def test_pipelined_requests_are_not_read_while_the_queue_is_full(
     connect: Connect, serve: Serve
 ) -> None:
     gate = Gate()
@@ -171,7 +174,7 @@ async def test_pipelined_requests_are_not_read_while_others_wait(
     assert (await caller.reader.read()).count(b"HTTP/1.1 204") == 2 + MAX_QUEUED_REQUESTS
 
 
-async def test_the_longest_idle_connections_are_closed_to_make_room(
+async def test_longest_idle_connections_are_closed_when_there_are_too_many(
     connect: Connect, serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     gate = Gate()
@@ -180,7 +183,7 @@ async def test_the_longest_idle_connections_are_closed_to_make_room(
     busy = await connect(wire, GATE)
     await until(lambda: gate.entered)
     idle = [await connect(wire) for _ in range(7)]
-    assert await idle[0].ask() == b"HTTP/1.1 200 OK"  # Now it is the one idle for least long.
+    assert await idle[0].ask() == b"HTTP/1.1 200 OK"  # Now the other six have been idle for longer.
     for number in range(1, 6):
         newest = await connect(wire, accepted=False)
         assert await idle[number].reader.read() == b""
@@ -193,7 +196,7 @@ async def test_the_longest_idle_connections_are_closed_to_make_room(
     ]
 
 
-async def test_the_newest_connection_is_refused_while_every_other_one_is_busy(
+async def test_newest_connection_is_closed_when_all_others_have_running_requests(
     connect: Connect,
     serve: Serve,
 ) -> None:
@@ -202,20 +205,20 @@ async def test_the_newest_connection_is_refused_while_every_other_one_is_busy(
     wire.server.connections.max_count = 3
     busy = [await connect(wire, GATE) for _ in range(3)]
     await until(lambda: gate.entered == 3)
-    refused = await connect(wire, accepted=False)
-    assert await refused.reader.read() == b""
+    newest = await connect(wire, accepted=False)
+    assert await newest.reader.read() == b""
     gate.opened.set()
     for caller in busy:
         assert await caller.reader.readline() == b"HTTP/1.1 204 No Content\r\n"
 
 
-async def test_connections_that_were_reset_before_they_are_accepted_start_no_request(
+async def test_connections_that_are_reset_before_they_are_accepted_start_no_request(
     serve: Serve,
 ) -> None:
     gate = Gate()
     gate.opened.set()
     wire = await serve(gate.routes)
-    for _ in range(100):  # The event loop does not run meanwhile: they wait in the backlog.
+    for _ in range(100):  # The event loop does not run here, so they wait in the backlog.
         sock = socket.create_connection(("127.0.0.1", wire.port))
         sock.sendall(GATE)
         reset(sock)
@@ -224,7 +227,7 @@ async def test_connections_that_were_reset_before_they_are_accepted_start_no_req
     assert (answer.status, gate.entered) == (204, 1)
 
 
-async def test_a_request_whose_client_resets_while_it_waits_for_the_database_runs_no_statement(
+async def test_request_runs_no_statement_when_its_client_resets_while_it_waits_for_a_connection(
     connect: Connect,
     serve: Serve,
 ) -> None:
@@ -270,7 +273,7 @@ async def test_a_request_whose_client_resets_while_it_waits_for_the_database_run
 async def test_resets_during_a_statement_open_no_connections_to_postgresql(
     connect: Connect, serve: Serve, database_url: str, db: asyncpg.Connection
 ) -> None:
-    """To cancel a statement takes a connection of its own, which costs more than to finish it."""
+    """Canceling a statement needs another connection, which costs more than finishing it."""
     routes = RouteTableDef()
 
     @routes.get("/locked", auth=Auth.NONE)
@@ -300,7 +303,7 @@ async def test_resets_during_a_statement_open_no_connections_to_postgresql(
         await wire.server.stop()
 
 
-async def test_an_upload_that_is_reset_is_one_line_with_499(
+async def test_reset_upload_is_logged_once_with_499(
     wire: RawConnection, caplog: pytest.LogCaptureFixture
 ) -> None:
     sock = socket.create_connection(("127.0.0.1", wire.port))

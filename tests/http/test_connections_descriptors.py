@@ -1,4 +1,4 @@
-"""More sockets than the process has file descriptors for: strangers are still served."""
+"""Test more connections than the process has file descriptors."""
 
 import contextlib
 import resource
@@ -22,13 +22,13 @@ SENT = {"nothing": b"", "half a head": HEALTH[:20], "a request": HEALTH}
 
 
 def serve_limited(folder: Path, soft: int, hard: int) -> Process:
-    """The service, started with these limits of file descriptors."""
+    """Return the service, started with these limits of file descriptors."""
     return serve(folder, command=(sys.executable, "-c", LIMITED, str(soft), str(hard), *SERVE))
 
 
 @contextlib.contextmanager
 def flood(service: Process, count: int, sent: bytes) -> Iterator[list[socket.socket]]:
-    """Connections that stay open and have ``sent`` that much."""
+    """Open ``count`` connections, send ``sent`` on each, and keep them open."""
     with contextlib.ExitStack() as stack:
         sockets = []
         for _ in range(count):
@@ -40,7 +40,7 @@ def flood(service: Process, count: int, sent: bytes) -> Iterator[list[socket.soc
         yield sockets
 
 
-def test_a_stranger_is_served_beside_more_idle_connections_than_descriptors(
+def test_new_client_is_served_when_there_are_more_idle_connections_than_descriptors(
     tmp_path: Path,
 ) -> None:
     with serve_limited(tmp_path, HARD, HARD) as service:
@@ -62,7 +62,7 @@ def test_a_stranger_is_served_beside_more_idle_connections_than_descriptors(
             assert answer(busy)[0] == 400
 
 
-def test_the_soft_limit_of_descriptors_is_raised_to_the_hard_one(tmp_path: Path) -> None:
+def test_soft_limit_of_descriptors_is_raised_to_the_hard_limit(tmp_path: Path) -> None:
     with serve_limited(tmp_path, 64, 1024) as service:
         service.serving()
         (worker,) = service.workers()

@@ -1,3 +1,5 @@
+"""Test error responses, their log, and request ids."""
+
 import asyncio
 import io
 import logging
@@ -16,7 +18,7 @@ from tests.conftest import Client
 from tests.http.conftest import Extend
 
 HASH = "$2b$12$thehashthatmustneverleavethedatabase"
-FAULT = {"server": ["internal error"]}
+INTERNAL_ERROR = {"server": ["internal error"]}
 
 routes = RouteTableDef()
 
@@ -28,7 +30,7 @@ async def raises(request: web.Request) -> web.Response:
 
 @routes.get("/breaks", auth=Auth.NONE)
 async def breaks(request: web.Request) -> web.Response:
-    """A row that PostgreSQL refuses, quoting all of it."""
+    """Insert a row that PostgreSQL rejects with an error that quotes it."""
     await sql.users.insert(
         request.app[DATABASE],
         username=None,
@@ -37,25 +39,25 @@ async def breaks(request: web.Request) -> web.Response:
         email_key="a",
         password_hash=HASH,
     )
-    raise AssertionError("the row was taken")
+    raise AssertionError("the row was inserted")
 
 
-@routes.get("/refuses", auth=Auth.NONE)
-async def refuses(request: web.Request) -> web.Response:
-    raise web.HTTPGone(text="words of its own")
+@routes.get("/rejects", auth=Auth.NONE)
+async def rejects(request: web.Request) -> web.Response:
+    raise web.HTTPGone(text="text of the exception")
 
 
 @pytest.fixture
 async def service(extend: Extend) -> Client:
-    """The service with a few routes that fail."""
+    """Return a client of the service with routes that fail."""
     return await extend(routes)
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/api", "/api/user/", "/api/users/login/x", "/api/user%00", "/%ff"]
+    "path", ["/home", "/api", "/api/user/", "/api/users/login/x", "/api/user%00", "/%ff"]
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "PATCH", "OPTIONS"])
-async def test_an_unknown_path_is_not_found(client: Client, method: str, path: str) -> None:
+async def test_unknown_path_is_not_found(client: Client, method: str, path: str) -> None:
     answer = await client.send(method, path)
     assert_error(answer, 404, "not_found", {"path": ["not found"]})
 
@@ -71,7 +73,7 @@ async def test_an_unknown_path_is_not_found(client: Client, method: str, path: s
         ("POST", "/health", "GET,HEAD"),
     ],
 )
-async def test_a_method_that_is_not_allowed_is_told_which_are(
+async def test_response_names_the_allowed_methods_when_a_method_is_not_allowed(
     client: Client, method: str, path: str, allowed: str
 ) -> None:
     answer = await client.send(method, path)
@@ -79,7 +81,7 @@ async def test_a_method_that_is_not_allowed_is_told_which_are(
     assert answer.headers["Allow"] == allowed
 
 
-async def test_head_answers_like_get_without_a_body(client: Client, alice: str) -> None:
+async def test_head_returns_the_headers_of_get_without_a_body(client: Client, alice: str) -> None:
     for path, token in (("/health", None), ("/api/user", alice), ("/api/user", None)):
         get = await client.get(path, token=token)
         head = await client.send("HEAD", path, token=token)
@@ -90,42 +92,42 @@ async def test_head_answers_like_get_without_a_body(client: Client, alice: str) 
     assert (missing.status, missing.body) == (404, None)
 
 
-async def test_health_tells_the_state_of_the_database(client: Client) -> None:
+async def test_health_reports_the_state_of_the_database(client: Client) -> None:
     answer = await client.get("/health")
     assert (answer.status, answer.body) == (200, {"status": "ok", "database": "connected"})
 
 
-async def test_a_fault_tells_nothing_and_is_logged_once(service: Client) -> None:
+async def test_internal_error_reveals_nothing_and_is_logged_once(service: Client) -> None:
     log = io.StringIO()
     handler = logging.StreamHandler(log)
     handler.setFormatter(JsonFormatter())
     logging.getLogger().addHandler(handler)
     try:
-        answer = await service.get("/raises", headers={"X-Request-ID": "the-id-of-the-fault"})
+        answer = await service.get("/raises", headers={"X-Request-ID": "id-of-the-failed-request"})
     finally:
         logging.getLogger().removeHandler(handler)
-    assert_error(answer, 500, "internal_error", FAULT)
-    assert answer.headers["X-Request-ID"] == "the-id-of-the-fault"
+    assert_error(answer, 500, "internal_error", INTERNAL_ERROR)
+    assert answer.headers["X-Request-ID"] == "id-of-the-failed-request"
     (line,) = [orjson.loads(line) for line in log.getvalue().splitlines()]
     assert (line["level"], line["message"]) == ("error", "unhandled error")
-    assert line["request_id"] == "the-id-of-the-fault"
+    assert line["request_id"] == "id-of-the-failed-request"
     assert line["exception"].endswith("RuntimeError: the inside of the service")
 
 
-async def test_the_service_goes_on_after_a_fault(service: Client) -> None:
+async def test_service_continues_after_an_internal_error(service: Client) -> None:
     for _ in range(3):
         assert (await service.get("/raises")).status == 500
         assert (await service.get("/health")).status == 200
 
 
-async def test_the_log_of_a_database_error_quotes_no_row(
+async def test_log_of_a_database_error_quotes_no_row(
     service: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     answer = await service.get("/breaks")
-    assert_error(answer, 500, "internal_error", FAULT)
+    assert_error(answer, 500, "internal_error", INTERNAL_ERROR)
     (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert record.exc_info is not None
-    # PostgreSQL did quote it: the test would not show anything otherwise.
+    # PostgreSQL quotes the row. Otherwise the test would prove nothing.
     error = record.exc_info[1]
     assert isinstance(error, asyncpg.CheckViolationError)
     assert HASH in str(error.detail)
@@ -135,10 +137,10 @@ async def test_the_log_of_a_database_error_quotes_no_row(
         assert HASH not in line
 
 
-def test_the_cause_of_an_error_is_described_without_its_rows_too() -> None:
-    # asyncpg makes its errors of the fields that the server sent.
-    told = {"C": "23502", "S": "ERROR", "M": "null value", "D": f"Failing row contains ({HASH})."}
-    error = asyncpg.PostgresError.new(told)
+def test_description_of_a_cause_quotes_no_row() -> None:
+    # asyncpg creates its errors from the fields that the server sent.
+    fields = {"C": "23502", "S": "ERROR", "M": "null value", "D": f"Failing row contains ({HASH})."}
+    error = asyncpg.PostgresError.new(fields)
     assert HASH in str(error)
     try:
         try:
@@ -152,13 +154,13 @@ def test_the_cause_of_an_error_is_described_without_its_rows_too() -> None:
     assert HASH not in described
 
 
-async def test_an_exception_of_aiohttps_gets_the_one_shape(service: Client) -> None:
-    answer = await service.get("/refuses")
+async def test_exception_of_aiohttp_gets_the_common_error_shape(service: Client) -> None:
+    answer = await service.get("/rejects")
     assert_error(answer, 410, "bad_request", {"request": ["gone"]})
 
 
 @pytest.mark.parametrize("given", ["a", "0", "a-b_c.D9", "x" * 64])
-async def test_a_harmless_request_id_is_taken(client: Client, given: str) -> None:
+async def test_request_id_of_the_client_is_kept_when_it_is_safe(client: Client, given: str) -> None:
     for path in ("/health", "/nowhere"):
         answer = await client.get(path, headers={"X-Request-ID": given})
         assert answer.headers["X-Request-ID"] == given
@@ -167,13 +169,15 @@ async def test_a_harmless_request_id_is_taken(client: Client, given: str) -> Non
 @pytest.mark.parametrize(
     "given", ["", "x" * 65, "a b", "a;b", 'a"b', "<b>", "ä", "a\tb", "${jndi:x}"], ids=ascii
 )
-async def test_any_other_request_id_is_replaced(client: Client, given: str) -> None:
+async def test_request_id_of_the_client_is_replaced_when_it_is_not_safe(
+    client: Client, given: str
+) -> None:
     answer = await client.get("/health", headers={"X-Request-ID": given})
     made = answer.headers["X-Request-ID"]
     assert made != given
     assert made.replace("-", "").isalnum()
 
 
-async def test_request_ids_that_are_made_differ(client: Client) -> None:
+async def test_generated_request_ids_are_unique(client: Client) -> None:
     answers = await asyncio.gather(*(client.get("/health") for _ in range(20)))
     assert len({answer.headers["X-Request-ID"] for answer in answers}) == 20

@@ -1,3 +1,5 @@
+"""Test HTML pages, and the choice between HTML and JSON."""
+
 import pytest
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict

@@ -1,3 +1,5 @@
+"""Test the log line of each request."""
+
 import asyncio
 import io
 import logging
@@ -23,12 +25,12 @@ routes = RouteTableDef()
 @routes.get("/things/{name}", auth=Auth.OPTIONAL)
 async def thing(request: web.Request) -> web.Response:
     if request.match_info["name"] == "broken":
-        raise RuntimeError("a fault")
+        raise RuntimeError("internal")
     return web.Response(status=204)
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that reports to be a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -38,7 +40,7 @@ def lines_of(client: Client) -> list[dict[str, object]]:
     return [orjson.loads(line) for line in client.log.getvalue().splitlines()]
 
 
-async def test_each_request_is_one_line_of_json(client: Client, alice: str) -> None:
+async def test_each_request_is_logged_as_one_line_of_json(client: Client, alice: str) -> None:
     client.log.truncate(0)
     client.log.seek(0)
     answer = await client.get("/api/user", token=alice, headers={"X-Request-ID": "abc"})
@@ -68,7 +70,9 @@ async def test_each_request_is_one_line_of_json(client: Client, alice: str) -> N
     }
 
 
-async def test_the_user_is_the_one_who_asked(client: Client, alice: str, bob: str) -> None:
+async def test_line_has_the_id_of_the_authenticated_user(
+    client: Client, alice: str, bob: str
+) -> None:
     for token in (alice, bob, alice, None, "nonsense"):
         await client.get("/api/user", token=token)
     ids = [line["user_id"] for line in lines_of(client)[2:]]
@@ -78,13 +82,13 @@ async def test_the_user_is_the_one_who_asked(client: Client, alice: str, bob: st
     assert ids[3:] == [None, None]
 
 
-async def test_the_route_is_the_template_and_not_the_path(extend: Extend) -> None:
+async def test_line_has_the_path_template_of_the_route(extend: Extend) -> None:
     client = await extend(routes)
     for path in ("/things/one", "/things/broken", "/nowhere/one", "/things/one/two?three=4"):
         await client.get(path)
     await client.post("/things/one")
-    told = [(line["route"], line["status"], line["level"]) for line in lines_of(client)]
-    assert told == [
+    logged = [(line["route"], line["status"], line["level"]) for line in lines_of(client)]
+    assert logged == [
         ("/things/{name}", 204, "info"),
         ("/things/{name}", 500, "error"),
         (None, 404, "info"),
@@ -93,13 +97,13 @@ async def test_the_route_is_the_template_and_not_the_path(extend: Extend) -> Non
     ]
 
 
-async def test_the_line_and_the_answer_have_one_request_id(client: Client) -> None:
+async def test_line_has_the_request_id_of_the_response(client: Client) -> None:
     answers = [await client.get(path) for path in ("/health", "/nowhere", "/api/user")]
-    told = [line["request_id"] for line in lines_of(client)]
-    assert told == [answer.headers["X-Request-ID"] for answer in answers]
+    logged = [line["request_id"] for line in lines_of(client)]
+    assert logged == [answer.headers["X-Request-ID"] for answer in answers]
 
 
-async def test_a_terminal_gets_a_plain_line(extend: Extend) -> None:
+async def test_line_is_plain_text_on_a_terminal(extend: Extend) -> None:
     client = await extend(routes, Terminal())
     await client.get("/things/one", headers={"X-Request-ID": "abc"})
     await client.get("/nowhere", headers={"X-Request-ID": "def"})
@@ -108,7 +112,7 @@ async def test_a_terminal_gets_a_plain_line(extend: Extend) -> None:
     assert re.fullmatch(r"404 GET \(no such path\) [0-9.]+ ms  def", nowhere)
 
 
-async def test_a_client_that_writes_lines_writes_none_here(client: Client) -> None:
+async def test_request_cannot_forge_a_line(client: Client) -> None:
     await client.get("/%0a%7b%22level%22:%22forged%22%7d", headers={"X-Request-ID": "{}"})
     (line,) = lines_of(client)
     assert (line["route"], line["status"]) == (None, 404)
@@ -126,7 +130,7 @@ UPLOADS = {
 
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
 @pytest.mark.parametrize(("framing", "part"), UPLOADS.values(), ids=UPLOADS)
-async def test_a_broken_upload_is_one_line_with_499_at_info(
+async def test_incomplete_upload_is_logged_once_with_499_at_info(
     wire: RawConnection, caplog: pytest.LogCaptureFixture, framing: bytes, part: bytes, reset: bool
 ) -> None:
     head = b"POST /api/users HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n%b\r\n\r\n" % framing
@@ -144,12 +148,12 @@ async def test_a_broken_upload_is_one_line_with_499_at_info(
     answer = await wire.send(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert answer.status == 200
     lines = [orjson.loads(line) for line in wire.log.getvalue().splitlines()]
-    told = [(line["route"], line["status"], line["level"]) for line in lines]
-    assert told == [("/api/users", 499, "info"), ("/health", 200, "info")]
+    logged = [(line["route"], line["status"], line["level"]) for line in lines]
+    assert logged == [("/api/users", 499, "info"), ("/health", 200, "info")]
     assert [record for record in caplog.records if record.levelno >= logging.INFO] == []
 
 
-async def test_a_connection_error_of_ours_is_a_fault_while_the_client_is_there(
+async def test_connection_error_is_an_internal_error_when_the_client_is_connected(
     extend: Extend, caplog: pytest.LogCaptureFixture
 ) -> None:
     table = RouteTableDef()
@@ -165,13 +169,13 @@ async def test_a_connection_error_of_ours_is_a_fault_while_the_client_is_there(
     assert [record.getMessage() for record in errors] == ["unhandled error"]
 
 
-async def test_a_log_that_is_closed_stops_nothing(client: Client) -> None:
+async def test_requests_succeed_when_the_log_is_closed(client: Client) -> None:
     client.log.close()
     for _ in range(2):
         assert (await client.get("/health")).status == 200
 
 
-async def test_the_lines_of_one_turn_are_written_at_once() -> None:
+async def test_lines_of_one_iteration_of_the_event_loop_are_written_together() -> None:
     written: list[str] = []
 
     class Stream(io.StringIO):
@@ -188,7 +192,7 @@ async def test_the_lines_of_one_turn_are_written_at_once() -> None:
     assert [orjson.loads(line)["request_id"] for line in written[0].splitlines()] == list("012")
 
 
-async def test_no_secret_reaches_any_log(
+async def test_logs_contain_no_secret(
     serve: Serve, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -222,13 +226,13 @@ async def test_no_secret_reaches_any_log(
         "the plain log": caplog.text,
         "standard output": printed.out + printed.err,
     }
-    # The logs did tell of it all: the test would not show anything otherwise.
+    # The logs contain all these requests. Otherwise the test would prove nothing.
     assert len(lines_of(client)) == 16
     assert logs["the other log"].count("unhandled error") == 3
     secrets = [password, new_password, wrong, *tokens, SECRET, "$2b$", "alice@example.test"]
     secrets += ["a-bad-token", "the-token-in-the-query", "YWxpY2U6d3Jvbmc=", "Authorization"]
-    # A piece of a token is as bad: what stands after the first dot is whose it is.
+    # The parts of a token after its first dot identify its user.
     secrets += [part for token in tokens for part in token.split(".")[1:]]
     for name, text in logs.items():
         for secret in secrets:
-            assert secret not in text, f"{secret} stands in {name}"
+            assert secret not in text, f"{name} contains {secret}"

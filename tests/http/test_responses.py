@@ -1,3 +1,5 @@
+"""Test JSON responses and pages of items."""
+
 import asyncio
 import time
 from email.utils import parsedate_to_datetime
@@ -56,7 +58,7 @@ def test_page_renders_no_item_that_does_not_fit(monkeypatch: pytest.MonkeyPatch)
 
 
 async def exchange(port: int, sent: bytes) -> tuple[bytes, dict[str, str], bytes]:
-    """Send ``sent`` and end: the status line, the headers (without a banner) and the body."""
+    """Send ``sent``, half-close, and return the status line, the headers and the body."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(sent)
     writer.write_eof()
@@ -72,7 +74,7 @@ async def exchange(port: int, sent: bytes) -> tuple[bytes, dict[str, str], bytes
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 @pytest.mark.parametrize("connection", ["", "Connection: close\r\n", "Connection: keep-alive\r\n"])
-async def test_an_answer_in_json_has_the_bytes_that_aiohttp_would_send(
+async def test_json_response_equals_the_response_of_aiohttp(
     serve: Serve, method: str, version: str, connection: str
 ) -> None:
     wire = await serve(routes)
@@ -86,7 +88,7 @@ async def test_an_answer_in_json_has_the_bytes_that_aiohttp_would_send(
     assert answers[0][1]["Content-Length"] == str(len(BODY))
 
 
-async def test_a_connection_stays_open_or_closes_as_the_answer_says(serve: Serve) -> None:
+async def test_connection_closes_when_the_response_says_so(serve: Serve) -> None:
     wire = await serve(routes)
     one = b"GET /ours HTTP/1.%d\r\nHost: x\r\n%b\r\n"
     stays = [one % (1, b""), one % (0, b"Connection: keep-alive\r\n")]
@@ -98,7 +100,7 @@ async def test_a_connection_stays_open_or_closes_as_the_answer_says(serve: Serve
         writer.close()
 
 
-async def test_an_answer_can_be_the_last_of_its_connection(serve: Serve) -> None:
+async def test_force_close_ends_the_connection_after_the_response(serve: Serve) -> None:
     wire = await serve(routes)
     reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
     writer.write(b"GET /last HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -106,7 +108,7 @@ async def test_an_answer_can_be_the_last_of_its_connection(serve: Serve) -> None
     writer.close()
 
 
-async def test_a_large_answer_arrives_whole(serve: Serve) -> None:
+async def test_large_response_arrives_completely(serve: Serve) -> None:
     wire = await serve(routes)
     answer = await exchange(wire.port, b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
     assert len(answer[2]) == 20_000_002

@@ -1,4 +1,4 @@
-"""What every response of every route has, those made below the middlewares too."""
+"""Test the security headers of all responses, also of those without middlewares."""
 
 import asyncio
 from collections.abc import Iterator, Mapping
@@ -19,14 +19,14 @@ SAFE = {"GET", "HEAD"}
 
 
 def assert_secured(headers: Mapping[str, str], *, private: bool) -> None:
-    """Hold that a response has these headers; a ``private`` one may be kept by no cache."""
+    """Assert the security headers of a response. No cache may store a ``private`` response."""
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert "Server" not in headers
     assert (headers.get("Cache-Control") == "no-store") is private
 
 
 def every_route() -> list[tuple[str, str]]:
-    """Method and path of every route, and of requests that match none."""
+    """Return method and path of every route, and of requests that match no route."""
     app = create_app(Settings(**SETTINGS), "postgresql:///")
     routes = [
         (route.method, route.resource.canonical)
@@ -38,18 +38,18 @@ def every_route() -> list[tuple[str, str]]:
 
 @pytest.fixture
 async def client(wire: RawConnection) -> Any:
-    """A client of the service behind its own server, not aiohttp's."""
+    """Yield a client of the service behind its own server, not behind aiohttp's test server."""
     async with aiohttp.ClientSession(f"http://127.0.0.1:{wire.port}") as session:
         yield Client(session, Settings(**SETTINGS), wire.log)  # type: ignore[arg-type]
 
 
-async def test_every_response_to_an_anonymous_request_is_secured(client: Client) -> None:
+async def test_response_to_an_anonymous_request_has_the_security_headers(client: Client) -> None:
     for method, path in every_route():
         answer = await client.send(method, path, {})
         assert_secured(answer.headers, private=method not in SAFE)
 
 
-async def test_no_cache_keeps_a_response_to_an_authenticated_request(client: Client) -> None:
+async def test_response_to_an_authenticated_request_is_not_cached(client: Client) -> None:
     statuses = set()
     for number, (method, path) in enumerate(every_route()):
         name = f"user-{number}"
@@ -65,7 +65,7 @@ async def test_no_cache_keeps_a_response_to_an_authenticated_request(client: Cli
     assert {200, 204, 401, 404, 405} <= statuses
 
 
-async def test_no_cache_keeps_a_response_with_a_token_in_it(client: Client) -> None:
+async def test_response_with_a_token_is_not_cached(client: Client) -> None:
     device = await client.open_account("alice")
     user = {"email": "alice@example.test", "password": "alice-secret"}
     for answer in (
@@ -78,7 +78,7 @@ async def test_no_cache_keeps_a_response_with_a_token_in_it(client: Client) -> N
 
 
 def names_in(document: Any, part: Any) -> Iterator[str]:
-    """The name of every property in a part of the OpenAPI document, at any depth."""
+    """Yield the name of every property in a part of the OpenAPI document, at any depth."""
     if isinstance(part, dict):
         if "$ref" in part:
             referred = document
@@ -93,8 +93,8 @@ def names_in(document: Any, part: Any) -> Iterator[str]:
             yield from names_in(document, below)
 
 
-def test_a_token_is_documented_only_where_no_cache_keeps_it() -> None:
-    """A GET that answers a token without a required user would be kept: it needs a rule."""
+def test_only_responses_that_are_not_cached_document_a_token() -> None:
+    """A GET route without a required user must not return a token: caches would store it."""
     document = orjson.loads(create_app(Settings(**SETTINGS), "postgresql:///")[DOCUMENT])
     found = set()
     for path, methods in document["paths"].items():
@@ -111,7 +111,7 @@ def test_a_token_is_documented_only_where_no_cache_keeps_it() -> None:
     }
 
 
-BELOW_THE_MIDDLEWARES = {
+REJECTED_BY_THE_PROTOCOL = {
     **BAD_HTTP,
     **TOO_LONG,
     "an expectation": b"GET /health HTTP/1.1\r\nHost: x\r\nExpect: x\r\nConnection: close\r\n\r\n",
@@ -120,8 +120,8 @@ BELOW_THE_MIDDLEWARES = {
 }
 
 
-@pytest.mark.parametrize("raw", BELOW_THE_MIDDLEWARES.values(), ids=BELOW_THE_MIDDLEWARES)
-async def test_a_response_from_below_the_middlewares_is_secured(
+@pytest.mark.parametrize("raw", REJECTED_BY_THE_PROTOCOL.values(), ids=REJECTED_BY_THE_PROTOCOL)
+async def test_response_of_the_protocol_has_the_security_headers(
     wire: RawConnection, raw: bytes
 ) -> None:
     async with asyncio.timeout(20):
@@ -130,7 +130,7 @@ async def test_a_response_from_below_the_middlewares_is_secured(
     assert "Server" not in answer.headers
 
 
-async def test_a_fault_below_the_middlewares_is_secured(
+async def test_internal_error_outside_the_middlewares_has_the_security_headers(
     wire: RawConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -142,7 +142,7 @@ async def test_a_fault_below_the_middlewares_is_secured(
     assert_secured(answer.headers, private=False)
 
 
-async def test_a_response_to_a_preflight_is_secured(make_client: MakeClient) -> None:
+async def test_response_to_a_preflight_has_the_security_headers(make_client: MakeClient) -> None:
     client = await make_client(cors_origins=("*",))
     asked = {"Origin": "https://example.test", "Access-Control-Request-Method": "PUT"}
     answer = await client.send("OPTIONS", "/api/user", headers=asked)

@@ -1,4 +1,4 @@
-"""What reaches the service as bytes: things that never get as far as a middleware."""
+"""Test the HTTP server with raw bytes: requests that reach no middleware, and half-closing."""
 
 import asyncio
 import logging
@@ -19,7 +19,7 @@ BAD_HTTP = {
     "no HTTP": b"hello\r\n\r\n",
     "a TLS greeting": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 40 + b"\r\n\r\n",
     "another protocol": b"GET / SPDY/3\r\n\r\n",
-    "a method that nobody knows": b"BREW /health HTTP/1.1\r\nHost: x\r\n\r\n",
+    "an unknown method": b"BREW /health HTTP/1.1\r\nHost: x\r\n\r\n",
     "a header without a colon": b"GET /health HTTP/1.1\r\nHost\r\n\r\n",
     "a space before a colon": b"GET /health HTTP/1.1\r\nHost : x\r\n\r\n",
     "a NUL in a header": b"GET /health HTTP/1.1\r\nHost: a\x00b\r\n\r\n",
@@ -35,7 +35,7 @@ BAD_HTTP = {
 
 
 @pytest.mark.parametrize("raw", BAD_HTTP.values(), ids=BAD_HTTP)
-async def test_bytes_that_are_not_http_are_refused_in_the_one_shape(
+async def test_invalid_http_is_rejected_with_the_common_error_shape(
     wire: RawConnection, raw: bytes
 ) -> None:
     answer = await wire.send(raw)
@@ -55,7 +55,7 @@ TOO_LONG = {
 
 
 @pytest.mark.parametrize("raw", TOO_LONG.values(), ids=TOO_LONG)
-async def test_a_line_that_is_too_long_is_refused_in_the_one_shape(
+async def test_line_that_is_too_long_is_rejected_with_the_common_error_shape(
     wire: RawConnection, raw: bytes
 ) -> None:
     answer = await wire.send(raw)
@@ -63,7 +63,7 @@ async def test_a_line_that_is_too_long_is_refused_in_the_one_shape(
     assert_error(answer, 400, "bad_request", too_long)
 
 
-async def test_refusing_bytes_is_no_fault_of_ours(
+async def test_invalid_http_is_not_logged_as_an_error(
     wire: RawConnection, caplog: pytest.LogCaptureFixture
 ) -> None:
     for raw in (*BAD_HTTP.values(), *TOO_LONG.values()):
@@ -74,7 +74,7 @@ async def test_refusing_bytes_is_no_fault_of_ours(
 
 
 @pytest.mark.parametrize("path", ["/api/users", "/health", "/nowhere"])
-async def test_an_expectation_other_than_100_continue_is_refused(
+async def test_expectation_other_than_100_continue_is_rejected(
     wire: RawConnection, path: str
 ) -> None:
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nExpect: foo\r\nConnection: close\r\n"
@@ -83,7 +83,7 @@ async def test_an_expectation_other_than_100_continue_is_refused(
     assert orjson.loads(wire.log.getvalue())["status"] == 417
 
 
-async def test_100_continue_is_answered(wire: RawConnection) -> None:
+async def test_100_continue_is_sent_before_the_body(wire: RawConnection) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
     head = b"POST /api/users HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nConnection: close\r\n"
     writer.write(head + b"Content-Length: 2\r\n\r\n")
@@ -94,7 +94,7 @@ async def test_100_continue_is_answered(wire: RawConnection) -> None:
     writer.close()
 
 
-async def test_a_fault_below_the_middlewares_is_answered_in_the_one_shape(
+async def test_internal_error_outside_the_middlewares_has_the_common_error_shape(
     wire: RawConnection, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -107,7 +107,7 @@ async def test_a_fault_below_the_middlewares_is_answered_in_the_one_shape(
     assert [record.getMessage() for record in errors] == ["unhandled error"]
 
 
-async def test_requests_on_one_connection_are_answered_in_order(wire: RawConnection) -> None:
+async def test_pipelined_requests_get_their_responses_in_order(wire: RawConnection) -> None:
     one = b"GET /nowhere HTTP/1.1\r\nHost: x\r\nX-Request-ID: %b\r\n%b\r\n"
     reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
     writer.write(one % (b"first", b"") + one % (b"second", b"Connection: close\r\n"))
@@ -125,7 +125,7 @@ UPLOAD = b"POST /length HTTP/1.1\r\nHost: x\r\n"
 
 
 def held_routes() -> web.RouteTableDef:
-    """Routes of which ``/held`` answers after a request to ``/release``, on another connection."""
+    """Return routes where ``/held`` responds after a request to ``/release``."""
     routes, released = RouteTableDef(), asyncio.Event()
 
     @routes.get("/held", auth=Auth.NONE)
@@ -170,7 +170,7 @@ RELEASE = b"GET /release HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 
 @pytest.mark.parametrize(("sent", "bodies"), HALF_CLOSED.values(), ids=HALF_CLOSED)
-async def test_a_half_closed_connection_gets_its_responses_and_is_closed(
+async def test_half_closed_connection_gets_its_responses_and_is_closed(
     serve: Serve, sent: bytes, bodies: list[bytes]
 ) -> None:
     wire = await serve(held_routes())
@@ -187,7 +187,7 @@ async def test_a_half_closed_connection_gets_its_responses_and_is_closed(
     assert [response.partition(b"\r\n\r\n")[2] for response in responses[1:]] == bodies
 
 
-async def test_a_connection_half_closed_during_the_response_is_closed_after_it(
+async def test_connection_is_closed_after_the_response_when_it_was_half_closed_during_it(
     serve: Serve,
 ) -> None:
     wire = await serve(held_routes())
@@ -201,7 +201,9 @@ async def test_a_connection_half_closed_during_the_response_is_closed_after_it(
     writer.close()
 
 
-async def test_a_half_closed_connection_that_sent_no_http_is_told_so(wire: RawConnection) -> None:
+async def test_half_closed_connection_gets_the_error_when_it_sent_invalid_http(
+    wire: RawConnection,
+) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
     writer.write(b"hello\r\n\r\n")
     writer.write_eof()
@@ -210,10 +212,10 @@ async def test_a_half_closed_connection_that_sent_no_http_is_told_so(wire: RawCo
     writer.close()
 
 
-def test_a_half_closed_connection_gets_its_response_on_uvloop(
+def test_half_closed_connection_gets_its_response_on_uvloop(
     tmp_path: Path, database_url: str
 ) -> None:
-    """Also where the service really runs: every other test here is on asyncio's own loop."""
+    """The service runs on uvloop. All other tests here run on asyncio's event loop."""
     with processes.serve(tmp_path, DATABASE_URL=database_url) as service:
         address = ("127.0.0.1", service.serving().port)
         with socket.create_connection(address, processes.PATIENCE) as connection:

@@ -1,4 +1,4 @@
-"""A bound on the memory of responses that clients do not read; the clients are real sockets."""
+"""Test the memory limit of responses that clients do not read. The clients are real sockets."""
 
 import asyncio
 import socket
@@ -19,7 +19,7 @@ CLOSE = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
 
 
 class Service:
-    """The service with a route whose response is large."""
+    """The service with a route that returns a large response, and its number of requests."""
 
     def __init__(self, wire: RawConnection) -> None:
         self.wire = wire
@@ -27,23 +27,23 @@ class Service:
 
     @property
     def held_bytes(self) -> int:
-        """What it holds of responses that nobody has read."""
+        """Return the bytes of all unread responses."""
         return self.wire.server.connections.unread.held_bytes
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Return once ``condition`` holds."""
+        """Wait until ``condition`` is true, for at most 20 seconds."""
         async with asyncio.timeout(20):
             while not condition():
                 await asyncio.sleep(0.001)
 
     def check(self, seconds: float) -> None:
-        """Check the time limits as if it was ``seconds`` later."""
+        """Check the time limits as if ``seconds`` had passed."""
         self.wire.server.connections.check(asyncio.get_running_loop().time() + seconds)
 
 
 @pytest.fixture
 async def service(serve: Serve) -> Service:
-    """The service with a route whose response is large."""
+    """Return the service with a small and a large response."""
     routes = RouteTableDef()
 
     @routes.get("/small", auth=Auth.NONE)
@@ -64,7 +64,7 @@ Open = Callable[[Service, bytes], Awaitable[socket.socket]]
 
 @pytest.fixture
 async def open_socket() -> AsyncIterator[Open]:
-    """Opens a connection with a small window and sends something on it."""
+    """Yield a function that opens a connection with a small window and sends bytes on it."""
     sockets: list[socket.socket] = []
 
     async def open_one(service: Service, sent: bytes) -> socket.socket:
@@ -81,21 +81,21 @@ async def open_socket() -> AsyncIterator[Open]:
         each.close()
 
 
-async def read(sock: socket.socket, most: int = SIZE * 100) -> int:
-    """Read at least ``most`` bytes, or to the end; how many came."""
-    count = 0
-    while count < most:
+async def read(sock: socket.socket, count: int = SIZE * 100) -> int:
+    """Read at least ``count`` bytes, or to the end. Return the number of bytes read."""
+    received = 0
+    while received < count:
         try:
             data = await asyncio.get_running_loop().sock_recv(sock, 65_536)
         except ConnectionResetError:
             break
         if not data:
             break
-        count += len(data)
-    return count
+        received += len(data)
+    return received
 
 
-async def test_a_client_that_reads_nothing_is_cut_off_after_the_unread_timeout(
+async def test_connection_is_aborted_after_the_unread_timeout_when_the_client_reads_nothing(
     service: Service, open_socket: Open
 ) -> None:
     sock = await open_socket(service, GET)
@@ -109,14 +109,12 @@ async def test_a_client_that_reads_nothing_is_cut_off_after_the_unread_timeout(
     assert len(service.wire.server.connections) == 0
 
 
-async def test_a_slow_client_that_reads_gets_its_whole_response(
-    service: Service, open_socket: Open
-) -> None:
+async def test_slow_client_gets_its_complete_response(service: Service, open_socket: Open) -> None:
     sock = await open_socket(service, CLOSE)
     await service.until(lambda: service.held_bytes)
     count, seconds = 0, 0.0
     while service.held_bytes:
-        assert service.held_bytes > SIZE  # Held whole, until its last byte is sent.
+        assert service.held_bytes > SIZE  # All of it stays in memory until its last byte is sent.
         count += await read(sock, UNREAD_PROGRESS * 2)
         seconds += UNREAD_TIMEOUT * 0.9
         service.check(seconds)
@@ -125,7 +123,7 @@ async def test_a_slow_client_that_reads_gets_its_whole_response(
     assert seconds > UNREAD_TIMEOUT * 5
 
 
-async def test_past_the_limit_of_all_those_unread_for_longest_are_cut_off(
+async def test_longest_unread_responses_are_aborted_when_all_exceed_the_limit(
     service: Service,
     open_socket: Open,
     monkeypatch: pytest.MonkeyPatch,
@@ -149,7 +147,7 @@ async def test_past_the_limit_of_all_those_unread_for_longest_are_cut_off(
     ]
 
 
-async def test_pipelined_requests_wait_until_the_response_before_them_is_read(
+async def test_pipelined_request_waits_until_the_previous_response_is_read(
     service: Service, open_socket: Open
 ) -> None:
     sock = await open_socket(service, GET * 30 + CLOSE)
@@ -162,7 +160,7 @@ async def test_pipelined_requests_wait_until_the_response_before_them_is_read(
     assert service.served == 31
 
 
-async def test_the_smallest_unread_rest_of_a_response_counts(
+async def test_smallest_unread_part_of_a_response_counts(
     service: Service, open_socket: Open
 ) -> None:
     sock = await open_socket(service, b"")

@@ -1,4 +1,4 @@
-"""Encoded bodies, before a byte of one is decompressed; other versions of HTTP; chunks in 1.0."""
+"""Test encoded bodies, other versions of HTTP, and chunks in HTTP/1.0."""
 
 import asyncio
 import gzip
@@ -22,7 +22,7 @@ PACKERS = {"gzip": gzip.compress, "deflate": zlib.compress}
 def request_of(
     method: str, path: str, *encodings: str, body: bytes = b"\x1f\x8b", headers: str = ""
 ) -> bytes:
-    """A request with one ``Content-Encoding`` header for each of ``encodings``."""
+    """Return a request with one ``Content-Encoding`` header for each of ``encodings``."""
     encoded = "".join(f"Content-Encoding: {encoding}\r\n" for encoding in encodings)
     head = f"{method} {path} HTTP/1.1\r\nHost: x\r\n{encoded}{headers}"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
@@ -52,7 +52,7 @@ ENCODED = [
 
 @pytest.mark.parametrize("encodings", ENCODED, ids=ascii)
 @pytest.mark.parametrize("path", ["/api/users", "/nowhere"])
-async def test_an_encoded_body_is_415_and_closes_the_connection(
+async def test_encoded_body_is_rejected_with_415_and_closes_the_connection(
     wire: RawConnection, path: str, encodings: list[str]
 ) -> None:
     async with asyncio.timeout(20):
@@ -75,14 +75,14 @@ IDENTITY = [
 
 
 @pytest.mark.parametrize("encodings", IDENTITY, ids=ascii)
-async def test_the_identity_encoding_is_accepted(wire: RawConnection, encodings: list[str]) -> None:
+async def test_identity_encoding_is_accepted(wire: RawConnection, encodings: list[str]) -> None:
     closing = "Connection: close\r\n"
     sent = request_of("POST", "/api/users/login", *encodings, body=b"{}", headers=closing)
     assert_invalid(await wire.send(sent), 400, user="can't be blank")
 
 
 def every_route() -> list[tuple[str, str]]:
-    """Method and path of every route, and of two requests that match none."""
+    """Return method and path of every route, and of two requests that match no route."""
     app = create_app(Settings(**SETTINGS), "postgresql:///")
     routes = [
         (route.method, route.resource.canonical.replace("{", "").replace("}", ""))
@@ -92,7 +92,7 @@ def every_route() -> list[tuple[str, str]]:
     return [*routes, ("POST", "/nowhere"), ("PATCH", "/api/user")]
 
 
-async def test_an_encoded_body_is_415_on_every_route(wire: RawConnection) -> None:
+async def test_encoded_body_is_rejected_on_every_route(wire: RawConnection) -> None:
     for method, path in every_route():
         for headers in ("", "Authorization: Token nonsense\r\n"):
             async with asyncio.timeout(20):
@@ -100,8 +100,8 @@ async def test_an_encoded_body_is_415_on_every_route(wire: RawConnection) -> Non
             assert answer.status == 415, (method, path)
 
 
-async def test_an_encoded_body_is_415_in_each_dialect(dialect_client: Client) -> None:
-    """Hold it against the OpenAPI document, too."""
+async def test_encoded_body_is_rejected_in_each_dialect(dialect_client: Client) -> None:
+    """The client also compares the responses with the OpenAPI document."""
     for method, path in (("POST", "/api/users"), ("PUT", "/api/user"), ("POST", "/nowhere")):
         packed = gzip.compress(b"{}")
         answer = await dialect_client.send(
@@ -111,7 +111,7 @@ async def test_an_encoded_body_is_415_in_each_dialect(dialect_client: Client) ->
 
 
 @pytest.mark.parametrize("encoding", PACKERS)
-async def test_no_byte_of_a_compressed_body_is_decompressed(
+async def test_compressed_body_is_not_decompressed(
     wire: RawConnection, monkeypatch: pytest.MonkeyPatch, encoding: str
 ) -> None:
     made = []
@@ -130,7 +130,7 @@ async def test_no_byte_of_a_compressed_body_is_decompressed(
     assert made == []
 
 
-async def test_an_encoded_body_is_415_before_it_has_arrived(wire: RawConnection) -> None:
+async def test_encoded_body_is_rejected_before_it_arrives(wire: RawConnection) -> None:
     head = b"POST /api/users HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\n"
     reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
     writer.write(head + b"Content-Length: 1000000000\r\n\r\n\x1f\x8b")
@@ -139,17 +139,17 @@ async def test_an_encoded_body_is_415_before_it_has_arrived(wire: RawConnection)
     writer.close()
 
 
-async def test_a_request_behind_an_encoded_body_is_not_answered(wire: RawConnection) -> None:
+async def test_request_after_an_encoded_body_gets_no_response(wire: RawConnection) -> None:
     hidden = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
     async with asyncio.timeout(20):
-        # ``answer_of`` holds that nothing follows the response.
+        # ``answer_of`` asserts that nothing follows the response.
         answer = await wire.send(request_of("POST", "/api/users", "gzip"), hidden)
     assert answer.status == 415
 
 
 @pytest.mark.parametrize("version", ["0.9", "2.0"])
 @pytest.mark.parametrize("path", ["/health", "/nowhere", "/api/user"])
-async def test_another_http_version_is_505_and_closes_the_connection(
+async def test_other_http_version_is_rejected_with_505_and_closes_the_connection(
     wire: RawConnection, path: str, version: str
 ) -> None:
     one = f"GET {path} HTTP/{version}\r\nHost: x\r\nConnection: keep-alive\r\n\r\n"
@@ -171,7 +171,7 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
 
 
 @pytest.mark.parametrize("path", ["/api/users", "/nowhere"])
-async def test_http_1_0_with_chunks_closes_the_connection(wire: RawConnection, path: str) -> None:
+async def test_chunks_in_http_1_0_close_the_connection(wire: RawConnection, path: str) -> None:
     head = f"POST {path} HTTP/1.0\r\nHost: x\r\nConnection: keep-alive\r\n"
     reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
     writer.write(head.encode() + CHUNKED + b"GET /health HTTP/1.0\r\n\r\n")

@@ -17,6 +17,7 @@ class JsonFormatter(logging.Formatter):
     """Format a record as one JSON object: time, level, logger, message, request id, exception."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return one line of JSON."""
         fields = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
             + f".{int(record.msecs):03d}Z",
@@ -35,6 +36,7 @@ class PlainFormatter(logging.Formatter):
     """Format a record as its message, with an exception on the lines below."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the message. A warning or an error begins with its level."""
         line = record.getMessage()
         if record.levelno >= logging.WARNING:
             line = f"{record.levelname}: {line}"

@@ -65,7 +65,8 @@ class SqlError(Exception):
 class Runner(Protocol):
     """The interface of ``Database``, which runs a query and retries it."""
 
-    def run(self, query: "Query", arguments: list[Any]) -> Awaitable[Any]: ...
+    def run(self, query: "Query", arguments: list[Any]) -> Awaitable[Any]:
+        """Run ``query`` with ``arguments`` in the order of its parameters; return its result."""
 
 
 Connection: TypeAlias = asyncpg.Connection | PoolConnectionProxy
@@ -150,10 +151,10 @@ def parse(path: Path, text: str) -> Namespace:
         raise SqlError(f"{path}: a statement stands before the first header")
     queries: dict[str, Query] = {}
     for header, body in zip(pieces[1::2], pieces[2::2], strict=True):
-        header = _CONTINUATION.sub(" ", header).strip()
-        match = _SIGNATURE.fullmatch(header)
+        signature = _CONTINUATION.sub(" ", header).strip()
+        match = _SIGNATURE.fullmatch(signature)
         if match is None:
-            raise SqlError(f"{path}: the header {header!r} is not name(parameters) -> row")
+            raise SqlError(f"{path}: the header {signature!r} is not name(parameters) -> row")
         name, listed, returns = match.groups()
         if name in queries:
             raise SqlError(f"{path}: {name} is defined twice")

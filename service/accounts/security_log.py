@@ -30,6 +30,7 @@ class EventKind(StrEnum):
     meaning: str
 
     def __new__(cls, kind: str, meaning: str) -> "EventKind":
+        """Create a member whose value is ``kind``."""
         member = str.__new__(cls, kind)
         member._value_ = kind
         member.meaning = meaning

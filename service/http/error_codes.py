@@ -13,6 +13,7 @@ class ErrorCode(StrEnum):
     meaning: str
 
     def __new__(cls, code: str, status: int, meaning: str) -> "ErrorCode":
+        """Create a member whose value is ``code``."""
         member = str.__new__(cls, code)
         member._value_ = code
         member.status = status

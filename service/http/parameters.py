@@ -44,6 +44,7 @@ class Number:
         self.highest = highest
 
     def __call__(self, value: str) -> int:
+        """Return the number. Raise ``vol.Invalid`` if ``value`` is not such a number."""
         # 40 digits exceed every limit. int() is slow for thousands of digits.
         if not re.fullmatch(r"-?[0-9]{1,40}", value):
             raise vol.Invalid("must be a whole number")

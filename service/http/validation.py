@@ -68,6 +68,7 @@ class Text:
         self.form = form
 
     def __call__(self, value: Any) -> str:
+        """Return the text that the checks return. Raise ``vol.Invalid`` for any other value."""
         if value is None:
             raise vol.Invalid(BLANK)
         if not isinstance(value, str):
@@ -87,6 +88,7 @@ class TextOrNull(Text):
     """A validator like ``Text`` that also accepts null. It converts ``""`` to null."""
 
     def __call__(self, value: Any) -> Any:
+        """Return the text or ``None``. Raise ``vol.Invalid`` as ``Text`` does."""
         return None if value is None or value == "" else super().__call__(value)
 
 

@@ -32,13 +32,11 @@ WELL_KNOWN_SECRETS = frozenset(
 
 def text(value: str) -> str:
     """Return ``value`` unchanged: any text is valid."""
-
     return value
 
 
 def path(value: str) -> Path:
     """Return a path. A leading ``~`` is replaced by the home directory."""
-
     return Path(value).expanduser()
 
 
@@ -55,7 +53,6 @@ def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
 
 def flag(value: str) -> bool:
     """Return a boolean from true, 1, yes, false, 0 or no, in upper or lower case."""
-
     known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
     try:
         return known[value.lower()]
@@ -76,7 +73,6 @@ def one_of(*known: str) -> Callable[[str], str]:
 
 def secret(value: str) -> str:
     """Return a key for HS256. Reject one that is short, well known or easily guessed."""
-
     advice = "python -c 'import secrets; print(secrets.token_urlsafe(48))' makes one"
     if len(value.encode("utf-8", "surrogateescape")) < MINIMUM_SECRET_BYTES:
         raise ValueError(f"must be at least {MINIMUM_SECRET_BYTES} bytes long; {advice}")
@@ -88,7 +84,6 @@ def secret(value: str) -> str:
 
 def origin(value: str) -> str:
     """Return a web origin (RFC 6454), or ``*`` for all origins."""
-
     parts = urlsplit(value)
     if value != "*" and (not parts.netloc or value != f"{parts.scheme}://{parts.netloc}".lower()):
         raise ValueError("must list origins such as https://example.org, or be *")
@@ -106,7 +101,6 @@ def list_of(parse: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
 
 def database_url(value: str) -> str:
     """Return a libpq connection URL. Reject another scheme or an invalid port."""
-
     reason = "must look like postgresql://user:password@host:5432/database"
     try:
         parts = urlsplit(value)

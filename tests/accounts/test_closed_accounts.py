@@ -163,7 +163,7 @@ async def test_any_amount_is_removed_in_batches_and_every_count_is_right_between
     assert await find_wrong_counts(db) == []
 
 
-@pytest.mark.parametrize("query, limit", STEPS, ids=[query.name for query, _ in STEPS])
+@pytest.mark.parametrize(("query", "limit"), STEPS, ids=[query.name for query, _ in STEPS])
 async def test_a_batch_takes_no_more_rows_than_its_limit(
     client: Client, alice: str, db: asyncpg.Connection, query: sql.Query, limit: int
 ) -> None:

@@ -33,7 +33,7 @@ async def queue_lockout_email(
     transaction of ``connection``.
     """
     # Check the limit for unknown emails too: timing must not reveal whether the account exists.
-    if await throttle.admits_lockout_mail(connection, account_id):
+    if await throttle.admit_lockout_email(connection, account_id):
         longest_wait = max(limit.seconds for limit in settings.login_limits)
         recipient = row["email"] if row is not None else NO_RECIPIENT
         await write_mail(connection, lockout_notice(recipient, client.ip, longest_wait))

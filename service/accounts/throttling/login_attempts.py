@@ -7,8 +7,8 @@ addresses together except those known for the user.
 
 An attempt is counted as *in flight* before its password is verified. Afterwards it becomes a
 failure or is released. So a thousand simultaneous guesses verify no more than the limit of five.
-While attempts in flight fill the limit, further attempts wait, so that correct logins cause no
-rejection.
+While attempts in flight fill a limit, further attempts wait: correct logins cause no rejection.
+``docs/decisions/exact-throttling.md`` gives the reasons and the alternatives that were measured.
 """
 
 import asyncio
@@ -32,35 +32,36 @@ from service.settings.rate_limit import Limit
 from service.settings.settings import Settings
 
 MAX_WAIT = 30.0  # Seconds to wait for the outcome of attempts in flight.
-POLL_INTERVAL = 0.05  # Seconds between two polls for it.
+POLL_INTERVAL = 0.05  # Seconds between two polls of one wait queue.
 LEASE = 120.0  # Seconds that an attempt counts as in flight: longer than a full queue takes.
 MAX_HASH_SECONDS = 20.0  # Seconds of the lease for the hash itself, on a busy machine.
 
 
 class Attempt:
-    """An admitted login. Record its outcome after the password was verified.
-
-    ``verify_deadline``, on the clock of ``time.monotonic``, is the latest time to begin the
-    verification. An attempt counts as in flight for a limited time only: a later verification would
-    be a guess that no limit counts.
-    """
+    """An admitted login. Record its outcome after the password was verified."""
 
     def __init__(self, database: Database, keys: "LoginKeys", windows: dict[bytes, datetime]):
+        """Start the lease. ``windows`` maps each key of the attempt to the end of its window."""
         self._database = database
         self._keys = keys
         self._reserved = {"keys": list(windows), "windows": list(windows.values())}
         self._is_failure = False
         self._is_settled = not windows
         self.verify_deadline = time.monotonic() + LEASE - MAX_HASH_SECONDS
+        """The latest time to begin the verification, on the clock of ``time.monotonic``.
+
+        After its lease an attempt is no longer in flight. To verify its password then would be a
+        guess that no limit counts.
+        """
 
     async def record_failure(
         self, write_events: Callable[[sql.Connection, bool], Awaitable[None]]
     ) -> None:
         """Count a wrong password, in one transaction with ``write_events``.
 
-        ``write_events`` receives the transaction's connection, and whether this failure reached a
-        limit of the account. This is true once per window, for the failure after which every
-        attempt is rejected. ``write_events`` may run twice: see ``Database.transact``.
+        ``write_events`` receives the connection of the transaction, and whether this failure
+        reached a limit of the account. This is true once per window, for the failure after which
+        every attempt is rejected. ``write_events`` may run twice: see ``Database.transact``.
         """
 
         async def count_and_write(connection: sql.Connection) -> None:
@@ -97,11 +98,12 @@ class Attempt:
         with contextlib.suppress(DatabaseUnavailable):
             if self._is_failure:
                 await self._count(self._database)
-            # After the deadline it may have expired: this would release another attempt.
+            # After the deadline its lease may have ended: this would release another attempt.
             elif time.monotonic() <= self.verify_deadline:
                 await sql.login_attempts.release(self._database, **self._reserved)
 
     async def _count(self, db: Database | sql.Connection) -> bool:
+        """Count a failure, and return whether it reached a limit of the account."""
         if not self._keys.limits:
             return False
         rows = await sql.login_attempts.record_failure(db, **self._reserved)
@@ -127,10 +129,10 @@ class LoginKeys:
         self.pair = digest("login pair", str(account_id), self.ip_key)
         self.account = digest("login account", str(account_id))
         pair_limit, ip_limit, account_limit = limits
-        by_ip = ip_counters("login address", client, ip_limit)
+        by_ip = ip_counters("login ip", client, ip_limit)
         self.ip, *site = by_ip
-        # These limits do not apply at a known IP address of the user. There, neither strangers nor
-        # others in the same network can lock the owner out.
+        # The limits of these keys do not apply at a known IP address of the user. There, neither
+        # strangers nor others in the same network can lock the owner out.
         self.wide = [self.account, *site]
         keys = {self.pair: pair_limit, self.account: account_limit, **by_ip}
         self.limits = {key: limit for key, limit in keys.items() if limit.max_count > 0}
@@ -153,8 +155,8 @@ class LoginAttempts:
         email may have moved to another user after the look-up, and the failures of its new owner
         would not count. An attempt that ends without a recorded outcome is released.
 
-        Raises ``TooManyAttempts`` past a limit, ``Unavailable`` when attempts in flight fill the
-        limit for too long, and ``DatabaseUnavailable``.
+        Raise ``TooManyAttempts`` past a limit, ``Unavailable`` when attempts in flight fill a limit
+        for ``MAX_WAIT`` seconds, and ``DatabaseUnavailable``.
         """
         keys = LoginKeys(account_id, client, self._settings.login_limits)
         attempt = Attempt(self._database, keys, await self._reserve(keys))
@@ -173,7 +175,11 @@ class LoginAttempts:
         return {row["key"]: row["ends_at"] for row in rows}
 
     async def _wait(self, keys: LoginKeys, blocked: bytes) -> Any:
-        """Retry until an attempt in flight makes room, or until failures alone fill a limit."""
+        """Retry until the attempt is admitted, and return its rows.
+
+        ``blocked`` is the first key whose limit is full. Raise ``TooManyAttempts`` as soon as
+        failures alone fill a limit.
+        """
         deadline = asyncio.get_running_loop().time() + MAX_WAIT
         while True:
             lock = self._wait_queues.setdefault(blocked, asyncio.Lock())
@@ -193,7 +199,8 @@ class LoginAttempts:
     async def _poll_until_free(self, keys: LoginKeys, blocked: bytes, deadline: float) -> Any:
         """Poll until ``blocked`` has capacity.
 
-        Attempts that wait on another key use another queue.
+        Return then even if the attempt is blocked by another key: attempts that wait on another key
+        use another queue.
         """
         # No timeout here: cancelling a statement could leave its attempt counted.
         while True:
@@ -205,6 +212,10 @@ class LoginAttempts:
             await asyncio.sleep(POLL_INTERVAL)
 
     async def _try(self, keys: LoginKeys) -> Any:
+        """Return a row for each key, or only the keys that block the attempt.
+
+        Raise ``TooManyAttempts`` if failures alone fill the limit of a key.
+        """
         rows = await sql.login_attempts.reserve(
             self._database,
             keys=list(keys.limits),

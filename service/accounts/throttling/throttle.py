@@ -2,7 +2,8 @@
 
 Each counter is a row in PostgreSQL, which all processes share. Windows are fixed and begin with the
 first request. In the worst case this allows twice the limit around the end of a window. In return
-the count is exact, and so is the ``Retry-After`` header.
+the count is exact, and so is the ``Retry-After`` header: see
+``docs/decisions/exact-throttling.md``.
 """
 
 import contextlib
@@ -39,7 +40,7 @@ class Throttle:
     async def admit_registration(self, client: Client) -> None:
         """Count a registration, or a change of username or email.
 
-        The response to such a change also reveals whether a value is taken. Raises
+        The response to such a change also reveals whether a value is taken. Raise
         ``TooManyAttempts`` past ``REGISTRATION_LIMIT``.
         """
         limit = self._settings.registration_limit
@@ -48,7 +49,7 @@ class Throttle:
     async def admit_conflict(self, client: Client) -> dict[bytes, datetime]:
         """Count, in advance, a response that says that an email or username is taken.
 
-        Return the counted windows, for ``release_conflict``. Raises ``TooManyAttempts`` past
+        Return the counted windows, for ``release_conflict``. Raise ``TooManyAttempts`` past
         ``CONFLICT_LIMIT``, with the message of a registration.
         """
         limit = self._settings.conflict_limit
@@ -67,17 +68,17 @@ class Throttle:
                 )
 
     async def admit_refresh(self, client: Client) -> None:
-        """Count a refresh. Raises ``TooManyAttempts`` past ``REFRESH_LIMIT``."""
+        """Count a refresh. Raise ``TooManyAttempts`` past ``REFRESH_LIMIT``."""
         limit = self._settings.refresh_limit
         await self._hit("refresh", ip_counters("refresh", client, limit))
 
     async def admit_password_change(self, user_id: UUID) -> None:
-        """Count a password change. Raises ``TooManyAttempts`` past ``PASSWORD_CHANGE_LIMIT``."""
+        """Count a password change. Raise ``TooManyAttempts`` past ``PASSWORD_CHANGE_LIMIT``."""
         key = digest("password change", str(user_id))
         await self._hit("password", {key: self._settings.password_change_limit})
 
-    async def admits_lockout_mail(self, connection: sql.Connection, account_id: UUID) -> bool:
-        """Return whether a lockout email may be sent to the owner, and count it.
+    async def admit_lockout_email(self, connection: sql.Connection, account_id: UUID) -> bool:
+        """Count a lockout email to the owner, and return whether it may be sent.
 
         Not every lockout sends an email: at most one in ``LOCKOUT_MAIL_INTERVAL`` seconds, or none
         if that is 0.
@@ -86,14 +87,14 @@ class Throttle:
         if interval == 0:
             return False
         row = await sql.throttle.hit(
-            connection, key=digest("lockout mail", str(account_id)), max_count=1, seconds=interval
+            connection, key=digest("lockout email", str(account_id)), max_count=1, seconds=interval
         )
         return bool(row["admitted"])
 
     async def _hit(self, subject: str, counters: dict[bytes, Limit]) -> dict[bytes, datetime]:
         """Count a request under each of ``counters``, and return the window of each.
 
-        Raises ``TooManyAttempts``, with the key ``subject``, past a limit.
+        Raise ``TooManyAttempts``, with the key ``subject``, past a limit.
         """
         windows: dict[bytes, datetime] = {}
         # The /64 comes first: a request that it rejects does not count against others in its /48.

@@ -85,7 +85,7 @@ async def test_the_default_limit_of_a_48_is_400_failures(
 ) -> None:
     client = await make_client(trusted_proxies=1)
     await login(client, "nobody", address=host(0))
-    key = digest("login address", "2001:db8::/48")
+    key = digest("login ip", "2001:db8::/48")
     filled = await db.execute("update throttle set hits = 399 where key = $1", key)
     assert filled == "UPDATE 1"
     assert (await login(client, "nobody", address=host(1))).status == 401

@@ -12,7 +12,7 @@ from tests.conftest import Client, MakeClient
 
 async def lock(client: Client, name: str, address: str = HERE) -> None:
     """Guess until a limit of the account is met."""
-    guesses = (login(client, name, address=address) for _ in range(20))
+    guesses = (login(client, name, ip=address) for _ in range(20))
     assert await statuses(*guesses) == {401: 5, 429: 15}
 
 

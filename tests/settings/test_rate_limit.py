@@ -3,6 +3,8 @@
 import pytest
 
 from service.settings.rate_limit import NO_LIMIT, Limit, parse_limit, parse_login_limits
+from service.settings.settings import Settings, SettingsError
+from tests.conftest import SETTINGS
 
 
 @pytest.mark.parametrize(
@@ -43,3 +45,39 @@ def test_login_limits_are_three_limits(text: str, limits: tuple[Limit, Limit, Li
 def test_login_limits_reject_another_number_of_limits(text: str) -> None:
     with pytest.raises(ValueError, match="must be three limits"):
         parse_login_limits(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "value"),
+    [
+        ("LOGIN_LIMITS", "5/900, 50/900 ,0", (Limit(5, 900), Limit(50, 900), NO_LIMIT)),
+        ("LOGIN_LIMITS", "0", (NO_LIMIT, NO_LIMIT, NO_LIMIT)),
+        ("REGISTRATION_LIMIT", "1/1", Limit(1, 1)),
+        ("REFRESH_LIMIT", "0", NO_LIMIT),
+        ("CONFLICT_LIMIT", "60/3600", Limit(60, 3600)),
+        ("PASSWORD_CHANGE_LIMIT", "1/1", Limit(1, 1)),
+        ("TRUSTED_PROXIES", "2", 2),
+    ],
+)
+def test_each_limit_is_read_from_its_setting(name: str, given: str, value: object) -> None:
+    environment = {name: given, "JWT_SECRET": str(SETTINGS["jwt_secret"])}
+    assert getattr(Settings.load(environment, None), name.lower()) == value
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "LOGIN_LIMITS",
+        "REGISTRATION_LIMIT",
+        "REFRESH_LIMIT",
+        "CONFLICT_LIMIT",
+        "PASSWORD_CHANGE_LIMIT",
+    ],
+)
+@pytest.mark.parametrize("given", ["5", "5/0", "0/5", "5/900,50/900", "5/-1", "a/b", "٥/900"])
+def test_invalid_limit_is_reported_in_one_sentence(name: str, given: str) -> None:
+    environment = {name: given, "JWT_SECRET": str(SETTINGS["jwt_secret"])}
+    with pytest.raises(SettingsError) as raised:
+        Settings.load(environment, None)
+    (sentence,) = raised.value.errors
+    assert sentence.startswith(f"{name} must be ")

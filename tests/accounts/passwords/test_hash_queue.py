@@ -240,7 +240,7 @@ class Flood:
         await until(lambda: size in (len(queue.logins), len(queue.others)))
         await until(lambda: sum(r.done() for r in requests) == len(requests) - size)
         others = [
-            asyncio.create_task(login(self._client, f"other{n}", f"other{n}-secret", address=ip(n)))
+            asyncio.create_task(login(self._client, f"other{n}", f"other{n}-secret", ip=ip(n)))
             for n in range(OTHERS)
         ]
         # Each of the others has had an answer or has a place in the queue.
@@ -304,8 +304,7 @@ async def test_others_log_in_while_one_account_floods_with_right_logins(
 ) -> None:
     await crowded.register("alice")
     flood = [
-        login(crowded, "alice", "alice-secret", address=ip_of_flood(number))
-        for number in range(150)
+        login(crowded, "alice", "alice-secret", ip=ip_of_flood(number)) for number in range(150)
     ]
     statuses, logins = await Flood(crowded, gate).with_logins_of_others(flood, ip_of_others)
     assert Counter(answer.status for answer in logins) == {200: OTHERS}
@@ -334,7 +333,7 @@ async def test_others_log_in_while_one_ip_floods_with_registrations(
 async def test_others_log_in_while_one_client_floods_with_logins_of_unknown_emails(
     crowded: Client, gate: threading.Event, ip_of_flood: Callable[[int], str]
 ) -> None:
-    flood = [login(crowded, f"nobody{n}", address=ip_of_flood(n)) for n in range(150)]
+    flood = [login(crowded, f"nobody{n}", ip=ip_of_flood(n)) for n in range(150)]
     statuses, logins = await Flood(crowded, gate).with_logins_of_others(flood, own_ip)
     assert Counter(answer.status for answer in logins) == {200: OTHERS}
     assert statuses == {401: 128 - OTHERS, 503: 22 + OTHERS}

@@ -1,183 +1,53 @@
-"""Limits on guesses, exact however many come at once."""
+"""Limits on registrations, refreshes and password changes, and the deletion of expired counters."""
 
-from collections import Counter
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
+from aiohttp import web
 
+import sql
 from service.accounts.passwords.hasher import PASSWORDS
-from service.accounts.throttling import login_attempts
+from service.accounts.throttling.login_attempts import LoginAttempts
+from service.accounts.throttling.throttle import THROTTLE, Throttle
+from service.app import create_app
+from service.database.pool import Database
+from service.http.client import Client as HttpClient
+from service.http.client import client_of
+from service.http.routes import Auth, RouteTableDef
 from service.settings.rate_limit import Limit
 from service.settings.settings import Settings
-from tests.accounts.logins import (
-    ELSEWHERE,
-    HERE,
-    LOCKED,
-    WRONG,
-    count_hashes,
-    end_windows,
-    login,
-    statuses,
-)
-from tests.conftest import Client, MakeClient
+from tests.accounts.logins import HERE, counters, fail, statuses
+from tests.conftest import SETTINGS, Client, MakeClient
+
+ALICE, BOB = uuid4(), uuid4()
 
 
-async def test_of_200_simultaneous_guesses_five_are_looked_at(
-    client: Client, alice: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+async def test_registrations_past_the_limit_of_an_ip_are_rejected(
+    make_client: MakeClient, db: asyncpg.Connection
 ) -> None:
-    hashed = count_hashes(client, monkeypatch)
-    guesses = (login(client, "alice") for _ in range(200))
-    assert await statuses(*guesses) == {401: 5, 429: 195}
-    assert len(hashed) == 5
-    rows = await db.fetch("select hits, in_flight from throttle order by hits desc")
-    # Of the account at this address and of the address; alice registered here, so that the whole
-    # account is not counted. The others are the registration's, and of the mail about the lockout.
-    assert [tuple(row) for row in rows] == [(5, 0), (5, 0), (1, 0), (1, 0)]
+    client = await make_client(registration_limit=Limit(3, 60), trusted_proxies=1)
+
+    async def register(number: int, ip: str = HERE) -> Any:
+        name = f"user{number}"
+        user = {"username": name, "email": f"{name}@example.test", "password": "long enough"}
+        headers = {"X-Forwarded-For": ip}
+        return await client.post("/api/users", {"user": user}, headers=headers)
+
+    assert await statuses(*(register(i) for i in range(20))) == {200: 3, 429: 17}
+    rejected = await register(30)
+    assert rejected.body == {
+        "errors": {"registration": ["too many attempts"]},
+        "code": "too_many_attempts",
+    }
+    assert 1 <= int(rejected.headers["Retry-After"]) <= 60
+    assert (await register(31, "192.0.2.2")).status == 200
+    await db.execute("update throttle set ends_at = now()")
+    assert (await register(32)).status == 200
 
 
-async def test_a_stolen_token_is_no_place_to_guess_the_password(
-    client: Client, alice: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hashed = count_hashes(client, monkeypatch)
-    deletions = (
-        client.delete("/api/user", {"user": {"password": WRONG}}, token=alice) for _ in range(20)
-    )
-    assert await statuses(*deletions) == {401: 5, 429: 15}
-    assert len(hashed) == 5
-    assert (await login(client, "alice", "alice-secret")).status == 429
-    events = (await client.get("/api/user/events", token=alice)).body["events"]
-    kinds = sorted(event["kind"] for event in events)
-    assert kinds == ["registered", *["sign_in_failed"] * 5, "throttled"]
-    # The owner sees which session it was tried in.
-    assert len({event["session_id"] for event in events}) == 1
-
-
-async def test_two_processes_count_together(make_client: MakeClient) -> None:
-    clients = [await make_client(), await make_client()]
-    await clients[0].register("alice")
-    guesses = (login(clients[i % 2], "alice") for i in range(200))
-    assert await statuses(*guesses) == {401: 5, 429: 195}
-
-
-async def test_guesses_from_many_addresses_at_once_meet_the_accounts_limit(
-    proxied: Client, alice: str
-) -> None:
-    guesses = (login(proxied, "alice", address=f"203.0.113.{i}") for i in range(200))
-    assert await statuses(*guesses) == {401: 50, 429: 150}
-
-
-async def test_guesses_at_many_accounts_at_once_meet_the_addresss_limit(proxied: Client) -> None:
-    guesses = (login(proxied, f"user{i}") for i in range(200))
-    assert await statuses(*guesses) == {401: 50, 429: 150}
-
-
-async def test_the_right_password_among_guesses_gives_no_more_than_a_second_window(
-    client: Client, alice: str
-) -> None:
-    guesses = [login(client, "alice") for _ in range(199)]
-    guesses.insert(2, login(client, "alice", "alice-secret"))
-    seen = await statuses(*guesses)
-    assert seen[200] <= 1
-    # Up to four failures before the right one are forgotten with it, and five follow.
-    assert 5 <= seen[401] <= 5 + 4 * seen[200]
-    assert sum(seen.values()) == 200 and seen.keys() <= {200, 401, 429}
-
-
-async def test_right_passwords_at_once_wait_for_each_other_and_all_get_in(
-    make_client: MakeClient,
-) -> None:
-    clients = [await make_client(), await make_client()]
-    await clients[0].register("alice")
-    logins = (login(clients[i % 2], "alice", "alice-secret") for i in range(60))
-    assert await statuses(*logins) == {200: 60}
-
-
-async def test_crossing_logins_never_block_each_other(make_client: MakeClient) -> None:
-    proxied = await make_client(trusted_proxies=1, password_queue_size=300)
-    names = [f"user{i}" for i in range(6)]
-    for name in names:
-        await proxied.register(name)
-    logins = [
-        login(
-            proxied,
-            names[i % 6],
-            f"{names[i % 6]}-secret" if i % 3 else "wrong",
-            address=f"203.0.113.{i % 7}",
-        )
-        for i in range(300)
-    ]
-    seen = await statuses(*logins)
-    assert seen.keys() <= {200, 401, 429}, seen
-
-
-async def test_a_refusal_says_when_to_come_back_and_then_it_works_again(
-    client: Client, alice: str, db: asyncpg.Connection
-) -> None:
-    await statuses(*(login(client, "alice") for _ in range(5)))
-    await db.execute("update throttle set ends_at = now() + interval '200.5 seconds'")
-    refused = await login(client, "alice", "alice-secret")
-    assert (refused.status, refused.body) == (429, LOCKED)
-    assert refused.headers["Retry-After"] in ("200", "201")
-    await end_windows(db)
-    assert (await login(client, "alice")).status == 401
-    assert (await login(client, "alice", "alice-secret")).status == 200
-
-
-async def test_a_window_lasts_from_its_first_attempt(
-    client: Client, alice: str, db: asyncpg.Connection
-) -> None:
-    await login(client, "alice")
-    first = await db.fetch("select key, ends_at from throttle order by key")
-    await login(client, "alice")
-    assert await db.fetch("select key, ends_at from throttle order by key") == first
-    minutes = await db.fetch("select round(extract(epoch from ends_at - now()) / 60) from throttle")
-    assert sorted(int(row[0]) for row in minutes) == [15, 15, 60]  # The last: the registration's.
-
-
-@pytest.mark.parametrize("name", ["alice", "nobody"])
-async def test_a_lockout_is_logged_once_whoever_is_tried(
-    client: Client, alice: str, db: asyncpg.Connection, name: str
-) -> None:
-    assert await statuses(*(login(client, name) for _ in range(20))) == {401: 5, 429: 15}
-    rows = await db.fetch(
-        "select kind, user_id is not null as known, count(*) from events"
-        " where kind <> 'registered' group by kind, known order by kind"
-    )
-    known = name == "alice"
-    assert [tuple(row) for row in rows] == [("sign_in_failed", known, 5), ("throttled", known, 1)]
-
-
-async def test_a_password_that_could_not_be_looked_at_in_time_is_not_looked_at(
-    client: Client, alice: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It counts as under way for two minutes alone: later it would be a free guess."""
-    await db.execute("delete from throttle")
-    monkeypatch.setattr(login_attempts, "MAX_HASH_SECONDS", login_attempts.LEASE)
-    assert await statuses(*(login(client, "alice", "alice-secret") for _ in range(5))) == {503: 5}
-    rows = await db.fetch("select hits, in_flight from throttle")
-    assert {tuple(row) for row in rows} == {(0, 5)}
-
-
-async def test_attempt_counts_as_in_flight_for_the_lease(
-    client: Client, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    far = "select count(*) from throttle where in_flight_until > now() + interval '1 hour'"
-    found = []
-
-    async def verify(*_: Any, **__: Any) -> bool:
-        found.append(await db.fetchval(far))
-        return False
-
-    monkeypatch.setattr(client.http.app[PASSWORDS], "verify", verify)
-    for lease in (7200.0, 120.0):
-        monkeypatch.setattr(login_attempts, "LEASE", lease)
-        await login(client, "nobody")
-        await db.execute("update throttle set in_flight_until = '-infinity'")
-    assert found == [3, 0]
-
-
-async def test_what_a_taken_name_tells_is_limited_like_registrations(
+async def test_changes_of_email_and_username_count_as_registrations(
     make_client: MakeClient,
 ) -> None:
     client = await make_client(registration_limit=Limit(3, 60))
@@ -191,80 +61,105 @@ async def test_what_a_taken_name_tells_is_limited_like_registrations(
     assert int(answer.headers["Retry-After"]) <= 60
 
 
-def test_a_whole_test_suite_from_one_address_meets_no_limit_of_its_own() -> None:
-    settings = Settings()
-    assert settings.login_limits == (Limit(5, 900), Limit(50, 900), Limit(50, 3600))
-    assert settings.registration_limit == Limit(10_000, 3600)
-    assert settings.refresh_limit == Limit(100_000, 3600)
-
-
-async def test_unknown_accounts_are_refused_like_known_ones(proxied: Client, alice: str) -> None:
-    known = [await login(proxied, "alice", address=HERE) for _ in range(6)]
-    unknown = [await login(proxied, "nobody", address=ELSEWHERE) for _ in range(6)]
-    assert [a.status for a in known] == [401] * 5 + [429]
-    for mine, theirs in zip(known, unknown, strict=True):
-        assert (mine.status, mine.body) == (theirs.status, theirs.body)
-        assert list(mine.headers) == list(theirs.headers)
-
-
-async def test_an_address_is_counted_however_the_email_is_written(client: Client) -> None:
-    for email in ("a@x.test", "A@x.test", "a@X.TEST", "\uff41@x.test", "a@x.test"):
-        user = {"email": email, "password": "wrong"}
-        assert (await client.post("/api/users/login", {"user": user})).status == 401
-    answer = await client.post("/api/users/login", {"user": {"email": "a@x.test", "password": "b"}})
-    assert answer.status == 429
-
-
-async def test_entries_left_of_the_proxys_change_nothing(proxied: Client, alice: str) -> None:
-    guesses = (login(proxied, "alice", address=f"203.0.113.{i}, {HERE}") for i in range(20))
-    assert await statuses(*guesses) == {401: 5, 429: 15}
-
-
-async def test_without_a_proxy_the_header_changes_nothing(client: Client, alice: str) -> None:
-    guesses = (login(client, "alice", address=f"203.0.113.{i}") for i in range(20))
-    assert await statuses(*guesses) == {401: 5, 429: 15}
-
-
-async def test_good_logins_of_ones_own_do_not_reset_an_address(proxied: Client, bob: str) -> None:
-    seen: Counter[int] = Counter()
-    for i in range(60):
-        seen[(await login(proxied, f"user{i}")).status] += 1
-        if i % 5 == 0 and seen[401] < 50:
-            assert (await login(proxied, "bob", "bob-secret")).status == 200
-    assert seen == {401: 50, 429: 10}
-    assert (await login(proxied, "bob", "bob-secret")).status == 429
-
-
-async def test_a_good_login_forgets_the_accounts_failures_at_that_address_alone(
-    proxied: Client, alice: str
+async def test_concurrent_refreshes_past_the_limit_of_an_ip_are_rejected(
+    aiohttp_client: Any, database_url: str, db: asyncpg.Connection
 ) -> None:
-    for address in (HERE, ELSEWHERE):
-        await statuses(*(login(proxied, "alice", address=address) for _ in range(4)))
-    assert (await login(proxied, "alice", "alice-secret", address=HERE)).status == 200
-    assert await statuses(*(login(proxied, "alice", address=HERE) for _ in range(9))) == {
-        401: 5,
-        429: 4,
-    }
-    assert await statuses(*(login(proxied, "alice", address=ELSEWHERE) for _ in range(9))) == {
-        401: 1,
-        429: 8,
-    }
+    routes = RouteTableDef()
+
+    @routes.post("/refresh", auth=Auth.NONE)
+    async def refresh(request: web.Request) -> web.Response:
+        await request.app[THROTTLE].admit_refresh(client_of(request))
+        return web.Response()
+
+    settings = Settings(**SETTINGS, refresh_limit=Limit(3, 60))
+    app = create_app(settings, database_url)
+    app.add_routes(routes)
+    client = Client(await aiohttp_client(app), settings, None)  # type: ignore[arg-type]
+    assert await statuses(*(client.post("/refresh") for _ in range(20))) == {200: 3, 429: 17}
+    rejected = await client.post("/refresh")
+    assert rejected.body["errors"] == {"refresh": ["too many attempts"]}
+    assert 1 <= int(rejected.headers["Retry-After"]) <= 60
 
 
-async def test_an_ipv6_client_is_its_network(proxied: Client, alice: str) -> None:
-    guesses = (login(proxied, "alice", address=f"2001:db8:0:1::{host}") for host in range(1, 9))
-    assert await statuses(*guesses) == {401: 5, 429: 3}
-    assert (await login(proxied, "alice", address="2001:db8:0:2::1")).status == 401
-
-
-async def test_refreshes_are_limited_by_address_and_good_sessions_live_on(
+async def test_session_stays_active_when_its_refresh_is_rejected(
     make_client: MakeClient,
 ) -> None:
     client = await make_client(refresh_limit=Limit(3, 60))
     device = await client.open_account("alice")
     answers = [await client.refresh("unknown") for _ in range(3)]
     assert [answer.status for answer in answers] == [401] * 3
-    refused = await client.refresh(device.refresh)
-    assert (refused.status, refused.body["code"]) == (429, "too_many_attempts")
-    assert int(refused.headers["Retry-After"]) in range(1, 61)
+    rejected = await client.refresh(device.refresh)
+    assert (rejected.status, rejected.body["code"]) == (429, "too_many_attempts")
+    assert int(rejected.headers["Retry-After"]) in range(1, 61)
     assert await client.is_authenticated(device.access)
+
+
+async def test_password_changes_past_the_limit_of_a_user_are_rejected_before_hashing(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, db: asyncpg.Connection
+) -> None:
+    settings = {"password_change_limit": Limit(3, 60), "trusted_proxies": 1}
+    clients = [await make_client(**settings), await make_client(**settings)]
+    token = await clients[0].register("alice")
+    bob = await clients[0].register("bob")
+    hashed: list[str] = []
+    for client in clients:
+        hasher = client.http.app[PASSWORDS]
+
+        async def noted(*arguments: Any, hash_: Any = hasher.hash) -> str:
+            hashed.append(arguments[0])
+            return str(await hash_(*arguments))
+
+        monkeypatch.setattr(hasher, "hash", noted)
+
+    async def change(number: int, token: str, **fields: str) -> Any:
+        headers = {"X-Forwarded-For": f"203.0.113.{number}"}
+        body = {"user": {"password": "another one", **fields}}
+        return await clients[number % 2].put("/api/user", body, token=token, headers=headers)
+
+    # The session of the request stays open, so every counted change succeeds. Another IP address,
+    # process or name of the account does not begin a new count.
+    assert await statuses(*(change(n, token) for n in range(20))) == {200: 3, 429: 17}
+    assert len(hashed) == 3
+    rejected = await change(20, token, username="alicia", email="alicia@example.test")
+    assert rejected.body == {
+        "errors": {"password": ["too many attempts"]},
+        "code": "too_many_attempts",
+    }
+    assert 1 <= int(rejected.headers["Retry-After"]) <= 60
+    renamed = {"user": {"username": "alicia", "email": "alicia@example.test"}}
+    assert (await clients[0].put("/api/user", renamed, token=token)).status == 200
+    assert (await change(21, token)).status == 429
+    assert (await change(22, bob)).status == 200
+    await db.execute("update throttle set ends_at = now()")
+    assert (await change(23, token)).status == 200
+
+
+async def test_release_changes_nothing_in_a_later_window(
+    database: Database, db: asyncpg.Connection
+) -> None:
+    throttle = Throttle(database, Settings())
+    old = await throttle.admit_conflict(HttpClient.at("2001:db8::1"))
+    await db.execute("update throttle set ends_at = now() where hits = 1")
+    new = await throttle.admit_conflict(HttpClient.at("2001:db8::1"))
+    await throttle.release_conflict(old)
+    assert await counters(db) == [(1, 0)] * 2
+    await throttle.release_conflict(new)
+    assert await counters(db) == [(0, 0)] * 2
+
+
+async def test_expired_counters_are_deleted_in_batches(
+    attempts: LoginAttempts, db: asyncpg.Connection
+) -> None:
+    await fail(attempts, ALICE, HERE)
+    await db.execute("update throttle set ends_at = now()")
+    await fail(attempts, BOB, "192.0.2.2")
+    assert await sql.throttle.delete_expired(db, limit=2) == 2
+    assert await sql.throttle.delete_expired(db, limit=2) == 1
+    assert await sql.throttle.delete_expired(db, limit=2) == 0
+    assert await counters(db) == [(1, 0)] * 3
+
+
+def test_default_limits_allow_a_test_suite_from_one_ip() -> None:
+    settings = Settings()
+    assert settings.registration_limit == Limit(10_000, 3600)
+    assert settings.refresh_limit == Limit(100_000, 3600)

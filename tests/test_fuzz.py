@@ -1,4 +1,4 @@
-"""A short round of fuzzing, the same in every run; ``make fuzz`` goes on for longer."""
+"""A short and deterministic run of the fuzzer. ``make fuzz`` runs longer, with random seeds."""
 
 import io
 from pathlib import Path
@@ -10,14 +10,14 @@ from tests.conftest import SETTINGS
 from tests.fuzz import fuzz, serving
 
 
-async def test_no_answer_is_outside_the_document(
+async def test_responses_to_generated_requests_are_documented(
     database_url: str, db: asyncpg.Connection, tmp_path: Path
 ) -> None:
     settings = Settings(**{**SETTINGS, "data_dir": tmp_path})
     async with serving(settings, database_url, io.StringIO()) as address:
-        status, said = await fuzz(
+        status, output = await fuzz(
             *(address, tmp_path),
             *("--max-examples", "3", "--generation-deterministic", "--no-shrink"),
             *("--phases", "examples,coverage,fuzzing"),
         )
-    assert status == 0, said
+    assert status == 0, output

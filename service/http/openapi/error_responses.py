@@ -19,7 +19,7 @@ SHARED_ERROR = {
     "content": {
         "application/json": {
             "schema": {"$ref": "#/components/schemas/Error"},
-            "example": error_body(ErrorCode.TOKEN_MISSING, {"token": ["is missing"]}),
+            "example": error_body(ErrorCode.INTERNAL_ERROR, {"server": ["internal error"]}),
         }
     },
 }

@@ -9,6 +9,7 @@ databases on the server and drop them at the end.
 import asyncio
 import io
 import os
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,9 +44,12 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if given := os.environ.get("TEST_DATABASE_URL"):
         yield given
         return
-    server = EmbeddedServer(tmp_path_factory.mktemp("embedded"), lambda _: None, durable=False)
+    folder = tmp_path_factory.mktemp("embedded")
+    server = EmbeddedServer(folder, lambda _: None, durable=False)
     yield server.start()
     server.stop()
+    # pytest keeps the folders of the last three runs, and a database has 8 MB.
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
@@ -61,9 +65,11 @@ def new_database(server_url: str) -> Iterator[Callable[[], str]]:
         return url_of(server_url, name)
 
     yield create
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        for name in made:
-            connection.execute(f"drop database {name} with (force)")
+    # The databases of the embedded server are deleted with its folder, which takes less time.
+    if "TEST_DATABASE_URL" in os.environ:
+        with psycopg.connect(server_url, autocommit=True) as connection:
+            for name in made:
+                connection.execute(f"drop database {name} with (force)")
 
 
 def url_of(server_url: str, database: str) -> str:

@@ -7,6 +7,9 @@ DEV := $(VENV)/.dev-installed
 
 SECONDS ?= 120
 TESTS ?=
+# Some tests wait for processes, so two cores are busy with three workers. Each worker starts a
+# PostgreSQL server, which takes longer than most files of tests.
+WORKERS ?= $(if $(TESTS),0,3)
 
 .DEFAULT_GOAL := help
 .PHONY: help run seed test lint format bench fuzz clean
@@ -21,7 +24,7 @@ seed: $(RUN) ## Fill an empty database with an example blog, while the service i
 	@exec $(BIN)/python run.py seed
 
 test: $(DEV) ## Run the tests (TESTS=tests/http runs only a part of them)
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(TESTS)
 
 lint: $(DEV) ## Run the linter, the format check and the type checker
 	@$(BIN)/python -m sql.stubs --check

@@ -1,4 +1,4 @@
-"""What several of these tests need: a proxy in front, two processes, workers held up."""
+"""Fixtures: a proxy, two instances, and blocked hash threads."""
 
 import asyncio
 import threading
@@ -10,7 +10,7 @@ import pytest
 from service.accounts.passwords.hash_queue import Requester
 from service.accounts.passwords.hasher import PASSWORDS, PasswordHasher
 from service.accounts.sessions.authentication import SESSION_CACHE
-from tests.accounts.pair import Pair, trusted
+from tests.accounts.two_instances import TwoInstances, wait_until_trusted
 from tests.conftest import Client, MakeClient
 from tests.network import Network
 
@@ -25,7 +25,7 @@ def hasher_of(client: Client) -> PasswordHasher:
 def hold_workers(
     hasher: PasswordHasher, gate: threading.Event, *, leave: int = 0
 ) -> list[asyncio.Task[bool]]:
-    """Keep all workers but ``leave`` of them busy until ``gate`` opens."""
+    """Keep all hash threads but ``leave`` of them busy until ``gate`` is set."""
     count = hasher.queue.threads - leave
     return [
         asyncio.create_task(hasher.queue.run(gate.wait, REQUESTER, is_login=True))
@@ -34,13 +34,13 @@ def hold_workers(
 
 
 def jobs_of(hasher: PasswordHasher) -> int:
-    """The jobs that run and those that wait."""
+    """Return the number of running and waiting jobs."""
     queue = hasher.queue
     return queue.running + len(queue.logins) + len(queue.others)
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Let everything else go on until ``condition`` holds."""
+    """Run the event loop until ``condition`` is true."""
     async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0)
@@ -48,7 +48,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def gate() -> Iterator[threading.Event]:
-    """What holds up a worker; opened at the end, so that a test that fails leaves none behind."""
+    """Yield the event that blocks hash threads. It is set at the end, also of a failed test."""
     gate = threading.Event()
     yield gate
     gate.set()
@@ -56,22 +56,22 @@ def gate() -> Iterator[threading.Event]:
 
 @pytest.fixture
 async def proxied(make_client: MakeClient) -> Client:
-    """A client behind one proxy, so that a test can come from any address."""
+    """Return a client behind one proxy, so that a test can use any IP address."""
     return await make_client(trusted_proxies=1)
 
 
 @pytest.fixture
-async def pair(make_client: MakeClient) -> Pair:
-    here = await trusted(await make_client(user_cache_size=100))
-    there = await trusted(await make_client(user_cache_size=100))
-    token = await here.register("alice")
-    assert (await there.get("/api/user", token=token)).status == 200
-    assert len(there.http.app[SESSION_CACHE].users) == 1
-    return Pair(here, there, token)
+async def instances(make_client: MakeClient) -> TwoInstances:
+    first = await wait_until_trusted(await make_client(user_cache_size=100))
+    second = await wait_until_trusted(await make_client(user_cache_size=100))
+    token = await first.register("alice")
+    assert (await second.get("/api/user", token=token)).status == 200
+    assert len(second.http.app[SESSION_CACHE].users) == 1
+    return TwoInstances(first, second, token)
 
 
 @pytest.fixture
 async def network(database_url: str) -> AsyncIterator[Network]:
-    """A way to the database that a test may break."""
+    """Yield a connection to the database that a test can interrupt."""
     async with Network(database_url) as network:
         yield network

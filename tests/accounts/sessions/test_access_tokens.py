@@ -1,4 +1,4 @@
-"""What is inside an access token, and everything that is not one."""
+"""Access tokens: their claims, and the rejection of every other token."""
 
 import base64
 import hashlib
@@ -30,7 +30,7 @@ def decode(part: str) -> Any:
 
 
 def sign(claims: Any, header: Any = HS256, key: str = SECRET, digest: Any = hashlib.sha256) -> str:
-    """A JWT made by hand, since no library makes the bad ones."""
+    """Return a JWT that is encoded by hand: no library encodes malformed ones."""
     signed = f"{encode(json.dumps(header).encode())}.{encode(json.dumps(claims).encode())}"
     return f"{signed}.{encode(hmac.new(key.encode(), signed.encode(), digest).digest())}"
 
@@ -96,7 +96,7 @@ NOT_A_TOKEN: dict[str, Callable[[str], str]] = {
     "no signature": with_signature(lambda signature: ""),
     "half a signature": with_signature(lambda signature: signature[:21]),
     "its first letter changed": with_signature(lambda s: ("A" if s[0] != "A" else "B") + s[1:]),
-    # Base64 has room for two bits more than the signature has: they are not free to choose.
+    # The last base64 character has two bits more than the signature needs. They must be zero.
     "its last letter changed": with_signature(lambda s: s[:-1] + chr(ord(s[-1]) + 1)),
     "letters in it that base64 skips": with_signature(lambda s: f"{s[:9]}!*{s[9:]}"),
     "letters after it that base64 skips": with_signature(lambda s: s + "!"),
@@ -128,7 +128,7 @@ NOT_A_TOKEN: dict[str, Callable[[str], str]] = {
 
 
 @pytest.mark.parametrize("make", NOT_A_TOKEN.values(), ids=NOT_A_TOKEN)
-async def test_what_is_not_our_token_is_invalid(
+async def test_authorization_is_invalid_when_it_holds_no_token_of_this_service(
     client: Client, alice: str, make: Callable[[str], str]
 ) -> None:
     forged = make(alice)
@@ -138,17 +138,17 @@ async def test_what_is_not_our_token_is_invalid(
     assert answer.headers["WWW-Authenticate"] == "Token"
 
 
-async def test_a_token_signed_by_hand_works(client: Client, alice: str) -> None:
-    # What the table above changes is what makes those invalid, and nothing else about them.
+async def test_token_signed_with_the_secret_is_accepted(client: Client, alice: str) -> None:
+    # Without the changes of the table above, the same token is valid.
     assert (await client.get("/api/user", token=sign(claims_of(alice)))).status == 200
 
 
-async def test_a_token_of_8000_characters_is_invalid(client: Client) -> None:
+async def test_token_is_invalid_when_it_has_8000_characters(client: Client) -> None:
     answer = await client.get("/api/user", token="a" * 8000)
     assert_error(answer, 401, "token_invalid", {"token": ["is invalid"]})
 
 
-async def test_a_token_says_who_and_until_when(make_client: MakeClient) -> None:
+async def test_token_has_the_claims_of_user_session_and_expiry(make_client: MakeClient) -> None:
     client = await make_client(access_token_ttl=1000)
     before = int(time.time())
     token = await client.register("alice")
@@ -160,7 +160,7 @@ async def test_a_token_says_who_and_until_when(make_client: MakeClient) -> None:
     assert claims["exp"] == claims["iat"] + 1000
 
 
-async def test_a_token_lives_a_day_by_default(client: Client, alice: str) -> None:
+async def test_token_expires_after_a_day_by_default(client: Client, alice: str) -> None:
     issued = claims_of(alice)["iat"]
     with time_machine.travel(issued + 86_398, tick=False):
         assert (await client.get("/api/user", token=alice)).status == 200
@@ -170,7 +170,7 @@ async def test_a_token_lives_a_day_by_default(client: Client, alice: str) -> Non
     assert answer.headers["WWW-Authenticate"] == "Token"
 
 
-async def test_an_expired_token_of_somebody_elses_making_is_just_invalid(
+async def test_expired_token_is_invalid_when_its_signature_is_wrong(
     client: Client, alice: str
 ) -> None:
     forged = sign({**claims_of(alice), "exp": 1}, key="x" * 40)
@@ -178,19 +178,21 @@ async def test_an_expired_token_of_somebody_elses_making_is_just_invalid(
     assert_error(answer, 401, "token_invalid", {"token": ["is invalid"]})
 
 
-async def test_a_token_from_a_clock_ahead_of_ours_works(client: Client, alice: str) -> None:
+async def test_token_is_accepted_when_its_clock_is_ahead(client: Client, alice: str) -> None:
     ahead = {**claims_of(alice), "iat": int(time.time()) + 60}
     assert (await client.get("/api/user", token=sign(ahead))).status == 200
 
 
-async def test_a_token_of_nobody_has_been_revoked(client: Client, alice: str) -> None:
+async def test_token_of_an_unknown_user_is_revoked(client: Client, alice: str) -> None:
     nobody = sign({**claims_of(alice), "sub": str(uuid4())})
     answer = await client.get("/api/user", token=nobody)
     assert_error(answer, 401, "token_revoked", {"token": ["has been revoked"]})
     assert answer.headers["WWW-Authenticate"] == "Token"
 
 
-async def test_a_deleted_user_is_revoked_for_every_method(client: Client, alice: str) -> None:
+async def test_token_of_a_deleted_user_is_revoked_for_every_method(
+    client: Client, alice: str
+) -> None:
     given = {"user": {"password": "alice-secret"}}
     assert (await client.delete("/api/user", given, token=alice)).status == 204
     for method, body in (("GET", None), ("PUT", {"user": {"bio": "x"}}), ("DELETE", given)):
@@ -198,7 +200,7 @@ async def test_a_deleted_user_is_revoked_for_every_method(client: Client, alice:
         assert_error(answer, 401, "token_revoked", {"token": ["has been revoked"]})
 
 
-async def test_a_secret_that_was_replaced_is_believed_while_it_is_listed(
+async def test_previous_secret_is_accepted_while_it_is_listed(
     make_client: MakeClient,
 ) -> None:
     before = await make_client(jwt_secret=OLD_SECRET)
@@ -211,12 +213,14 @@ async def test_a_secret_that_was_replaced_is_believed_while_it_is_listed(
     no_longer = await make_client()
     answer_without = await no_longer.get("/api/user", token=token)
     assert_error(answer_without, 401, "token_invalid", {"token": ["is invalid"]})
-    # The token that was handed out in between is signed with the new secret.
+    # The token that the service issued in the meantime is signed with the new secret.
     fresh = answer.body["user"]["token"]
     assert (await no_longer.get("/api/user", token=fresh)).status == 200
 
 
-async def test_an_expired_token_of_a_replaced_secret_has_expired(make_client: MakeClient) -> None:
+async def test_token_of_a_previous_secret_has_expired_after_its_expiry(
+    make_client: MakeClient,
+) -> None:
     client = await make_client(jwt_previous_secrets=(OLD_SECRET,))
     claims = claims_of(await client.register("alice"))
     expired = sign({**claims, "exp": claims["iat"] - 1}, key=OLD_SECRET)
@@ -224,7 +228,7 @@ async def test_an_expired_token_of_a_replaced_secret_has_expired(make_client: Ma
     assert_error(answer, 401, "token_expired", {"token": ["has expired"]})
 
 
-def test_the_signing_by_hand_is_pyjwts_to_the_letter() -> None:
+def test_issue_returns_the_same_bytes_as_pyjwt() -> None:
     tokens = AccessTokens(SECRET, (), 3600)
     with time_machine.travel(1_800_000_000, tick=False):
         user_id, session_id = uuid4(), uuid4()
@@ -239,7 +243,7 @@ def test_the_signing_by_hand_is_pyjwts_to_the_letter() -> None:
     assert issued.expires_in == 3600
 
 
-def test_a_token_is_signed_once_a_second() -> None:
+def test_issue_signs_one_token_per_session_and_second() -> None:
     tokens = AccessTokens(SECRET, (), 3600)
     ids = uuid4(), uuid4()
     end = 2_000_000_000.0

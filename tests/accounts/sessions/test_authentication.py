@@ -12,14 +12,14 @@ from service.accounts.sessions.cache import SessionCache
 from service.accounts.user import User
 from service.http.app_keys import AUTHENTICATE
 from service.http.errors import Unauthorized
-from tests.accounts.pair import trusted
+from tests.accounts.two_instances import wait_until_trusted
 from tests.conftest import Client, MakeClient
 
 
 @pytest.fixture
 async def cached(make_client: MakeClient) -> Client:
     """Return a client of the service whose session cache is on and trusted."""
-    return await trusted(await make_client(user_cache_size=100))
+    return await wait_until_trusted(await make_client(user_cache_size=100))
 
 
 def cache_of(client: Client) -> SessionCache:

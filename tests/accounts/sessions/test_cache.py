@@ -1,4 +1,4 @@
-"""What a process remembers, by itself: which questions under way are out of date."""
+"""The session cache alone: stale loads and eviction."""
 
 from collections.abc import Callable
 from uuid import uuid4
@@ -8,41 +8,41 @@ import pytest
 from service.accounts.sessions.cache import SessionCache
 from service.accounts.user import SessionUse, User
 
-USER, SESSION, STRANGER = uuid4(), uuid4(), uuid4()
+USER, SESSION, OTHER = uuid4(), uuid4(), uuid4()
 
-HEARD: dict[str, tuple[Callable[[SessionCache], None], bool]] = {
-    "the user changed": (lambda memory: memory.invalidate(f"user:{USER}"), True),
-    "the session ended": (lambda memory: memory.invalidate(f"session:{SESSION}"), True),
-    "everything changed": (lambda memory: memory.invalidate("all:"), True),
-    "something may have been missed": (lambda memory: memory.clear(), True),
-    "a stranger changed": (lambda memory: memory.invalidate(f"user:{STRANGER}"), False),
-    "a stranger's session ended": (lambda memory: memory.invalidate(f"session:{STRANGER}"), False),
+INVALIDATIONS: dict[str, tuple[Callable[[SessionCache], None], bool]] = {
+    "the user changed": (lambda cache: cache.invalidate(f"user:{USER}"), True),
+    "the session ended": (lambda cache: cache.invalidate(f"session:{SESSION}"), True),
+    "everything changed": (lambda cache: cache.invalidate("all:"), True),
+    "a notification may have been lost": (lambda cache: cache.clear(), True),
+    "another user changed": (lambda cache: cache.invalidate(f"user:{OTHER}"), False),
+    "a session of another user ended": (lambda cache: cache.invalidate(f"session:{OTHER}"), False),
 }
 
 
-@pytest.mark.parametrize(("hear", "stale"), HEARD.values(), ids=HEARD)
-def test_an_answer_under_way_is_stale_after_news_of_it(
-    hear: Callable[[SessionCache], None], stale: bool
+@pytest.mark.parametrize(("invalidate", "stale"), INVALIDATIONS.values(), ids=INVALIDATIONS)
+def test_pending_load_is_stale_after_an_invalidation_of_it(
+    invalidate: Callable[[SessionCache], None], stale: bool
 ) -> None:
-    memory = SessionCache(10)
-    with memory.loading(USER, SESSION) as load:
+    cache = SessionCache(10)
+    with cache.loading(USER, SESSION) as load:
         assert not load.stale
-        hear(memory)
+        invalidate(cache)
         assert load.stale == stale
 
 
-def test_news_after_the_answer_concern_the_next_one() -> None:
-    memory = SessionCache(10)
-    with memory.loading(USER, SESSION) as load:
+def test_finished_load_is_not_stale_after_an_invalidation() -> None:
+    cache = SessionCache(10)
+    with cache.loading(USER, SESSION) as load:
         pass
-    memory.invalidate(f"user:{USER}")
+    cache.invalidate(f"user:{USER}")
     assert not load.stale
 
 
-def test_the_oldest_user_makes_room_and_leaves_nothing() -> None:
-    memory = SessionCache(2)
+def test_cache_evicts_the_oldest_user_when_it_is_full() -> None:
+    cache = SessionCache(2)
     for number in range(5):
         use = SessionUse(0.0, 0.0, None, None)
-        memory.put_user(User(uuid4(), "e", str(number), None, None, uuid4(), 0.0, use))
-    assert [user.username for user in memory.users.values()] == ["3", "4"]
-    assert len(memory._sessions) == 2
+        cache.put_user(User(uuid4(), "e", str(number), None, None, uuid4(), 0.0, use))
+    assert [user.username for user in cache.users.values()] == ["3", "4"]
+    assert len(cache._sessions) == 2

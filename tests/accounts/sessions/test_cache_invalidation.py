@@ -1,4 +1,4 @@
-"""When a process believes what it heard, and who waits for that."""
+"""When a process trusts its cache, and which responses wait for an invalidation."""
 
 import asyncio
 import logging
@@ -9,7 +9,7 @@ import pytest
 
 import sql
 from service.accounts.sessions.authentication import SESSION_CACHE
-from service.database import change_listener as notifications_module
+from service.database import change_listener as change_listener_module
 from service.database.change_listener import CHANGE_LISTENER, ChangeListener, clock
 from service.database.pool import Database
 from tests.conftest import Client, Device, MakeClient
@@ -18,18 +18,18 @@ from tests.network import Network
 LISTENER = b"listener_"
 
 
-async def trusted(notifications: ChangeListener) -> None:
-    """Return once it listens and may be believed."""
+async def wait_until_trusted(listener: ChangeListener) -> None:
+    """Wait until the process listens and trusts its cache."""
     async with asyncio.timeout(20):
-        while not notifications.is_trusted():
+        while not listener.is_trusted():
             await asyncio.sleep(0)
 
 
 @pytest.fixture
 async def client(make_client: MakeClient, network: Network) -> Client:
-    """A client of the service, whose notifications travel through the network."""
+    """Return a client of a service whose connections go through ``network``."""
     client = await make_client(network.url, user_cache_size=100, user_cache_staleness=1)
-    await trusted(client.http.app[CHANGE_LISTENER])
+    await wait_until_trusted(client.http.app[CHANGE_LISTENER])
     return client
 
 
@@ -42,52 +42,52 @@ async def show_a_used_token(client: Client, device: Device) -> int:
 
 
 @pytest.mark.parametrize(("end", "status"), [(log_out, 204), (show_a_used_token, 401)])
-async def test_a_change_is_answered_once_it_was_heard_or_nothing_is_believed(
+async def test_response_to_a_change_waits_until_it_is_applied_or_the_cache_is_disabled(
     client: Client,
     network: Network,
     end: Callable[[Client, Device], Awaitable[int]],
     status: int,
 ) -> None:
-    """Also one that comes with an error. Afterwards the process listens again."""
-    notifications = client.http.app[CHANGE_LISTENER]
+    """The same holds for an error response. Afterwards the process listens again."""
+    listener = client.http.app[CHANGE_LISTENER]
     first = await client.open_account("alice")
     second = Device.of(await client.refresh(first.refresh))
     newest = Device.of(await client.refresh(second.refresh))
     assert await client.is_authenticated(newest.access)
     network.hold(LISTENER)
     ending = asyncio.create_task(end(client, first))
-    while notifications.is_trusted():
+    while listener.is_trusted():
         assert not ending.done()
         await asyncio.sleep(0)
     assert await asyncio.wait_for(ending, 20) == status
     assert not await client.is_authenticated(newest.access)
     network.free()
-    await trusted(notifications)
+    await wait_until_trusted(listener)
 
 
-async def test_belief_counts_from_the_sending_of_a_heartbeat(
+async def test_trust_is_counted_from_the_sending_of_a_heartbeat(
     client: Client, network: Network
 ) -> None:
-    """What was committed while the heartbeat was under way need not have come before it."""
-    notifications = client.http.app[CHANGE_LISTENER]
+    """A change that commits while the heartbeat is in transit may arrive after it."""
+    listener = client.http.app[CHANGE_LISTENER]
     network.hold(LISTENER)
     await network.held.wait()
-    before, freed = notifications.trusted_until, clock()
+    before, freed = listener.trusted_until, clock()
     network.free()
-    while notifications.trusted_until == before:
+    while listener.trusted_until == before:
         await asyncio.sleep(0)
-    assert notifications.trusted_until < freed + 1
+    assert listener.trusted_until < freed + 1
 
 
-async def test_who_changes_nothing_causes_no_heartbeat(
+async def test_request_that_changes_nothing_sends_no_heartbeat(
     make_client: MakeClient, db: asyncpg.Connection
 ) -> None:
     client = await make_client(user_cache_size=100, user_cache_staleness=60)
-    notifications = client.http.app[CHANGE_LISTENER]
+    listener = client.http.app[CHANGE_LISTENER]
     token = await client.register("alice")
-    await trusted(notifications)
+    await wait_until_trusted(listener)
     beats: list[object] = []
-    await db.add_listener(notifications.own_channel, lambda *beat: beats.append(beat))
+    await db.add_listener(listener.own_channel, lambda *beat: beats.append(beat))
     for _ in range(5):
         assert (await client.post("/nowhere")).status == 404
         assert (await client.post("/api/auth/logout")).status == 401
@@ -103,10 +103,10 @@ async def test_articles_comments_favorites_and_follows_send_no_heartbeat(
     make_client: MakeClient, db: asyncpg.Connection
 ) -> None:
     client = await make_client(user_cache_size=100, user_cache_staleness=60)
-    notifications = client.http.app[CHANGE_LISTENER]
-    await trusted(notifications)
+    listener = client.http.app[CHANGE_LISTENER]
+    await wait_until_trusted(listener)
     beats: list[object] = []
-    await db.add_listener(notifications.own_channel, lambda *beat: beats.append(beat))
+    await db.add_listener(listener.own_channel, lambda *beat: beats.append(beat))
     token, _ = await client.register("alice"), await client.register("bob")
     path = "/api/articles/dragons"
     article = {"title": "Dragons", "description": "d", "body": "b", "tagList": ["x"]}
@@ -129,7 +129,7 @@ async def test_articles_comments_favorites_and_follows_send_no_heartbeat(
     assert len(beats) == 1
 
 
-async def test_the_commit_of_a_heartbeat_does_not_wait_for_the_disk(
+async def test_heartbeat_commits_without_waiting_for_the_disk(
     db: asyncpg.Connection,
 ) -> None:
     setting = "select current_setting('synchronous_commit')"
@@ -140,21 +140,21 @@ async def test_the_commit_of_a_heartbeat_does_not_wait_for_the_disk(
     assert await db.fetchval(setting) == "on"
 
 
-async def test_each_loss_and_each_recovery_is_logged_once(
+async def test_loss_and_recovery_of_the_listen_connection_are_logged_once(
     make_client: MakeClient, db: asyncpg.Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     client = await make_client(user_cache_size=100)
-    notifications = client.http.app[CHANGE_LISTENER]
-    await trusted(notifications)
+    listener = client.http.app[CHANGE_LISTENER]
+    await wait_until_trusted(listener)
     for _ in range(2):
         await db.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1",
-            notifications.application_name,
+            listener.application_name,
         )
-        while notifications.is_trusted():
+        while listener.is_trusted():
             await asyncio.sleep(0)
-        await trusted(notifications)
+        await wait_until_trusted(listener)
     told = [r.getMessage() for r in caplog.records if r.getMessage().startswith("cache ")]
     lost = "cache disabled: lost the LISTEN connection"
     assert [line.partition(": error=")[0] for line in told] == [
@@ -163,83 +163,88 @@ async def test_each_loss_and_each_recovery_is_logged_once(
     ] * 2
 
 
-async def test_who_waits_is_not_content_with_a_heartbeat_already_under_way(
+async def test_wait_until_applied_needs_a_heartbeat_that_was_sent_later(
     client: Client, network: Network
 ) -> None:
-    """It was sent before the change that is waited for."""
-    notifications = client.http.app[CHANGE_LISTENER]
+    """A heartbeat that is in transit was sent before the change."""
+    listener = client.http.app[CHANGE_LISTENER]
     network.hold(LISTENER)
     await network.held.wait()
     asked = clock()
-    waiting = asyncio.create_task(notifications.wait_until_applied())
+    waiting = asyncio.create_task(listener.wait_until_applied())
     await asyncio.sleep(0)
     network.free()
     await waiting
-    assert notifications.trusted_until >= asked + 1
+    assert listener.trusted_until >= asked + 1
 
 
-async def test_a_late_heartbeat_brings_no_old_memory_back(client: Client, network: Network) -> None:
-    """Who changes something while nothing is believed does not wait for the news of it."""
-    notifications, memory = client.http.app[CHANGE_LISTENER], client.http.app[SESSION_CACHE]
+async def test_late_heartbeat_clears_the_cache(client: Client, network: Network) -> None:
+    """A change does not wait for its invalidation while the cache is disabled."""
+    listener, cache = client.http.app[CHANGE_LISTENER], client.http.app[SESSION_CACHE]
     device = await client.open_account("alice")
     assert await client.is_authenticated(device.access)
     network.hold(LISTENER)
     await network.held.wait()
-    notifications.trusted_until = 0.0
-    assert memory.users
+    listener.trusted_until = 0.0
+    assert cache.users
     network.free()
-    await trusted(notifications)
-    assert not memory.users
+    await wait_until_trusted(listener)
+    assert not cache.users
 
 
 @pytest.fixture
 async def elsewhere(new_database: Callable[[], str]) -> AsyncIterator[Database]:
-    """Another database than the one that is listened to."""
+    """Return another database than the one that the listener is connected to."""
     database = Database(new_database(), 2)
     await database.open()
     yield database
     await database.close()
 
 
-async def not_heard(database: Database, url: str, caplog: pytest.LogCaptureFixture) -> bool:
-    """Listen at ``url`` for what ``database`` tells; whether that was given up, never believed."""
-    notifications = ChangeListener(database, url, "accounts", 0.3, lambda _: None, lambda: None)
-    notifications.start()
+async def is_never_trusted(database: Database, url: str, caplog: pytest.LogCaptureFixture) -> bool:
+    """Listen at ``url`` and send on ``database``. Return when the connection is given up.
+
+    The listener must never be trusted.
+    """
+    listener = ChangeListener(database, url, "accounts", 0.3, lambda _: None, lambda: None)
+    listener.start()
     async with asyncio.timeout(20):
         while "cache disabled: lost the LISTEN connection" not in caplog.text:
-            assert not notifications.is_trusted()
+            assert not listener.is_trusted()
             await asyncio.sleep(0)
-    await notifications.stop()
+    await listener.stop()
     return True
 
 
-async def test_who_listens_where_nothing_is_changed_is_not_believed(
+async def test_listener_is_not_trusted_on_another_database(
     elsewhere: Database, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After a failover that left the old server running, or behind a pooler: a connection that only
-    hears itself."""
-    assert await not_heard(elsewhere, database_url, caplog)
+    """The heartbeats of the process do not arrive.
+
+    This happens after a failover that left the old server running, or behind a pooler.
+    """
+    assert await is_never_trusted(elsewhere, database_url, caplog)
 
 
-async def test_a_server_that_only_reads_is_not_believed(
+async def test_listener_is_not_trusted_on_a_read_only_server(
     elsewhere: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def only_read(connection: asyncpg.Connection) -> None:
+    async def make_read_only(connection: asyncpg.Connection) -> None:
         name = await connection.fetchval("select current_database()")
         await connection.execute(f"alter database {name} set default_transaction_read_only = on")
 
-    await elsewhere.transact(only_read)
+    await elsewhere.transact(make_read_only)
     reading = Database(elsewhere._url, 2)
     await reading.open()
-    assert await not_heard(reading, elsewhere._url, caplog)
+    assert await is_never_trusted(reading, elsewhere._url, caplog)
     await reading.close()
 
 
-async def test_a_silence_at_the_first_word_is_given_up(
+async def test_listener_reconnects_when_listen_gets_no_response(
     make_client: MakeClient, network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Packets dropped between the connection and its LISTEN."""
-    monkeypatch.setattr(notifications_module, "CONNECT_TIMEOUT", 0.5)
+    """Packets are dropped after the connection is open and before its LISTEN."""
+    monkeypatch.setattr(change_listener_module, "CONNECT_TIMEOUT", 0.5)
     connect, cut_off = asyncpg.connect, asyncio.Event()
 
     async def connect_and_be_cut_off(*arguments: object, **options: object) -> object:
@@ -258,20 +263,20 @@ async def test_a_silence_at_the_first_word_is_given_up(
         while network.connections == opened:
             await asyncio.sleep(0)
     network.free()
-    await trusted(client.http.app[CHANGE_LISTENER])
+    await wait_until_trusted(client.http.app[CHANGE_LISTENER])
 
 
-async def test_a_fault_while_listening_is_logged_and_listening_goes_on(
+async def test_listener_logs_an_unexpected_error_and_continues(
     client: Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    notifications = client.http.app[CHANGE_LISTENER]
-    send_heartbeat = notifications._send_heartbeat
+    listener = client.http.app[CHANGE_LISTENER]
+    send_heartbeat = listener._send_heartbeat
 
     async def fail() -> None:
-        monkeypatch.setattr(notifications, "_send_heartbeat", send_heartbeat)
+        monkeypatch.setattr(listener, "_send_heartbeat", send_heartbeat)
         raise ZeroDivisionError
 
-    monkeypatch.setattr(notifications, "_send_heartbeat", fail)
+    monkeypatch.setattr(listener, "_send_heartbeat", fail)
     while "cache disabled: listening failed" not in caplog.text:
         await asyncio.sleep(0)
-    await trusted(notifications)
+    await wait_until_trusted(listener)

@@ -1,4 +1,4 @@
-"""What the database tells the processes that remember users and sessions."""
+"""The notifications that the triggers on users and sessions send to every process."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -7,35 +7,35 @@ import pytest
 
 from tests.conftest import Client
 
-Heard = Callable[[], Awaitable[list[str]]]
+Sent = Callable[[], Awaitable[list[str]]]
 
 
 @pytest.fixture
-async def heard(database_url: str, db: asyncpg.Connection) -> AsyncIterator[Heard]:
-    """Returns what was told since the last call."""
+async def sent(database_url: str, db: asyncpg.Connection) -> AsyncIterator[Sent]:
+    """Yield a function that returns the notifications since its last call."""
     listener = await asyncpg.connect(database_url)
-    told: list[str] = []
-    await listener.add_listener("accounts", lambda *call: told.append(call[3]))
+    received: list[str] = []
+    await listener.add_listener("accounts", lambda *call: received.append(call[3]))
 
     async def take() -> list[str]:
-        # What was committed before an answer on the same connection has arrived with it.
+        # Notifications of earlier commits arrive before the result of this query.
         await listener.fetchval("select 1")
-        taken = sorted(told)
-        told.clear()
+        taken = sorted(received)
+        received.clear()
         return taken
 
     yield take
     await listener.close()
 
 
-async def test_what_happens_often_is_not_told(client: Client, heard: Heard) -> None:
+async def test_logins_refreshes_and_reads_send_no_notification(client: Client, sent: Sent) -> None:
     device = await client.open_account("alice")
     await client.sign_in("alice")
     await client.refresh(device.refresh)
     await client.refresh(device.refresh)
     await client.get("/api/user", token=device.access)
     await client.put("/api/user", {"user": {"bio": ""}}, token=device.access)
-    assert await heard() == []
+    assert await sent() == []
 
 
 @pytest.mark.parametrize(
@@ -47,70 +47,70 @@ async def test_what_happens_often_is_not_told(client: Client, heard: Heard) -> N
         ("image", "https://example.test/a.png"),
     ],
 )
-async def test_a_changed_user_is_told(
-    client: Client, db: asyncpg.Connection, heard: Heard, field: str, value: str
+async def test_change_of_a_user_sends_one_notification(
+    client: Client, db: asyncpg.Connection, sent: Sent, field: str, value: str
 ) -> None:
     device = await client.open_account("alice")
     user_id = await db.fetchval("select id from users")
     given = {"user": {field: value}}
     assert (await client.put("/api/user", given, token=device.access)).status == 200
-    assert await heard() == [f"user:{user_id}"]
+    assert await sent() == [f"user:{user_id}"]
     await client.put("/api/user", given, token=device.access)
-    assert await heard() == []
+    assert await sent() == []
 
 
-async def test_each_end_of_a_session_is_told_once(client: Client, heard: Heard) -> None:
+async def test_end_of_a_session_sends_one_notification(client: Client, sent: Sent) -> None:
     here = await client.open_account("alice")
     out, by_id, by_all, reused = [await client.sign_in("alice") for _ in range(4)]
     await client.post("/api/auth/logout", token=out.access)
-    assert await heard() == [f"session:{out.session}"]
+    assert await sent() == [f"session:{out.session}"]
     await client.delete(f"/api/user/sessions/{by_id.session}", token=here.access)
-    assert await heard() == [f"session:{by_id.session}"]
+    assert await sent() == [f"session:{by_id.session}"]
     await client.refresh((await client.refresh(reused.refresh)).body["refresh_token"])
     await client.refresh(reused.refresh)
-    assert await heard() == [f"session:{reused.session}"]
+    assert await sent() == [f"session:{reused.session}"]
     await client.delete("/api/user/sessions", token=here.access)
-    assert await heard() == [f"session:{by_all.session}"]
+    assert await sent() == [f"session:{by_all.session}"]
 
 
-async def test_a_password_change_tells_each_session_and_not_the_user(
-    client: Client, heard: Heard
+async def test_password_change_sends_a_notification_for_each_other_session(
+    client: Client, sent: Sent
 ) -> None:
     here = await client.open_account("alice")
     others = [await client.sign_in("alice") for _ in range(5)]
     given = {"user": {"password": "a new password"}}
     assert (await client.put("/api/user", given, token=here.access)).status == 200
-    assert await heard() == sorted(f"session:{other.session}" for other in others)
+    assert await sent() == sorted(f"session:{other.session}" for other in others)
 
 
-async def test_a_deleted_user_is_told_and_not_each_session(
-    client: Client, db: asyncpg.Connection, heard: Heard
+async def test_deletion_sends_one_notification_for_the_user(
+    client: Client, db: asyncpg.Connection, sent: Sent
 ) -> None:
     here = await client.open_account("alice")
     await client.sign_in("alice")
     user_id = await db.fetchval("select id from users")
     given = {"user": {"password": "alice-secret"}}
     assert (await client.delete("/api/user", given, token=here.access)).status == 204
-    assert await heard() == [f"user:{user_id}"]
+    assert await sent() == [f"user:{user_id}"]
 
 
-async def test_a_session_that_an_operator_deletes_or_cuts_short_is_told(
-    client: Client, db: asyncpg.Connection, heard: Heard
+async def test_session_changed_or_deleted_by_hand_sends_a_notification(
+    client: Client, db: asyncpg.Connection, sent: Sent
 ) -> None:
     device = await client.open_account("alice")
     await db.execute("update sessions set expires_at = expires_at - interval '1 day'")
-    assert await heard() == [f"session:{device.session}"]
+    assert await sent() == [f"session:{device.session}"]
     await db.execute("delete from sessions")
-    assert await heard() == [f"session:{device.session}"]
+    assert await sent() == [f"session:{device.session}"]
 
 
-async def test_the_clean_up_of_what_is_over_is_not_told(
-    client: Client, db: asyncpg.Connection, heard: Heard
+async def test_deletion_of_ended_sessions_sends_no_notification(
+    client: Client, db: asyncpg.Connection, sent: Sent
 ) -> None:
     await client.open_account("alice")
     ended = await client.sign_in("alice")
     await client.post("/api/auth/logout", token=ended.access)
     await db.execute("update sessions set expires_at = now() where ended_at is null")
-    await heard()
+    await sent()
     await db.execute("delete from sessions")
-    assert await heard() == []
+    assert await sent() == []

@@ -1,4 +1,4 @@
-"""Random tokens: what of them is kept, and where a request that shows one comes from."""
+"""Opaque tokens: their size, their digest, and what is stored."""
 
 import asyncio
 import hashlib
@@ -10,7 +10,7 @@ from service.accounts.sessions.opaque_tokens import digest_of, new_token
 from tests.conftest import Client, Device
 
 
-def test_a_token_is_256_bits_and_its_digest_is_sha256() -> None:
+def test_token_has_256_bits_and_a_sha256_digest() -> None:
     tokens = [new_token() for _ in range(100)]
     assert len({token.plain for token in tokens}) == 100
     for token in tokens:
@@ -20,16 +20,16 @@ def test_a_token_is_256_bits_and_its_digest_is_sha256() -> None:
         )
 
 
-def test_a_token_does_not_show_itself_in_a_log() -> None:
+def test_repr_of_a_token_hides_the_plain_text() -> None:
     token = new_token()
     assert token.plain not in repr(token)
 
 
-async def test_no_table_holds_a_plain_token(client: Client, db: asyncpg.Connection) -> None:
+async def test_tables_contain_no_plain_token(client: Client, db: asyncpg.Connection) -> None:
     registered = await client.open_account("alice")
     logged_in = await client.sign_in("alice")
     refreshed = Device.of(await client.refresh(logged_in.refresh))
-    # The one it replaced, at once and as a thief's would be.
+    # Present the replaced token within the grace period, and after it as a thief would.
     await client.refresh(logged_in.refresh)
     await db.execute("update sessions set rotated_at = now() - interval '31 seconds'")
     assert (await client.refresh(logged_in.refresh)).body["code"] == "refresh_token_reused"
@@ -40,7 +40,7 @@ async def test_no_table_holds_a_plain_token(client: Client, db: asyncpg.Connecti
     digests = [digest_of(d.refresh).hex() for d in (registered, logged_in, refreshed)]
     assert all(digest in text for digest in digests)
     for device in (registered, logged_in, refreshed):
-        # As text, and as the bytes of that text.
+        # Search for the text, and for the bytes of the text.
         for plain in (device.refresh, device.access):
             assert plain not in text and plain.encode().hex() not in text
     assert registered.refresh not in client.log.getvalue()
@@ -58,13 +58,13 @@ async def test_no_table_holds_a_plain_token(client: Client, db: asyncpg.Connecti
     ],
     ids=["whole", "299", "301", "400 of two bytes", "not UTF-8", "empty"],
 )
-async def test_the_user_agent_is_kept_readable_and_short(
+async def test_user_agent_of_a_login_is_stored_short_and_readable(
     client: Client, alice: str, sent: bytes, kept: str | None
 ) -> None:
     body = b'{"user": {"email": "alice@example.test", "password": "alice-secret"}}'
     head = f"POST /api/users/login HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
     head += "Connection: close\r\nUser-Agent: "
-    # By hand: aiohttp's client leaves out what is not UTF-8.
+    # A raw request: aiohttp's client cannot send a header that is not UTF-8.
     server = client.http.server
     reader, writer = await asyncio.open_connection(server.host, server.port)
     writer.write(head.encode() + sent + b"\r\n\r\n" + body)

@@ -1,4 +1,4 @@
-"""Refresh tokens: used once, replaced, and told from a thief's copy."""
+"""Refresh tokens: rotation, grace period, and detection of reuse."""
 
 import asyncio
 import json
@@ -14,13 +14,13 @@ from tests.conftest import SECRET, Answer, Client, Device, Dialect, MakeClient, 
 from tests.network import Network
 
 MANY = 50
-OVER = "update sessions set rotated_at = rotated_at - interval '30.5 seconds'"
+AGE_PAST_GRACE = "update sessions set rotated_at = rotated_at - interval '30.5 seconds'"
 REUSED = {"refresh_token": ["has been used before"]}
 REVOKED = {"refresh_token": ["has been revoked"]}
 
 
 async def refreshed(client: Client, token: str) -> Device:
-    """What the device holds after a refresh that works."""
+    """Refresh successfully and return the new tokens."""
     answer = await client.refresh(token)
     assert answer.status == 200, answer
     return Device.of(answer)
@@ -30,7 +30,7 @@ def assert_reused(answer: Answer) -> None:
     assert_error(answer, 401, "refresh_token_reused", REUSED)
 
 
-async def test_a_refresh_replaces_both_tokens(dialect_client: Client) -> None:
+async def test_refresh_replaces_both_tokens(dialect_client: Client) -> None:
     old = await dialect_client.open_account("alice")
     answer = await dialect_client.refresh(old.refresh)
     new = Device.of(answer)
@@ -50,7 +50,7 @@ async def test_a_refresh_replaces_both_tokens(dialect_client: Client) -> None:
     assert await dialect_client.is_authenticated(again.access)
 
 
-async def test_a_refresh_says_where_the_session_was_last_used(
+async def test_refresh_records_time_ip_and_user_agent(
     client: Client, db: asyncpg.Connection
 ) -> None:
     device = await client.open_account("alice")
@@ -67,7 +67,7 @@ async def test_a_refresh_says_where_the_session_was_last_used(
     assert (session["ip"], session["user_agent"]) == ("127.0.0.1", "Moved/2.0")
 
 
-async def test_a_lost_answer_can_be_asked_for_again(client: Client) -> None:
+async def test_refresh_can_be_repeated_when_its_response_was_lost(client: Client) -> None:
     device = await client.open_account("alice")
     lost = await refreshed(client, device.refresh)
     again = await refreshed(client, device.refresh)
@@ -86,13 +86,15 @@ async def test_replaced_token_is_accepted_within_refresh_grace(
     age = "update sessions set rotated_at = rotated_at - make_interval(secs => $1)"
     await db.execute(age, grace - 1)
     sibling = await refreshed(client, device.refresh)
-    # The grace period did not begin again: a sibling is no rotation.
+    # The grace period did not begin again: a sibling does not rotate the session.
     await db.execute(age, 1.5)
     assert_reused(await client.refresh(device.refresh))
     assert_error(await client.refresh(sibling.refresh), 401, "refresh_token_revoked", REVOKED)
 
 
-async def test_replaced_token_is_reuse_at_once_when_grace_is_zero(make_client: MakeClient) -> None:
+async def test_replaced_token_is_reuse_immediately_when_grace_is_zero(
+    make_client: MakeClient,
+) -> None:
     client = await make_client(refresh_grace=0)
     device = await client.open_account("alice")
     await refreshed(client, device.refresh)
@@ -102,7 +104,7 @@ async def test_replaced_token_is_reuse_at_once_when_grace_is_zero(make_client: M
 async def test_grace_begins_when_rotation_is_committed(
     client: Client, db: asyncpg.Connection
 ) -> None:
-    """A refresh that PostgreSQL carries out late must not use up the grace of its own retry."""
+    """A refresh that PostgreSQL executes late must not use up the grace of its own retry."""
     device = await client.open_account("alice")
     async with db.transaction():
         await db.execute("select from sessions for update")
@@ -124,7 +126,7 @@ async def test_rotation_is_committed_without_another_message_to_the_database(
         refresh = asyncio.create_task(client.refresh(device.refresh))
         await until_blocked(db, 1)
         network.hold()
-    # Nothing that the service sends from here on arrives.
+    # From here on PostgreSQL receives nothing from the service.
     async with asyncio.timeout(20):
         while await db.fetchval("select generation from sessions") == 0:
             pass
@@ -132,7 +134,9 @@ async def test_rotation_is_committed_without_another_message_to_the_database(
     assert (await refresh).status == 200
 
 
-async def test_a_grandparent_is_reuse_at_once(client: Client) -> None:
+async def test_token_of_the_generation_before_the_parent_is_reuse_immediately(
+    client: Client,
+) -> None:
     first = await client.open_account("alice")
     second = await refreshed(client, first.refresh)
     third = await refreshed(client, second.refresh)
@@ -141,31 +145,33 @@ async def test_a_grandparent_is_reuse_at_once(client: Client) -> None:
     assert not await client.is_authenticated(third.access)
 
 
-ADDRESSES = {"owner": "192.0.2.1", "thief": "203.0.113.9"}
+IPS = {"owner": "192.0.2.1", "thief": "203.0.113.9"}
 
 
 @pytest.mark.parametrize("first", ["owner", "thief"])
-async def test_a_stolen_token_ends_with_both_out(
+async def test_reuse_ends_the_session_for_the_owner_and_the_thief(
     make_client: MakeClient, db: asyncpg.Connection, first: str
 ) -> None:
     client = await make_client(trusted_proxies=1)
     stolen = await client.open_account("alice")
     other_device = await client.sign_in("alice")
-    come = {name: {"X-Forwarded-For": host} for name, host in ADDRESSES.items()}
+    headers = {name: {"X-Forwarded-For": host} for name, host in IPS.items()}
     second = "thief" if first == "owner" else "owner"
 
-    async def show(name: str, token: str) -> Answer:
-        return await client.post("/api/auth/refresh", {"refresh_token": token}, headers=come[name])
+    async def present(name: str, token: str) -> Answer:
+        return await client.post(
+            "/api/auth/refresh", {"refresh_token": token}, headers=headers[name]
+        )
 
-    # Whoever comes first goes on for a while; who comes second shows what was replaced.
-    held = Device.of(await show(first, stolen.refresh))
-    await db.execute(OVER)
-    held = Device.of(await show(first, held.refresh))
-    await db.execute(OVER)
-    assert_reused(await show(second, stolen.refresh))
-    told = "select ip from events where kind = 'refresh_token_reused'"
-    assert await db.fetchval(told) == ADDRESSES[second]
-    # The end was committed although the answer was a refusal.
+    # The first one refreshes twice. The second one then presents the replaced token.
+    held = Device.of(await present(first, stolen.refresh))
+    await db.execute(AGE_PAST_GRACE)
+    held = Device.of(await present(first, held.refresh))
+    await db.execute(AGE_PAST_GRACE)
+    assert_reused(await present(second, stolen.refresh))
+    reported = "select ip from events where kind = 'refresh_token_reused'"
+    assert await db.fetchval(reported) == IPS[second]
+    # The end of the session was committed although the response was an error.
     for token in (stolen.refresh, held.refresh):
         assert_error(await client.refresh(token), 401, "refresh_token_revoked", REVOKED)
     for access in (stolen.access, held.access):
@@ -174,25 +180,25 @@ async def test_a_stolen_token_ends_with_both_out(
     assert await client.is_authenticated(other_device.access)
 
 
-async def test_a_thief_within_the_grace_is_found_at_the_next_refresh(
+async def test_theft_within_the_grace_is_detected_at_the_next_refresh(
     client: Client, db: asyncpg.Connection
 ) -> None:
     stolen = await client.open_account("alice")
     owner = await refreshed(client, stolen.refresh)
     thief = await refreshed(client, stolen.refresh)
-    await db.execute(OVER)
+    await db.execute(AGE_PAST_GRACE)
     owner = await refreshed(client, owner.refresh)
-    await db.execute(OVER)
+    await db.execute(AGE_PAST_GRACE)
     assert_reused(await client.refresh(thief.refresh))
     assert not await client.is_authenticated(owner.access) and not await client.is_authenticated(
         thief.access
     )
 
 
-async def test_a_refresh_waits_for_nobody_who_looks_at_known_ips(
+async def test_refresh_does_not_wait_for_a_lock_on_known_ips(
     client: Client, db: asyncpg.Connection
 ) -> None:
-    """A password change holds them, and then waits for the session that is refreshed."""
+    """A password change locks the rows, and then waits for the session that is refreshed."""
     device = await client.open_account("alice")
     await db.execute("update known_ips set last_seen = last_seen - interval '2 days'")
     async with db.transaction():
@@ -200,8 +206,10 @@ async def test_a_refresh_waits_for_nobody_who_looks_at_known_ips(
         assert (await asyncio.wait_for(client.refresh(device.refresh), 20)).status == 200
 
 
-async def at_once(client: Client, db: asyncpg.Connection, device: Device) -> list[Answer]:
-    """Many refreshes with one token; none goes on before every connection waits for its session."""
+async def refresh_concurrently(
+    client: Client, db: asyncpg.Connection, device: Device
+) -> list[Answer]:
+    """Send many refreshes of one token, and block them until all connections wait for the lock."""
     async with db.transaction():
         await db.execute("select from sessions for update")
         refreshes = asyncio.gather(*(client.refresh(device.refresh) for _ in range(MANY)))
@@ -209,29 +217,29 @@ async def at_once(client: Client, db: asyncpg.Connection, device: Device) -> lis
     return await refreshes
 
 
-async def test_of_simultaneous_refreshes_nobody_is_signed_out(
+async def test_concurrent_refreshes_of_one_token_all_succeed(
     client: Client, db: asyncpg.Connection
 ) -> None:
     device = await client.open_account("alice")
-    answers = await at_once(client, db, device)
+    answers = await refresh_concurrently(client, db, device)
     assert Counter(answer.status for answer in answers) == {200: MANY}
     devices = [Device.of(answer) for answer in answers]
     assert len({device.refresh for device in devices}) == MANY
     assert {device.session for device in devices} == {device.session}
     assert await db.fetchval("select generation from sessions") == 1
-    # Every token that was returned works, one after the other.
+    # Each of the returned tokens works, one after the other.
     last = [await refreshed(client, device.refresh) for device in devices][-1]
     assert await client.is_authenticated(last.access)
     assert await db.fetchval("select count(*) from sessions where ended_at is null") == 1
 
 
-async def test_of_simultaneous_reuses_each_is_refused(
+async def test_concurrent_reuses_of_one_token_are_all_rejected(
     client: Client, db: asyncpg.Connection
 ) -> None:
     device = await client.open_account("alice")
     await refreshed(client, device.refresh)
-    await db.execute(OVER)
-    answers = await at_once(client, db, device)
+    await db.execute(AGE_PAST_GRACE)
+    answers = await refresh_concurrently(client, db, device)
     codes = Counter(answer.body["code"] for answer in answers)
     assert codes == {"refresh_token_reused": 1, "refresh_token_revoked": MANY - 1}
     kinds = "select count(*) from events where kind = 'refresh_token_reused'"
@@ -243,7 +251,7 @@ async def test_of_simultaneous_reuses_each_is_refused(
     ["update sessions set expires_at = now()", "update sessions set idle_expires_at = now()"],
     ids=["the session", "the token"],
 )
-async def test_what_has_expired_says_so(
+async def test_refresh_says_that_the_token_has_expired(
     client: Client, db: asyncpg.Connection, change: str
 ) -> None:
     device = await client.open_account("alice")
@@ -254,7 +262,7 @@ async def test_what_has_expired_says_so(
     assert answer.headers["WWW-Authenticate"] == "Token"
 
 
-async def test_a_refresh_renews_the_token_but_never_the_session(
+async def test_refresh_extends_the_token_but_not_the_session(
     make_client: MakeClient, db: asyncpg.Connection
 ) -> None:
     client = await make_client(refresh_token_ttl=1000, session_ttl=1500)
@@ -269,20 +277,20 @@ async def test_a_refresh_renews_the_token_but_never_the_session(
 
 
 @pytest.mark.parametrize("token", ["x", "a" * 43, "é" * 10, "😀", "a" * 100_000, "' or true --"])
-async def test_an_unknown_token_is_invalid(dialect_client: Client, token: str) -> None:
+async def test_refresh_of_an_unknown_token_is_invalid(dialect_client: Client, token: str) -> None:
     answer = await dialect_client.refresh(token)
     assert_error(answer, 401, "refresh_token_invalid", {"refresh_token": ["is invalid"]})
     assert answer.headers["WWW-Authenticate"] == "Token"
 
 
-async def test_an_access_token_is_no_refresh_token_nor_the_other_way_round(client: Client) -> None:
+async def test_access_token_and_refresh_token_are_not_interchangeable(client: Client) -> None:
     device = await client.open_account("alice")
     assert (await client.refresh(device.access)).body["code"] == "refresh_token_invalid"
     answer = await client.get("/api/user", token=device.refresh)
     assert_error(answer, 401, "token_invalid", {"token": ["is invalid"]})
 
 
-async def test_a_refresh_does_not_look_at_the_access_token(client: Client) -> None:
+async def test_refresh_ignores_the_access_token(client: Client) -> None:
     device = await client.open_account("alice")
     body = {"refresh_token": device.refresh}
     expired = jwt.encode({"exp": 1}, SECRET)
@@ -302,7 +310,7 @@ BAD_VALUES: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("value", "message"), BAD_VALUES, ids=repr)
-async def test_what_is_no_text_is_refused(
+async def test_refresh_rejects_a_token_that_is_not_a_text(
     dialect_client: Client, dialect: Dialect, value: Any, message: str
 ) -> None:
     answer = await dialect_client.post("/api/auth/refresh", {"refresh_token": value})
@@ -320,7 +328,7 @@ BAD_BODIES = {
 
 
 @pytest.mark.parametrize(("raw", "field", "message"), BAD_BODIES.values(), ids=BAD_BODIES)
-async def test_a_body_that_is_no_good_is_refused(
+async def test_refresh_rejects_an_invalid_body(
     dialect_client: Client, dialect: Dialect, raw: bytes, field: str, message: str
 ) -> None:
     answer = await dialect_client.post("/api/auth/refresh", data=raw)

@@ -1,4 +1,4 @@
-"""Sessions: what a device gets, what its owner sees of it, and its end."""
+"""Sessions: their tokens, the session list, and their end."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ def claims_of(token: str) -> dict[str, Any]:
 
 
 def alice_as(dialect: Dialect, token: str) -> dict[str, Any]:
-    """Alice as a client of this dialect sees her."""
+    """Return the JSON of Alice in this dialect, with this token."""
     user = {"email": "alice@example.test", "token": token, "username": "alice"}
     return {**user, "bio": dialect.no_bio, "image": None}
 
@@ -54,7 +54,7 @@ async def test_registration_and_login_each_open_a_session(
     ) and await dialect_client.is_authenticated(second.access)
 
 
-async def test_a_fresh_token_is_of_the_same_session_and_comes_alone(
+async def test_current_user_gets_an_access_token_of_the_same_session(
     dialect_client: Client, dialect: Dialect
 ) -> None:
     device = await dialect_client.open_account("alice")
@@ -66,7 +66,7 @@ async def test_a_fresh_token_is_of_the_same_session_and_comes_alone(
         assert answer.body == {"user": alice_as(dialect, token)}
 
 
-async def test_a_token_of_another_users_session_is_revoked(
+async def test_token_is_revoked_when_its_session_belongs_to_another_user(
     client: Client, alice: str, bob: str
 ) -> None:
     for sid in (claims_of(bob)["sid"], str(uuid4())):
@@ -75,7 +75,7 @@ async def test_a_token_of_another_users_session_is_revoked(
         assert_error(answer, 401, "token_revoked", REVOKED)
 
 
-async def test_no_access_token_outlives_its_session(make_client: MakeClient) -> None:
+async def test_access_token_never_outlives_its_session(make_client: MakeClient) -> None:
     client = await make_client(session_ttl=100, access_token_ttl=1000)
     before = int(time.time())
     given = {"username": "alice", "email": "a@example.test", "password": "alice-secret"}
@@ -97,7 +97,7 @@ async def test_no_access_token_outlives_its_session(make_client: MakeClient) -> 
     ],
     ids=["expired", "ended", "deleted"],
 )
-async def test_a_session_that_is_over_takes_no_token(
+async def test_access_token_is_revoked_when_its_session_has_ended(
     client: Client, db: asyncpg.Connection, alice: str, change: str
 ) -> None:
     await db.execute(change)
@@ -106,7 +106,7 @@ async def test_a_session_that_is_over_takes_no_token(
     assert answer.headers["WWW-Authenticate"] == "Token"
 
 
-async def test_logout_ends_this_session_and_no_other(client: Client) -> None:
+async def test_logout_ends_only_the_current_session(client: Client) -> None:
     here, elsewhere = await client.open_account("alice"), await client.sign_in("alice")
     answer = await client.post("/api/auth/logout", token=here.access)
     assert (answer.status, answer.body) == (204, None)
@@ -157,7 +157,7 @@ async def test_list_sessions_has_the_open_sessions_newest_first(
     ]
 
 
-async def test_the_session_that_asks_is_listed_among_however_many(
+async def test_list_sessions_includes_the_current_session_when_there_are_more_than_1000(
     client: Client, db: asyncpg.Connection
 ) -> None:
     device = await client.open_account("alice")
@@ -177,7 +177,7 @@ async def test_the_session_that_asks_is_listed_among_however_many(
     [("x" * 5000, "x" * 300), ("Ger\xe4t", "Ger\ufffdt"), ("", None)],
     ids=["too long", "no UTF-8", "none"],
 )
-async def test_of_a_user_agent_what_can_be_kept_is_kept(
+async def test_user_agent_is_stored_short_and_readable(
     client: Client, sent: str, kept: str | None
 ) -> None:
     user = {"username": "alice", "email": "alice@example.test", "password": "alice-secret"}
@@ -196,7 +196,9 @@ async def test_of_a_user_agent_what_can_be_kept_is_kept(
     assert (session["user_agent"], event["user_agent"]) == (kept, kept)
 
 
-async def test_a_session_that_expired_is_not_shown(client: Client, db: asyncpg.Connection) -> None:
+async def test_list_sessions_omits_an_expired_session(
+    client: Client, db: asyncpg.Connection
+) -> None:
     here, old = await client.open_account("alice"), await client.sign_in("alice")
     await db.execute("update sessions set expires_at = now() where id = $1", old.session)
     answer = await client.get("/api/user/sessions", token=here.access)
@@ -206,7 +208,9 @@ async def test_a_session_that_expired_is_not_shown(client: Client, db: asyncpg.C
 
 
 @pytest.mark.parametrize("spelt", [str.lower, str.upper])
-async def test_a_session_is_ended_from_another_device(client: Client, spelt: Any) -> None:
+async def test_revoke_session_ends_the_session_of_another_device(
+    client: Client, spelt: Any
+) -> None:
     here, lost = await client.open_account("alice"), await client.sign_in("alice")
     path = f"/api/user/sessions/{spelt(lost.session)}"
     answer = await client.delete(path, token=here.access)
@@ -218,14 +222,16 @@ async def test_a_session_is_ended_from_another_device(client: Client, spelt: Any
     assert_error(again, 404, "not_found", NOT_FOUND)
 
 
-async def test_a_session_can_end_itself_by_its_id(client: Client) -> None:
+async def test_revoke_session_can_end_the_current_session(client: Client) -> None:
     here = await client.open_account("alice")
     path = f"/api/user/sessions/{here.session}"
     assert (await client.delete(path, token=here.access)).status == 204
     assert not await client.is_authenticated(here.access)
 
 
-async def test_a_strangers_session_is_not_found_and_lives_on(client: Client, bob: str) -> None:
+async def test_revoke_session_does_not_find_the_session_of_another_user(
+    client: Client, bob: str
+) -> None:
     alice = await client.open_account("alice")
     answer = await client.delete(f"/api/user/sessions/{alice.session}", token=bob)
     assert_error(answer, 404, "not_found", NOT_FOUND)
@@ -249,14 +255,16 @@ SPELLINGS = {
 
 
 @pytest.mark.parametrize("spell", SPELLINGS.values(), ids=SPELLINGS)
-async def test_what_is_no_id_of_a_session_is_not_found(client: Client, spell: Any) -> None:
+async def test_revoke_session_does_not_find_an_unknown_or_malformed_id(
+    client: Client, spell: Any
+) -> None:
     here = await client.open_account("alice")
     answer = await client.delete(f"/api/user/sessions/{spell(here.session)}", token=here.access)
     assert_error(answer, 404, "not_found", NOT_FOUND)
     assert await client.is_authenticated(here.access)
 
 
-async def test_all_other_sessions_end_at_once(client: Client) -> None:
+async def test_revoke_other_sessions_ends_all_but_the_current_session(client: Client) -> None:
     here = await client.open_account("alice")
     others = [await client.sign_in("alice") for _ in range(3)]
     answer = await client.delete("/api/user/sessions", token=here.access)
@@ -268,7 +276,7 @@ async def test_all_other_sessions_end_at_once(client: Client) -> None:
     assert (await client.delete("/api/user/sessions", token=here.access)).status == 204
 
 
-async def test_a_password_change_ends_all_other_sessions(client: Client) -> None:
+async def test_password_change_ends_all_other_sessions(client: Client) -> None:
     here, elsewhere = await client.open_account("alice"), await client.sign_in("alice")
     given = {"user": {"password": "a new password"}}
     answer = await client.put("/api/user", given, token=here.access)
@@ -281,14 +289,14 @@ async def test_a_password_change_ends_all_other_sessions(client: Client) -> None
     assert (await client.refresh(elsewhere.refresh)).body["code"] == "refresh_token_revoked"
 
 
-async def test_another_change_ends_no_session(client: Client) -> None:
+async def test_change_of_other_fields_ends_no_session(client: Client) -> None:
     here, elsewhere = await client.open_account("alice"), await client.sign_in("alice")
     given = {"user": {"email": "other@example.test", "username": "other", "bio": "new"}}
     assert (await client.put("/api/user", given, token=here.access)).status == 200
     assert await client.is_authenticated(elsewhere.access)
 
 
-async def test_a_deleted_account_leaves_no_session(client: Client, db: asyncpg.Connection) -> None:
+async def test_deletion_ends_every_session(client: Client, db: asyncpg.Connection) -> None:
     here, elsewhere = await client.open_account("alice"), await client.sign_in("alice")
     given = {"user": {"password": "alice-secret"}}
     assert (await client.delete("/api/user", given, token=here.access)).status == 204
@@ -300,7 +308,9 @@ async def test_a_deleted_account_leaves_no_session(client: Client, db: asyncpg.C
     assert await db.fetchval("select count(*) from refresh_tokens") == 0
 
 
-async def test_a_session_that_expired_is_not_open(client: Client, db: asyncpg.Connection) -> None:
+async def test_find_state_reports_an_expired_session(
+    client: Client, db: asyncpg.Connection
+) -> None:
     device = await client.open_account("alice")
     assert tuple(await sql.sessions.find_state(db, id=device.session)) == (None, False)
     await db.execute("update sessions set expires_at = now()")
@@ -310,7 +320,7 @@ async def test_a_session_that_expired_is_not_open(client: Client, db: asyncpg.Co
 async def test_longest_list_of_sessions_is_within_the_size_of_a_page(
     client: Client, alice: str, db: asyncpg.Connection
 ) -> None:
-    """Which is why it has no pages."""
+    """So the list needs no pages."""
     await db.execute(
         "insert into sessions (user_id, expires_at, idle_expires_at, ip, user_agent)"
         " select id, now() + interval '1 day', now() + interval '1 day', $1, $2"

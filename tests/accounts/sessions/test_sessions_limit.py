@@ -1,4 +1,4 @@
-"""The limit on open sessions, also when many devices sign in at once."""
+"""The limit on open sessions, also for concurrent logins."""
 
 import asyncio
 from collections import Counter
@@ -12,8 +12,8 @@ from tests.conftest import Answer, Client, Device, MakeClient, until_blocked
 
 OPEN = "select count(*) from sessions where ended_at is null"
 ALICE = {"user": {"email": "alice@example.test", "password": "alice-secret"}}
-AT_ONCE = 20
-# A throttled login waits for those of the same account: here all shall be under way at once.
+LOGINS = 20
+# Without login limits, so that no login waits for another one of the same account.
 UNLIMITED = (NO_LIMIT, NO_LIMIT, NO_LIMIT)
 
 
@@ -21,7 +21,7 @@ async def sign_in(client: Client) -> Answer:
     return await client.post("/api/users/login", ALICE)
 
 
-async def test_without_a_limit_every_login_opens_a_session(
+async def test_every_login_opens_a_session_when_there_is_no_limit(
     client: Client, db: asyncpg.Connection, alice: str
 ) -> None:
     for _ in range(30):
@@ -30,10 +30,12 @@ async def test_without_a_limit_every_login_opens_a_session(
     assert await client.is_authenticated(alice)
 
 
-async def test_the_oldest_session_makes_room(make_client: MakeClient) -> None:
+async def test_login_evicts_the_session_with_the_oldest_use_when_the_limit_is_reached(
+    make_client: MakeClient,
+) -> None:
     client = await make_client(session_limit=2)
     first, second = await client.open_account("alice"), await client.sign_in("alice")
-    # The first is used later than the second, so that the second is the oldest now.
+    # The first session is used later than the second one, which is the oldest now.
     refreshed = await client.refresh(first.refresh)
     third = await client.sign_in("alice")
     evicted = await client.get("/api/user", token=second.access)
@@ -45,7 +47,7 @@ async def test_the_oldest_session_makes_room(make_client: MakeClient) -> None:
     ) and await client.is_authenticated(third.access)
 
 
-async def test_a_lowered_limit_ends_as_many_as_are_over_it(
+async def test_login_evicts_several_sessions_when_the_limit_was_lowered(
     make_client: MakeClient, db: asyncpg.Connection
 ) -> None:
     before = await make_client()
@@ -58,7 +60,7 @@ async def test_a_lowered_limit_ends_as_many_as_are_over_it(
 
 
 @pytest.mark.parametrize("policy", ["evict-oldest", "deny"])
-async def test_sessions_that_are_over_and_strangers_take_no_place(
+async def test_limit_counts_only_open_sessions_of_the_same_user(
     make_client: MakeClient, db: asyncpg.Connection, policy: str
 ) -> None:
     client = await make_client(session_limit=2, session_limit_policy=policy)
@@ -72,7 +74,9 @@ async def test_sessions_that_are_over_and_strangers_take_no_place(
         assert await client.is_authenticated(device.access)
 
 
-async def test_a_login_over_the_limit_can_be_denied(make_client: MakeClient) -> None:
+async def test_login_is_denied_when_the_limit_is_reached_and_the_policy_is_deny(
+    make_client: MakeClient,
+) -> None:
     client = await make_client(session_limit=2, session_limit_policy="deny")
     first, second = await client.open_account("alice"), await client.sign_in("alice")
     answer = await sign_in(client)
@@ -80,73 +84,73 @@ async def test_a_login_over_the_limit_can_be_denied(make_client: MakeClient) -> 
     assert await client.is_authenticated(first.access) and await client.is_authenticated(
         second.access
     )
-    # Who does not know the password learns nothing of it.
+    # A client without the password does not learn about the limit.
     wrong = {"user": {"email": "alice@example.test", "password": "wrong"}}
     refused = await client.post("/api/users/login", wrong)
     assert_error(refused, 401, "invalid_credentials", {"credentials": ["invalid"]})
-    # The owner does: somebody knows the password.
+    # The owner sees in the log that another person knows the password.
     events = (await client.get("/api/user/events", token=first.access)).body["events"]
     assert [event["kind"] for event in events[:2]] == ["sign_in_failed", "sign_in_denied"]
     await client.post("/api/auth/logout", token=second.access)
     assert (await sign_in(client)).status == 200
 
 
-async def at_once(client: Client, db: asyncpg.Connection) -> list[Answer]:
-    """Many logins of Alice's, none of which goes on before all have come to wait for her row."""
+async def sign_in_concurrently(client: Client, db: asyncpg.Connection) -> list[Answer]:
+    """Send many logins of Alice, and block them until all wait for the lock on her row."""
     async with db.transaction():
         await db.execute("select from users for update")
-        logins = asyncio.gather(*(sign_in(client) for _ in range(AT_ONCE)))
-        await until_blocked(db, AT_ONCE)
+        logins = asyncio.gather(*(sign_in(client) for _ in range(LOGINS)))
+        await until_blocked(db, LOGINS)
     return await logins
 
 
 @pytest.mark.parametrize("limit", [1, 3])
-async def test_simultaneous_logins_leave_the_limit(
+async def test_concurrent_logins_keep_the_limit(
     make_client: MakeClient, db: asyncpg.Connection, limit: int
 ) -> None:
     client = await make_client(login_limits=UNLIMITED, session_limit=limit)
     await client.open_account("alice")
-    answers = await at_once(client, db)
-    assert Counter(answer.status for answer in answers) == {200: AT_ONCE}
+    answers = await sign_in_concurrently(client, db)
+    assert Counter(answer.status for answer in answers) == {200: LOGINS}
     alive = [await client.is_authenticated(answer.body["user"]["token"]) for answer in answers]
     assert alive.count(True) == limit == await db.fetchval(OPEN)
     kinds = await db.fetch("select kind, count(*) from events group by kind")
-    ended = AT_ONCE + 1 - limit
-    assert dict(kinds) == {"registered": 1, "signed_in": AT_ONCE, "evicted": ended}
+    ended = LOGINS + 1 - limit
+    assert dict(kinds) == {"registered": 1, "signed_in": LOGINS, "evicted": ended}
 
 
 @pytest.mark.parametrize(
-    ("policy", "statuses"), [("evict-oldest", {200: AT_ONCE}), ("deny", {200: 2, 403: AT_ONCE - 2})]
+    ("policy", "statuses"), [("evict-oldest", {200: LOGINS}), ("deny", {200: 2, 403: LOGINS - 2})]
 )
-async def test_simultaneous_right_passwords_fail_no_limit_on_failures(
+async def test_concurrent_correct_passwords_reach_no_login_limit(
     make_client: MakeClient, db: asyncpg.Connection, policy: str, statuses: dict[int, int]
 ) -> None:
     client = await make_client(session_limit=3, session_limit_policy=policy)
     await client.open_account("alice")
-    answers = await asyncio.gather(*(sign_in(client) for _ in range(AT_ONCE)))
+    answers = await asyncio.gather(*(sign_in(client) for _ in range(LOGINS)))
     assert Counter(answer.status for answer in answers) == statuses
     assert await db.fetchval(OPEN) == 3
 
 
-async def test_simultaneous_logins_are_denied_past_the_limit(
+async def test_concurrent_logins_are_denied_past_the_limit(
     make_client: MakeClient, db: asyncpg.Connection
 ) -> None:
     client = await make_client(login_limits=UNLIMITED, session_limit=5, session_limit_policy="deny")
     first = await client.open_account("alice")
-    answers = await at_once(client, db)
-    assert Counter(answer.status for answer in answers) == {200: 4, 403: AT_ONCE - 4}
+    answers = await sign_in_concurrently(client, db)
+    assert Counter(answer.status for answer in answers) == {200: 4, 403: LOGINS - 4}
     assert await db.fetchval(OPEN) == 5
     assert await client.is_authenticated(first.access)
 
 
-async def test_an_eviction_that_races_the_end_of_all_others_is_no_fault(
+async def test_eviction_and_revocation_of_other_sessions_do_not_deadlock(
     make_client: MakeClient, db: asyncpg.Connection
 ) -> None:
     client = await make_client(login_limits=UNLIMITED, session_limit=1)
     here = await client.open_account("alice")
     for _ in range(4):
-        # Many, and used in another order than they were opened in, so that both take their time
-        # and would lock the same rows in a different order.
+        # Many sessions, used in another order than they were opened in. So both requests take
+        # long, and would lock the same rows in a different order.
         await db.execute(
             "insert into sessions (user_id, expires_at, idle_expires_at, last_used_at)"
             " select id, now() + interval '1 day', 'infinity', now() - random() * interval '1 day'"
@@ -155,7 +159,7 @@ async def test_an_eviction_that_races_the_end_of_all_others_is_no_fault(
         ended, opened = await asyncio.gather(
             client.delete("/api/user/sessions", token=here.access), sign_in(client)
         )
-        # Whichever comes first, the new device is in: evicted devices end nobody's session.
+        # The new device is logged in in both orders: an evicted device ends no other session.
         assert (ended.status, opened.status) in ((204, 200), (401, 200))
         here = Device.of(opened)
         assert await client.is_authenticated(here.access)
@@ -163,10 +167,10 @@ async def test_an_eviction_that_races_the_end_of_all_others_is_no_fault(
 
 
 @pytest.mark.parametrize("policy", ["evict-oldest", "deny"])
-async def test_an_old_password_neither_evicts_nor_is_told_of_the_limit(
+async def test_old_password_evicts_no_session_and_does_not_reveal_the_limit(
     make_client: MakeClient, db: asyncpg.Connection, policy: str
 ) -> None:
-    """It is verified, then waits for the change that makes it old."""
+    """The password is verified, and then the login waits for the change of the password."""
     client = await make_client(
         session_limit=1, session_limit_policy=policy, login_limits=UNLIMITED, user_cache_size=0
     )

@@ -1,4 +1,4 @@
-"""Sessions that end while something else is under way: never a living token afterwards."""
+"""Sessions that end during another request: no valid token is left."""
 
 import asyncio
 from collections import Counter
@@ -21,24 +21,24 @@ OLD_PASSWORD = {"user": {"email": "alice@example.test", "password": "alice-secre
 
 @pytest.fixture
 async def client(make_client: MakeClient) -> Client:
-    """Without limits on logins: these tests are about what happens once they are let in."""
+    """Return a client of a service without login limits, which would delay the logins."""
     return await make_client(login_limits=(NO_LIMIT, NO_LIMIT, NO_LIMIT))
 
 
-async def assert_dead(client: Client, device: Device) -> None:
-    """Hold that neither token of a device is worth anything."""
+async def assert_revoked(client: Client, device: Device) -> None:
+    """Assert that both tokens of a device are revoked."""
     answer = await client.get("/api/user", token=device.access)
     assert_error(answer, 401, "token_revoked", {"token": ["has been revoked"]})
     assert (await client.refresh(device.refresh)).body["code"] == "refresh_token_revoked"
 
 
-async def test_a_refresh_that_races_a_logout_leaves_nothing_alive(
+async def test_refresh_concurrent_with_a_logout_leaves_no_valid_token(
     client: Client, db: asyncpg.Connection
 ) -> None:
     await client.open_account("alice")
     for _ in range(ROUNDS):
         device = await client.sign_in("alice")
-        # All wait for the session, and go on in the order in which they came to it.
+        # All requests wait for the lock on the session, and continue in the order of their arrival.
         async with db.transaction():
             await db.execute("select from sessions where id = $1 for update", device.session)
             under_way = asyncio.gather(
@@ -51,12 +51,12 @@ async def test_a_refresh_that_races_a_logout_leaves_nothing_alive(
         assert answers[4].status == 204
         for answer in answers[:4] + answers[5:]:
             if answer.status == 200:
-                await assert_dead(client, Device.of(answer))
+                await assert_revoked(client, Device.of(answer))
             else:
                 assert answer.body["code"] == "refresh_token_revoked"
 
 
-async def test_a_refresh_that_races_a_password_change_leaves_nothing_alive(
+async def test_refresh_concurrent_with_a_password_change_leaves_no_valid_token(
     client: Client,
 ) -> None:
     here = await client.open_account("alice")
@@ -71,11 +71,11 @@ async def test_a_refresh_that_races_a_password_change_leaves_nothing_alive(
         assert changed.status == 200
         for answer in answers:
             if answer.status == 200:
-                await assert_dead(client, Device.of(answer))
+                await assert_revoked(client, Device.of(answer))
         assert await client.is_authenticated(here.access)
 
 
-async def test_a_login_that_races_a_password_change_does_not_outlive_the_old_password(
+async def test_login_concurrent_with_a_password_change_leaves_no_session_of_the_old_password(
     client: Client,
 ) -> None:
     here = await client.open_account("alice")
@@ -90,16 +90,17 @@ async def test_a_login_that_races_a_password_change_does_not_outlive_the_old_pas
         assert changed.status == 200
         for answer in answers:
             if answer.status == 200:
-                await assert_dead(client, Device.of(answer))
+                await assert_revoked(client, Device.of(answer))
             else:
                 assert answer.body["code"] == "invalid_credentials"
         old = new
 
 
-async def test_a_session_that_a_password_change_ended_changes_no_password(
+async def test_password_change_fails_when_another_one_ended_its_session(
     client: Client,
 ) -> None:
-    # The owner and a thief change the password at once: who comes second has no session any more.
+    # The owner and a thief change the password concurrently. The first change ends the session of
+    # the second.
     owner, thief = await client.open_account("alice"), await client.sign_in("alice")
     for number in range(ROUNDS):
         devices = {f"owner's {number}": owner, f"thief's {number}": thief}
@@ -119,7 +120,7 @@ async def test_a_session_that_a_password_change_ended_changes_no_password(
         )
 
 
-async def test_of_devices_that_end_each_other_at_once_one_remains(client: Client) -> None:
+async def test_one_session_remains_when_all_devices_revoke_each_other(client: Client) -> None:
     await client.open_account("alice")
     for _ in range(3):
         devices = [await client.sign_in("alice") for _ in range(12)]
@@ -131,9 +132,7 @@ async def test_of_devices_that_end_each_other_at_once_one_remains(client: Client
         assert alive == [answer.status == 204 for answer in answers]
 
 
-async def test_an_old_password_that_was_let_in_makes_no_address_known(
-    client: Client, db: asyncpg.Connection
-) -> None:
+async def test_old_password_adds_no_known_ip(client: Client, db: asyncpg.Connection) -> None:
     here = await client.open_account("alice")
     (user,) = await db.fetch("select id, password_version from users")
     change = {"user": {"password": "another secret"}}
@@ -155,10 +154,10 @@ async def test_an_old_password_that_was_let_in_makes_no_address_known(
     assert [row["ip_key"] for row in known] == ["127.0.0.1"]
 
 
-async def test_an_address_that_changed_hands_deletes_no_account(
+async def test_deletion_verifies_the_account_of_the_session_when_its_email_moved_to_another_user(
     make_client: MakeClient, db: asyncpg.Connection
 ) -> None:
-    """The moment before the news: who asks is remembered with what is another's address by now."""
+    """The cached user still has the old email, which another user has by now."""
     client = await make_client(user_cache_size=100)
     while not client.http.app[CHANGE_LISTENER].is_trusted():
         await asyncio.sleep(0)
@@ -173,10 +172,10 @@ async def test_an_address_that_changed_hands_deletes_no_account(
     assert await db.fetchval("select count(*) from users") == 2
 
 
-async def waiting_for_the_owner(
+async def respond_after(
     client: Client, db: asyncpg.Connection, request: Any, meanwhile: str
 ) -> Answer:
-    """The answer to ``request``, which waited for the user's row while ``meanwhile`` was done."""
+    """Return the response to ``request``, which waits for the user's row during ``meanwhile``."""
     async with db.transaction():
         await db.execute("select from users for update")
         waiting = asyncio.create_task(request)
@@ -186,14 +185,14 @@ async def waiting_for_the_owner(
     return answer
 
 
-async def test_login_that_meets_a_password_change_is_verified_once(
+async def test_login_concurrent_with_a_password_change_is_verified_once(
     client: Client, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await client.open_account("alice")
     verified = count_hashes(client, monkeypatch)
     change = "update users set password_version = password_version + 1, password_hash = ''"
     login = client.post("/api/users/login", OLD_PASSWORD)
-    answer = await waiting_for_the_owner(client, db, login, change)
+    answer = await respond_after(client, db, login, change)
     assert_error(answer, 401, "invalid_credentials", {"credentials": ["invalid"]})
     assert len(verified) == 1
     kinds = await db.fetch("select kind from events order by id")
@@ -212,31 +211,31 @@ REQUESTS = {
 @pytest.mark.parametrize(
     ("reason", "code"), [("signed_out", "token_revoked"), ("evicted", "session_evicted")]
 )
-async def test_a_session_that_ends_while_it_waits_changes_nothing(
+async def test_change_fails_when_its_session_ends_while_it_waits(
     client: Client, db: asyncpg.Connection, name: str, reason: str, code: str
 ) -> None:
     here = await client.open_account("alice")
     method, path, body = REQUESTS[name]
     request = client.send(method, path, body, token=here.access)
-    answer = await waiting_for_the_owner(client, db, request, ENDED.format(reason=reason))
+    answer = await respond_after(client, db, request, ENDED.format(reason=reason))
     assert_error(answer, 401, code, {"token": ["has been revoked"]})
     assert await db.fetchval("select count(*) from users where bio is null") == 1
 
 
-async def test_a_change_is_held_against_what_it_changes_not_against_what_was_seen(
+async def test_email_change_is_detected_against_the_current_row(
     client: Client, db: asyncpg.Connection
 ) -> None:
     here = await client.open_account("alice")
     request = client.put("/api/user", {"user": {"bio": "new"}}, token=here.access)
     moved = "update users set email = 'new@example.test', email_key = 'new@example.test'"
-    assert (await waiting_for_the_owner(client, db, request, moved)).status == 200
+    assert (await respond_after(client, db, request, moved)).status == 200
     back = {"user": {"email": "alice@example.test"}}
     assert (await client.put("/api/user", back, token=here.access)).status == 200
     kinds = await db.fetch("select kind from events order by id")
     assert [row["kind"] for row in kinds] == ["registered", "email_changed"]
 
 
-async def test_a_deletion_that_races_refreshes_leaves_nothing(
+async def test_deletion_concurrent_with_refreshes_leaves_no_rows(
     client: Client, db: asyncpg.Connection
 ) -> None:
     for _ in range(5):
@@ -256,7 +255,7 @@ async def test_a_deletion_that_races_refreshes_leaves_nothing(
                 assert (await client.refresh(device.refresh)).body[
                     "code"
                 ] == "refresh_token_invalid"
-        # A session that a refresh holds while the account closes goes right afterwards.
+        # A session that a refresh locks during the deletion is deleted right afterwards.
         await until_removed(client)
         assert await db.fetchval("select count(*) from sessions") == 0
         assert await db.fetchval("select count(*) from refresh_tokens") == 0

@@ -1,4 +1,4 @@
-"""A session in use by its access tokens alone: when it expires, and what its owner sees of it."""
+"""Sessions that only renew their access token: their expiry, and their use in the list."""
 
 import time
 from typing import Any
@@ -7,7 +7,7 @@ import asyncpg
 import jwt
 import pytest
 
-from tests.accounts.pair import queries_of, trusted
+from tests.accounts.two_instances import queries_of, wait_until_trusted
 from tests.answers import assert_error
 from tests.conftest import SECRET, Client, Device, MakeClient
 
@@ -16,7 +16,7 @@ THIEF = {"User-Agent": "Thief/1.0"}
 
 
 def seconds_left(token: str) -> int:
-    """How long an access token is still valid."""
+    """Return for how many seconds an access token is still valid."""
     claims: dict[str, Any] = jwt.decode(token, SECRET, ["HS256"])
     return int(claims["exp"] - time.time())
 
@@ -28,7 +28,7 @@ async def fresh_token(client: Client, device: Device, **options: Any) -> str:
 
 
 async def listed(client: Client, device: Device) -> dict[str, Any]:
-    """The device's session as its owner sees it."""
+    """Return the session of the device from the session list."""
     sessions = (await client.get("/api/user/sessions", token=device.access)).body["sessions"]
     (session,) = (session for session in sessions if session["id"] == device.session)
     return dict(session)
@@ -67,7 +67,7 @@ async def test_refresh_in_another_process_extends_fresh_tokens_of_this_one(
 ) -> None:
     settings = {"user_cache_size": 100, "access_token_ttl": 2000}
     here = await make_client(**settings, refresh_token_ttl=2000)
-    there = await trusted(await make_client(**settings, refresh_token_ttl=1000))
+    there = await wait_until_trusted(await make_client(**settings, refresh_token_ttl=1000))
     device = await there.open_account("alice")
     assert seconds_left(await fresh_token(there, device)) <= 1000
     device = Device.of(await here.refresh(device.refresh))
@@ -105,7 +105,7 @@ async def test_use_by_the_same_device_is_recorded_an_hour_later(
     await fresh_token(client, device)
     assert await listed(client, device) == before
     await db.execute(f"update sessions set last_used_at = last_used_at - {HOUR}")  # noqa: S608
-    # A session that this process has not cached yet: the change above notified no process.
+    # Use a session that this process has not cached: the change above sent no notification.
     other = await client.sign_in("alice")
     await db.execute(f"update sessions set last_used_at = last_used_at - {HOUR}")  # noqa: S608
     aged = await listed(client, other)
@@ -121,7 +121,7 @@ async def test_use_is_recorded_at_most_once_an_hour(
         await fresh_token(client, device, headers={"User-Agent": f"Thief/{number}"})
     assert (await listed(client, device))["user_agent"] == "Thief/0"
     await db.execute(f"update sessions set touched_at = touched_at - {HOUR}")  # noqa: S608
-    # Another process: this one cached when it may write again, and the change notified none.
+    # Use another process: this one has cached the time of the next update.
     await fresh_token(await make_client(), device, headers=THIEF)
     assert (await listed(client, device))["user_agent"] == "Thief/1.0"
 
@@ -129,7 +129,7 @@ async def test_use_is_recorded_at_most_once_an_hour(
 async def test_fresh_tokens_of_one_hour_run_one_update(
     make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = await trusted(await make_client(user_cache_size=100))
+    client = await wait_until_trusted(await make_client(user_cache_size=100))
     device = await client.open_account("alice")
     names = queries_of(client, monkeypatch)
     for _ in range(3):
@@ -143,8 +143,8 @@ async def test_fresh_tokens_of_one_hour_run_one_update(
 async def test_use_recorded_by_another_process_is_not_recorded_again(
     make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = await trusted(await make_client(user_cache_size=100))
-    there = await trusted(await make_client(user_cache_size=100))
+    here = await wait_until_trusted(await make_client(user_cache_size=100))
+    there = await wait_until_trusted(await make_client(user_cache_size=100))
     device = await here.open_account("alice")
     await fresh_token(there, device)
     await fresh_token(here, device, headers=THIEF)

@@ -58,8 +58,9 @@ def _response(errors: Sequence[ApiError]) -> dict[str, Any]:
 
 
 def _summary(error: ApiError) -> str:
+    """Return the name of an example. It has the code, since two codes can have one message."""
     subject, messages = next(iter(error.errors.items()))
-    return f"{subject} {messages[0]}"
+    return f"{error.code}: {subject} {messages[0]}"
 
 
 def _invalid_inputs(operation: Operation, *, strict: bool) -> Iterator[InvalidInput]:

@@ -22,7 +22,8 @@ from service.accounts.throttling.login_attempts import LOGIN_ATTEMPTS, LoginAtte
 from service.accounts.throttling.throttle import THROTTLE, Throttle
 from service.conduit import articles, comments, favorites, listing, profiles, tags
 from service.database.change_listener import CHANGE_LISTENER, ChangeListener
-from service.database.pool import DATABASE, Database, DatabaseUnavailable
+from service.database.circuit_breaker import DatabaseUnavailable
+from service.database.pool import DATABASE, Database
 from service.http import security_headers
 from service.http.app_keys import AUTHENTICATE, DOCUMENT, SETTINGS
 from service.http.auth import auth_middleware
@@ -110,7 +111,7 @@ def create_app(
     app[REQUEST_LOG] = log
     app[DATABASE] = database
     app[AUTHENTICATE] = authenticator.authenticate
-    app[health.PING_DATABASE] = database.answers
+    app[health.PING_DATABASE] = database.ping
     app[TOKENS] = tokens
     app[SESSION_CACHE] = session_cache
     app[CHANGE_LISTENER] = change_listener

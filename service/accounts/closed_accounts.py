@@ -16,7 +16,8 @@ import asyncpg
 from aiohttp import web
 
 import sql
-from service.database.pool import Database, DatabaseUnavailable
+from service.database.circuit_breaker import DatabaseUnavailable
+from service.database.pool import Database
 
 logger = logging.getLogger(__name__)
 

@@ -1,12 +1,9 @@
-"""Listen for changes that other processes commit (LISTEN), and know how long that is complete.
+"""Listen for changes that other processes commit, and know up to when none was missed.
 
-A connection that fell silent looks like one without notifications. So the listener sends heartbeats
-to itself. PostgreSQL delivers notifications in the order of their commits: when a heartbeat comes
-back, every notification that was committed before it has been received.
-
-Heartbeats are sent through the pool, which also makes the changes, and not on the listening
-connection. That connection would receive its own heartbeats also behind a pooler that drops the
-notifications of others, and on a server that no longer takes the changes.
+The listener sends heartbeats to itself. PostgreSQL delivers notifications in the order of their
+commits: when a heartbeat comes back, every notification that was committed before it has been
+received. ``docs/decisions/cache-and-heartbeats.md`` says why heartbeats are sent through the pool
+and on its reserved connection.
 """
 
 import asyncio
@@ -21,16 +18,17 @@ import asyncpg
 from aiohttp import web
 
 import sql
+from service.database.circuit_breaker import DatabaseUnavailable
 from service.database.dsn import url_for_asyncpg
-from service.database.pool import CONNECT_ERRORS, CONNECT_TIMEOUT, Database, DatabaseUnavailable
+from service.database.pool import CONNECT_ERRORS, CONNECT_TIMEOUT, Database
 
 logger = logging.getLogger(__name__)
 
-HEARTBEATS_PER_WINDOW = 4  # Heartbeats in the time that one of them is trusted for.
+HEARTBEATS_PER_WINDOW = 4  # Heartbeats within the time for which one of them is trusted.
 RETRY_DELAY = 0.2  # Seconds before a lost connection is opened again.
 
-# After a suspension the cache is out of date. Where the system has it, this clock goes on while the
-# machine sleeps.
+# This clock also counts the time in which the machine is suspended, if the system has such a clock:
+# after a suspension the cache is out of date.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -73,16 +71,16 @@ class ChangeListener:
         self.own_channel = f"heartbeat_{identity}"
         self.application_name = f"listener_{identity}"
         self._heartbeat: asyncio.Future[None] | None = None
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiters: list[asyncio.Future[None]] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._is_lost = False  # And the log says so.
         self.trusted_until = 0.0
-        """On ``clock``: until then every change that was committed before the last heartbeat is
-        known."""
+        """A time on ``clock``. Until then the cache may be used: every change that was committed
+        before the last heartbeat has been applied."""
 
     def is_trusted(self) -> bool:
-        """Return whether every change up to a recent heartbeat is known."""
+        """Return whether every change up to a recent heartbeat has been applied."""
         return clock() < self.trusted_until
 
     def start(self) -> None:
@@ -100,7 +98,7 @@ class ChangeListener:
         """Return once every change committed so far is applied, or the cache is disabled."""
         if self.is_trusted():
             waiter = asyncio.get_running_loop().create_future()
-            self._waiting.append(waiter)
+            self._waiters.append(waiter)
             self._wake.set()
             await waiter
 
@@ -118,12 +116,12 @@ class ChangeListener:
                     logger.warning("cache disabled: lost the LISTEN connection: error=%s", error)
                 self._is_lost = True
             except Exception:
-                logger.exception("cache disabled: listening failed")
+                logger.exception("cache disabled: listening failed unexpectedly")
                 self._is_lost = True
             finally:
                 self.trusted_until = 0.0
                 self._clear()
-                self._release(self._waiting)
+                self._release(self._waiters)
             await asyncio.sleep(RETRY_DELAY)
 
     async def _listen(self) -> None:
@@ -133,7 +131,7 @@ class ChangeListener:
             server_settings={"application_name": self.application_name},
         )
         try:
-            connection.add_termination_listener(lambda _: self._lose())
+            connection.add_termination_listener(lambda _: self._on_termination())
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await connection.add_listener(self._channel, self._on_notification)
                 await connection.add_listener(self.own_channel, self._on_heartbeat)
@@ -147,16 +145,16 @@ class ChangeListener:
             connection.terminate()
 
     async def _send_heartbeat(self) -> None:
-        waiting, self._waiting = self._waiting, []
+        waiters, self._waiters = self._waiters, []
         sent = clock()
         self._heartbeat = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(self._staleness):
-                # On the reserved connection: under load a heartbeat would wait in the queue of the
-                # pool, and while it is late every request queries the database.
-                database = self._database.spare
-                if not await sql.change_listener.send_heartbeat(database, channel=self.own_channel):
-                    raise HeartbeatLost("the database only reads")
+                is_sent = await sql.change_listener.send_heartbeat(
+                    self._database.reserved, channel=self.own_channel
+                )
+                if not is_sent:
+                    raise HeartbeatLost("the server is read-only")
                 await self._heartbeat
             if not self.is_trusted():
                 # Rows read before this moment may be out of date without a notification to come,
@@ -167,7 +165,7 @@ class ChangeListener:
                 logger.info("cache enabled: listening again")
                 self._is_lost = False
         finally:
-            self._release(waiting)
+            self._release(waiters)
 
     def _on_notification(self, _: Any, __: int, ___: str, payload: str) -> None:
         self._invalidate(payload)
@@ -176,8 +174,8 @@ class ChangeListener:
         if self._heartbeat is not None and not self._heartbeat.done():
             self._heartbeat.set_result(None)
 
-    def _lose(self) -> None:
-        """Clear the cache: the server closed the connection."""
+    def _on_termination(self) -> None:
+        """Clear the cache, because the server closed the connection."""
         self.trusted_until = 0.0
         self._clear()
         if self._heartbeat is not None and not self._heartbeat.done():
@@ -187,9 +185,9 @@ class ChangeListener:
         self._wake.set()
 
     @staticmethod
-    def _release(waiting: list[asyncio.Future[None]]) -> None:
-        while waiting:
-            waiter = waiting.pop()
+    def _release(waiters: list[asyncio.Future[None]]) -> None:
+        while waiters:
+            waiter = waiters.pop()
             if not waiter.done():
                 waiter.set_result(None)
 

@@ -1,33 +1,30 @@
-"""Provide the connection pool and handle outages of PostgreSQL.
+"""Run queries and transactions on a bounded pool of connections.
 
 A read that fails with a lost connection is retried for a short time, so that a restart of the
 server causes a delay and not an error. A query that may change data is retried only before it is
-sent.
+sent. ``circuit_breaker`` decides when requests no longer retry.
 """
 
 import asyncio
 import contextlib
-import logging
-import math
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import asyncpg
 from aiohttp import web
 
+from service.database import circuit_breaker
+from service.database.circuit_breaker import CircuitBreaker, DatabaseUnavailable
 from service.database.dsn import url_for_asyncpg
 from sql import Query, Runner
-
-logger = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
 
 CONNECT_TIMEOUT = 5.0  # Seconds to open a connection, and to wait for a free one.
 COMMAND_TIMEOUT = 15.0  # Seconds a statement may take.
-RETRY_WINDOW = 3.0  # Seconds to retry after a loss of the database; then requests fail immediately.
 RETRY_DELAY = 0.05  # Seconds between two attempts.
-PROBE_INTERVAL = 1.0  # Seconds between two probes of the server in a long outage.
-PING_TIMEOUT = 2.0
+PING_TIMEOUT = 2.0  # Seconds for the response to a ping.
 CLOSE_TIMEOUT = 2.0  # Seconds that running statements get when the service stops.
 
 CONNECTION_ERRORS = (
@@ -55,15 +52,11 @@ CONFLICTS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 """PostgreSQL rolled back the transaction so that another can continue. A retry may succeed."""
 
 
-class DatabaseUnavailable(Exception):
-    """PostgreSQL cannot be reached now. The failed statement may or may not have taken effect."""
-
-
-async def _keep_as_is(connection: asyncpg.Connection) -> None:
+async def _skip_reset(connection: asyncpg.Connection) -> None:
     """Skip the reset at release: no code here leaves session state, and a reset is a round trip."""
 
 
-async def _prepare(connection: asyncpg.Connection) -> None:
+async def _init_connection(connection: asyncpg.Connection) -> None:
     """Apply the settings of a new connection.
 
     Every statement of this service is written so that one generic plan fits every call. By default
@@ -98,10 +91,9 @@ class Database:
         self._pool: asyncpg.Pool | None = None
         # Queue here in FIFO order. asyncpg's pool is not FIFO: a new caller can take a connection
         # that was released for a waiter, and the waiter goes to the end of the queue.
-        self._turns = asyncio.Semaphore(size)
-        self._spare = asyncio.Semaphore(1)
-        self._lost_since: float | None = None
-        self._next_probe = 0.0
+        self._slots = asyncio.Semaphore(size)
+        self._reserved_slot = asyncio.Semaphore(1)
+        self._breaker = CircuitBreaker()
         self._ping: asyncio.Task[bool] | None = None
 
     async def open(self) -> None:
@@ -112,8 +104,8 @@ class Database:
             max_size=self._size + 1,  # Plus the reserved one.
             timeout=CONNECT_TIMEOUT,
             command_timeout=COMMAND_TIMEOUT,
-            init=_prepare,
-            reset=_keep_as_is,
+            init=_init_connection,
+            reset=_skip_reset,
         )
         await self._pool
 
@@ -130,29 +122,32 @@ class Database:
 
         Retry once after a deadlock or a serialization failure.
         """
-        return await _retry_after_conflict(lambda: self._run(query, arguments, self._turns))
+        return await _retry_after_conflict(lambda: self._run(query, arguments, self._slots))
 
     @property
-    def spare(self) -> Runner:
-        """Return a runner on the reserved connection, for queries that must not wait in a queue."""
-        return _Spare(self)
+    def reserved(self) -> Runner:
+        """Return a runner on the reserved connection, for queries that must not wait in a queue.
 
-    async def _run(self, query: Query, arguments: list[Any], turns: asyncio.Semaphore) -> Any:
-        give_up = _now() + RETRY_WINDOW
+        ``docs/decisions/cache-and-heartbeats.md`` says why there is one.
+        """
+        return _Reserved(self)
+
+    async def _run(self, query: Query, arguments: list[Any], slots: asyncio.Semaphore) -> Any:
+        deadline = time.monotonic() + circuit_breaker.RETRY_WINDOW
         while True:
-            connection = await self._acquire(give_up, turns)
+            connection = await self._acquire_with_retries(deadline, slots)
             try:
                 result = await getattr(connection, query.method)(query.text, *arguments)
-                self._note_success()
+                self._breaker.note_success()
                 return result
             except QUERY_CANCELED:
                 raise
             except CONNECTION_ERRORS as error:
                 _discard(connection)
-                if self._should_give_up(give_up, error) or not query.is_read_only:
+                if self._should_give_up(deadline, error) or not query.is_read_only:
                     raise DatabaseUnavailable from error
             finally:
-                await self._release(connection, turns)
+                await self._release(connection, slots)
             await asyncio.sleep(RETRY_DELAY)
 
     async def transact(self, work: Callable[[asyncpg.Connection], Awaitable[_Result]]) -> _Result:
@@ -164,22 +159,23 @@ class Database:
         return await _retry_after_conflict(lambda: self._transact(work))
 
     async def _transact(self, work: Callable[[asyncpg.Connection], Awaitable[_Result]]) -> _Result:
-        connection = await self._acquire(_now() + RETRY_WINDOW, self._turns)
+        deadline = time.monotonic() + circuit_breaker.RETRY_WINDOW
+        connection = await self._acquire_with_retries(deadline, self._slots)
         try:
             async with connection.transaction():
                 result = await work(connection)
-            self._note_success()
+            self._breaker.note_success()
             return result
         except QUERY_CANCELED:
             raise
         except CONNECTION_ERRORS as error:
             _discard(connection)
-            self._note_loss(error)
+            self._breaker.note_loss(error)
             raise DatabaseUnavailable from error
         finally:
-            await self._release(connection, self._turns)
+            await self._release(connection, self._slots)
 
-    async def answers(self) -> bool:
+    async def ping(self) -> bool:
         """Return whether PostgreSQL responds within ``PING_TIMEOUT`` seconds."""
         # Simultaneous callers share one ping, so that a flood of calls does not delay heartbeats.
         if self._ping is None or self._ping.done():
@@ -192,96 +188,75 @@ class Database:
         # Use the reserved connection: a pool full of slow statements is not an outage.
         try:
             async with asyncio.timeout(PING_TIMEOUT):
-                connection = await self._borrow(self._spare)
+                connection = await self._acquire(self._reserved_slot)
                 try:
                     await connection.fetchval("select 1")
                 except BaseException:
                     _discard(connection)
                     raise
                 finally:
-                    await self._release(connection, self._spare)
+                    await self._release(connection, self._reserved_slot)
         except CONNECT_ERRORS as error:
-            self._note_loss(error)
+            self._breaker.note_loss(error)
             return False
-        self._note_success()
+        self._breaker.note_success()
         return True
 
-    async def _acquire(self, give_up: float, turns: asyncio.Semaphore) -> asyncpg.Connection:
-        """Acquire a connection. Retrying until ``give_up`` is safe: nothing has been sent yet."""
+    async def _acquire_with_retries(
+        self, deadline: float, slots: asyncio.Semaphore
+    ) -> asyncpg.Connection:
+        """Acquire a connection. Retrying until ``deadline`` is safe: nothing has been sent yet."""
         while True:
-            looks = self._is_long_lost()
-            if looks:
-                # The circuit is half-open: one request probes the server, the others fail
-                # immediately. Otherwise a server that does not respond would block them all.
-                if _now() < self._next_probe:
-                    raise DatabaseUnavailable
-                self._next_probe = math.inf
             try:
-                return await self._borrow(turns)
+                with self._breaker.attempt():
+                    return await self._acquire(slots)
             except CONNECT_ERRORS as error:
-                if self._should_give_up(give_up, error):
+                if self._should_give_up(deadline, error):
                     raise DatabaseUnavailable from error
-            finally:
-                if looks:
-                    self._next_probe = _now() + PROBE_INTERVAL
             await asyncio.sleep(RETRY_DELAY)
 
-    async def _borrow(self, turns: asyncio.Semaphore) -> asyncpg.Connection:
+    async def _acquire(self, slots: asyncio.Semaphore) -> asyncpg.Connection:
         """Acquire a connection in FIFO order.
 
         Raise ``TimeoutError`` after ``CONNECT_TIMEOUT`` seconds in the queue. Raise
         ``CancelledError`` when the client disconnected while its request was in the queue.
         """
-        if turns.locked():
+        if slots.locked():
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                await turns.acquire()
+                await slots.acquire()
             # A client that sends, resets and sends again must not fill the queue: the number of
             # clients is bounded, the number of requests that they abandon is not. Check only here,
             # before a statement runs: asyncpg needs another connection to cancel a statement.
             if self._is_abandoned():
-                turns.release()
+                slots.release()
                 raise asyncio.CancelledError("the client is gone")
         else:
-            await turns.acquire()
+            await slots.acquire()
         try:
-            return await self._open_pool().acquire()
+            return await self._opened_pool().acquire()
         except BaseException:
-            turns.release()
+            slots.release()
             raise
 
-    async def _release(self, connection: asyncpg.Connection, turns: asyncio.Semaphore) -> None:
+    async def _release(self, connection: asyncpg.Connection, slots: asyncio.Semaphore) -> None:
         try:
-            await self._open_pool().release(connection, timeout=CONNECT_TIMEOUT)
+            await self._opened_pool().release(connection, timeout=CONNECT_TIMEOUT)
         except CONNECTION_ERRORS:
             _discard(connection)
         finally:
-            turns.release()
+            slots.release()
 
-    def _note_loss(self, error: BaseException) -> None:
-        if self._lost_since is None:
-            self._lost_since = _now()
-            logger.warning("The database is away: %s: %s", type(error).__name__, error)
-
-    def _note_success(self) -> None:
-        if self._lost_since is not None:
-            self._lost_since = None
-            logger.info("The database is back")
-
-    def _should_give_up(self, give_up: float, error: BaseException) -> bool:
+    def _should_give_up(self, deadline: float, error: BaseException) -> bool:
         """Note that the database is lost, and return whether this request must stop retrying."""
-        self._note_loss(error)
-        return _now() >= give_up or self._is_long_lost()
+        self._breaker.note_loss(error)
+        return time.monotonic() >= deadline or self._breaker.is_open()
 
-    def _is_long_lost(self) -> bool:
-        """Return whether ``RETRY_WINDOW`` has passed since the first loss that was noticed."""
-        return self._lost_since is not None and _now() - self._lost_since >= RETRY_WINDOW
-
-    def _open_pool(self) -> asyncpg.Pool:
+    def _opened_pool(self) -> asyncpg.Pool:
         assert self._pool is not None, "the database is used before it was opened"
         return self._pool
 
 
-class _Spare:
+class _Reserved:
     """Run queries on the reserved connection."""
 
     def __init__(self, database: Database) -> None:
@@ -289,7 +264,7 @@ class _Spare:
 
     async def run(self, query: Query, arguments: list[Any]) -> Any:
         """Run ``query`` as ``Database.run`` does, but without a retry after a conflict."""
-        return await self._database._run(query, arguments, self._database._spare)
+        return await self._database._run(query, arguments, self._database._reserved_slot)
 
 
 async def _retry_after_conflict(attempt: Callable[[], Awaitable[_Result]]) -> _Result:
@@ -309,10 +284,6 @@ def _discard(connection: asyncpg.Connection) -> None:
     """
     with contextlib.suppress(asyncpg.InterfaceError):  # The pool has closed it already.
         connection.terminate()
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 DATABASE = web.AppKey("database", Database)

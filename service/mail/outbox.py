@@ -13,7 +13,8 @@ import logging
 from aiohttp import web
 
 import sql
-from service.database.pool import Database, DatabaseUnavailable
+from service.database.circuit_breaker import DatabaseUnavailable
+from service.database.pool import Database
 from service.mail.message import Mail, Mailer, PermanentMailError, TemporaryMailError
 
 logger = logging.getLogger(__name__)

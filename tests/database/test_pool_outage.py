@@ -1,4 +1,4 @@
-"""PostgreSQL stops, restarts, dies, refuses: what clients of the service see of it."""
+"""Test what clients see when PostgreSQL stops, restarts, crashes or rejects connections."""
 
 import asyncio
 from collections import Counter
@@ -9,7 +9,7 @@ import asyncpg
 import psycopg
 import pytest
 
-from service.database import pool
+from service.database import circuit_breaker, pool
 from service.mail.outbox import OUTBOX
 from tests.answers import assert_error
 from tests.conftest import Client, MakeClient
@@ -22,14 +22,14 @@ DISCONNECTED = {"status": "error", "database": "disconnected"}
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnPostgres]:
-    """A server to stop and start."""
+    """Start a PostgreSQL server that the tests of this module stop and start."""
     with OwnPostgres(tmp_path_factory.mktemp("outage") / "data") as own:
         yield own
 
 
 @pytest.fixture
 def postgres(server: OwnPostgres) -> OwnPostgres:
-    """The server, running, without rows."""
+    """Return the running server, without rows."""
     server.start()
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute("truncate users cascade")
@@ -38,59 +38,59 @@ def postgres(server: OwnPostgres) -> OwnPostgres:
 
 @pytest.fixture
 async def client(make_client: MakeClient, postgres: OwnPostgres) -> Client:
-    """A client of the service over that server."""
+    """Return a client of the service on that server."""
     return await make_client(postgres.url)
 
 
 @pytest.fixture
-def short_gap(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests give up sooner, where a test is about what they say then."""
-    monkeypatch.setattr(pool, "RETRY_WINDOW", 0.3)
+def short_retry_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let requests give up soon, for tests of the response that they get then."""
+    monkeypatch.setattr(circuit_breaker, "RETRY_WINDOW", 0.3)
 
 
 @pytest.fixture
-def long_gap(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests wait longer, as long as a restart may take on a busy machine."""
-    monkeypatch.setattr(pool, "RETRY_WINDOW", 30.0)
+def long_retry_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let requests retry for as long as a restart can take on a busy machine."""
+    monkeypatch.setattr(circuit_breaker, "RETRY_WINDOW", 30.0)
 
 
 @asynccontextmanager
 async def load(client: Client, token: str, clients: int = 20) -> AsyncIterator[Counter[int]]:
-    """Clients that ask for their user again and again; inside, the answers counted by status."""
+    """Let clients request their user repeatedly. Yield the number of responses by status."""
     statuses: Counter[int] = Counter()
-    over = asyncio.Event()
+    is_over = asyncio.Event()
 
-    async def ask() -> None:
-        while not over.is_set():
+    async def request_repeatedly() -> None:
+        while not is_over.is_set():
             answer = await client.get("/api/user", token=token)
             statuses[answer.status] += 1
 
     async with asyncio.TaskGroup() as group:
         for _ in range(clients):
-            group.create_task(ask())
+            group.create_task(request_repeatedly())
         try:
             yield statuses
         finally:
-            over.set()
+            is_over.set()
 
 
-async def more(statuses: Counter[int], status: int = 200, count: int = 100) -> None:
-    """Return after ``count`` more answers of ``status``."""
+async def until_more(statuses: Counter[int], status: int = 200, count: int = 100) -> None:
+    """Wait for ``count`` more responses with ``status``."""
     goal = statuses[status] + count
     async with asyncio.timeout(30):
         while statuses[status] < goal:
             await asyncio.sleep(0.01)
 
 
-async def recovered(client: Client) -> None:
-    """Return when /health is well."""
+async def until_healthy(client: Client) -> None:
+    """Wait until /health responds with 200."""
     async with asyncio.timeout(30):
         while (await client.get("/health")).status != 200:
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.usefixtures("short_gap")
-async def test_while_the_database_is_away_requests_are_refused(
+@pytest.mark.usefixtures("short_retry_window")
+async def test_requests_get_503_while_the_database_is_down(
     client: Client, postgres: OwnPostgres
 ) -> None:
     token = await client.register("jake")
@@ -107,20 +107,24 @@ async def test_while_the_database_is_away_requests_are_refused(
         assert int(answer.headers["Retry-After"]) > 0
     health = await client.get("/health")
     assert (health.status, health.body) == (503, DISCONNECTED)
-    assert (await client.get("/api/user")).status == 401, "what needs no database goes on"
+    assert (await client.get("/api/user")).status == 401, "this needs no database"
 
 
-@pytest.mark.usefixtures("short_gap")
-async def test_in_a_long_outage_nobody_waits(client: Client, postgres: OwnPostgres) -> None:
+@pytest.mark.usefixtures("short_retry_window")
+async def test_requests_fail_at_once_in_a_long_outage(
+    client: Client, postgres: OwnPostgres
+) -> None:
     token = await client.register("jake")
     await asyncio.to_thread(postgres.stop)
     assert (await client.get("/api/user", token=token)).status == 503
-    async with asyncio.timeout(5):  # Had each waited for the gap, it would be 6 s at least.
+    async with asyncio.timeout(5):  # If each retried for 0.3 s, it would take at least 6 s.
         for _ in range(20):
             assert (await client.get("/api/user", token=token)).status == 503
 
 
-async def test_the_service_recovers_by_itself(client: Client, postgres: OwnPostgres) -> None:
+async def test_service_recovers_when_the_database_is_back(
+    client: Client, postgres: OwnPostgres
+) -> None:
     token = await client.register("jake")
     await asyncio.to_thread(postgres.stop)
     assert (await client.get("/health")).status == 503
@@ -130,9 +134,9 @@ async def test_the_service_recovers_by_itself(client: Client, postgres: OwnPostg
     await client.register("anne")
 
 
-@pytest.mark.usefixtures("long_gap")
+@pytest.mark.usefixtures("long_retry_window")
 @pytest.mark.parametrize("end", [OwnPostgres.stop, OwnPostgres.kill], ids=["stopped", "killed"])
-async def test_a_read_that_meets_a_restart_is_answered(
+async def test_reads_succeed_after_a_restart_of_the_database(
     client: Client, postgres: OwnPostgres, end: Callable[[OwnPostgres], None]
 ) -> None:
     token = await client.register("jake")
@@ -143,7 +147,7 @@ async def test_a_read_that_meets_a_restart_is_answered(
     assert Counter(answer.status for answer in await asyncio.gather(*reads)) == {200: 30}
 
 
-async def test_a_write_that_may_have_happened_is_not_repeated(
+async def test_write_is_not_repeated_when_it_may_have_been_committed(
     client: Client, postgres: OwnPostgres
 ) -> None:
     token = await client.register("jake")
@@ -161,7 +165,7 @@ async def test_a_write_that_may_have_happened_is_not_repeated(
         try:
             slow = {"user": {"bio": "slow"}}
             write = asyncio.create_task(client.put("/api/user", slow, token=token))
-            await until(
+            await until_not_zero(
                 connection, "select count(*) from pg_stat_activity where wait_event = 'PgSleep'"
             )
             await connection.execute(
@@ -181,7 +185,7 @@ async def test_a_write_that_may_have_happened_is_not_repeated(
 
 @asynccontextmanager
 async def admin(postgres: OwnPostgres) -> AsyncIterator[asyncpg.Connection]:
-    """A connection beside the service's."""
+    """Open a connection that does not belong to the service."""
     connection = await asyncpg.connect(postgres.url)
     try:
         yield connection
@@ -189,8 +193,8 @@ async def admin(postgres: OwnPostgres) -> AsyncIterator[asyncpg.Connection]:
         await connection.close()
 
 
-async def until(connection: asyncpg.Connection, count: str) -> None:
-    """Return when ``count`` is not zero."""
+async def until_not_zero(connection: asyncpg.Connection, count: str) -> None:
+    """Wait until the query ``count`` does not return 0."""
     async with asyncio.timeout(30):
         while not await connection.fetchval(count):
             await asyncio.sleep(0.01)
@@ -199,72 +203,75 @@ async def until(connection: asyncpg.Connection, count: str) -> None:
 OTHERS = "from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()"
 
 
-async def test_terminated_connections_are_no_error_for_readers(
+async def test_reads_succeed_when_connections_are_terminated(
     client: Client, postgres: OwnPostgres
 ) -> None:
     token = await client.register("jake")
     async with admin(postgres) as connection, load(client, token) as statuses:
         for _ in range(5):
-            await more(statuses)
+            await until_more(statuses)
             ended = await connection.fetch(f"select pg_terminate_backend(pid) {OTHERS}")
             assert len(ended) > 5
-        await more(statuses)
+        await until_more(statuses)
     assert set(statuses) == {200}
 
 
-async def test_a_load_that_runs_through_a_crash_sees_nothing_but_503(
+async def test_requests_during_a_crash_get_no_status_but_200_and_503(
     client: Client, postgres: OwnPostgres
 ) -> None:
     token = await client.register("jake")
     async with load(client, token) as statuses:
-        await more(statuses)
+        await until_more(statuses)
         await asyncio.to_thread(postgres.kill)
         await asyncio.to_thread(postgres.start)
-        await recovered(client)
-        await more(statuses)
+        await until_healthy(client)
+        await until_more(statuses)
     assert set(statuses) <= {200, 503}
 
 
-async def test_one_connection_serves_many(make_client: MakeClient, postgres: OwnPostgres) -> None:
+async def test_one_connection_serves_100_simultaneous_requests(
+    make_client: MakeClient, postgres: OwnPostgres
+) -> None:
     client = await make_client(postgres.url, database_pool_size=1)
     token = await client.register("jake")
     answers = await asyncio.gather(*(client.get("/api/user", token=token) for _ in range(100)))
     assert Counter(answer.status for answer in answers) == {200: 100}
 
 
-@pytest.mark.usefixtures("short_gap")
-async def test_a_server_without_free_connections_is_503(
+@pytest.mark.usefixtures("short_retry_window")
+async def test_requests_get_503_when_the_server_has_no_free_connection(
     make_client: MakeClient, postgres: OwnPostgres
 ) -> None:
     async with admin(postgres) as connection:
         await connection.execute("create role modest login connection limit 0")
         await connection.execute("grant all on users to modest")
         try:
+            token = await token_from_another_instance(make_client, postgres)
             client = await make_client(postgres.url.replace("//conduit@", "//modest@"))
-            answer = await client.get("/api/user", token=await other_token(make_client, postgres))
+            answer = await client.get("/api/user", token=token)
             assert_error(answer, 503, "database_unavailable", {"database": ["is not available"]})
             await connection.execute("alter role modest connection limit 5")
-            await recovered(client)
+            await until_healthy(client)
         finally:
             await connection.execute("drop owned by modest")
 
 
-async def other_token(make_client: MakeClient, postgres: OwnPostgres) -> str:
-    """The token of an account, made through another process."""
+async def token_from_another_instance(make_client: MakeClient, postgres: OwnPostgres) -> str:
+    """Register an account with another instance of the service, and return its token."""
     return await (await make_client(postgres.url)).register("jake")
 
 
-@pytest.mark.usefixtures("short_gap")
-async def test_a_changed_password_or_a_dropped_role_is_503_not_500(
+@pytest.mark.usefixtures("short_retry_window")
+async def test_requests_get_503_when_the_server_rejects_the_role(
     make_client: MakeClient, postgres: OwnPostgres
 ) -> None:
-    token = await other_token(make_client, postgres)
+    token = await token_from_another_instance(make_client, postgres)
     client = await make_client(postgres.url.replace("//conduit@", "//unknown@"))
     assert (await client.get("/health")).body == DISCONNECTED
     assert (await client.get("/api/user", token=token)).status == 503
 
 
-async def test_a_server_that_only_reads_refuses_changes_until_it_is_the_leader_again(
+async def test_writes_get_503_until_the_server_accepts_writes_again(
     client: Client, postgres: OwnPostgres
 ) -> None:
     token = await client.register("jake")
@@ -276,27 +283,27 @@ async def test_a_server_that_only_reads_refuses_changes_until_it_is_the_leader_a
         assert (await client.get("/api/user", token=token)).status == 200
         await connection.execute("set default_transaction_read_only = off")
         await connection.execute("alter database conduit reset default_transaction_read_only")
-        for _ in range(25):  # More than there are connections that remember.
+        for _ in range(25):  # More than there are open connections.
             assert (await client.get("/health")).status == 200
         await asyncio.gather(*(client.put("/api/user", bio, token=token) for _ in range(40)))
         assert (await client.put("/api/user", bio, token=token)).status == 200
 
 
-async def test_in_a_long_silence_one_request_looks_and_the_others_are_refused_at_once(
+async def test_one_request_probes_and_the_others_fail_at_once_when_the_network_drops_packets(
     make_client: MakeClient, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Dropped packets, as by a firewall: whoever asks waits, so that not everybody should."""
+    """A firewall that drops packets lets a connection attempt wait until its timeout."""
     monkeypatch.setattr(pool, "COMMAND_TIMEOUT", 0.3)
     monkeypatch.setattr(pool, "CONNECT_TIMEOUT", 0.3)
-    monkeypatch.setattr(pool, "RETRY_WINDOW", 0.2)
+    monkeypatch.setattr(circuit_breaker, "RETRY_WINDOW", 0.2)
     async with Network(database_url) as network:
         client = await make_client(network.url, user_cache_size=0)
-        await client.http.app[OUTBOX].stop()  # It looks too.
+        await client.http.app[OUTBOX].stop()  # It would probe, too.
         token = await client.register("jake")
         network.hold()
         while (await client.get("/api/user", token=token)).status != 503:
             pass
-        monkeypatch.setattr(pool, "PROBE_INTERVAL", 3600.0)
+        monkeypatch.setattr(circuit_breaker, "PROBE_INTERVAL", 3600.0)
         assert (await client.get("/api/user", token=token)).status == 503
         before = network.connections
         requests = (client.get("/api/user", token=token) for _ in range(50))

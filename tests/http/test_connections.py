@@ -257,7 +257,7 @@ async def test_request_runs_no_statement_when_its_client_resets_while_it_waits_f
         for _ in holders:
             await held.acquire()
     gone = [await connect(wire, b"GET /use/gone HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(40)]
-    waiters = wire.server._app[DATABASE]._turns._waiters
+    waiters = wire.server._app[DATABASE]._slots._waiters
     await until(lambda: len(waiters or ()) == len(gone))
     for caller in gone:
         caller.reset()

@@ -25,7 +25,8 @@ from aiohttp import web
 import sql
 from service.accounts.passwords.hasher import too_busy
 from service.accounts.throttling.throttle import digest, ip_counters
-from service.database.pool import Database, DatabaseUnavailable
+from service.database.circuit_breaker import DatabaseUnavailable
+from service.database.pool import Database
 from service.http.client import Client
 from service.http.errors import TooManyAttempts
 from service.settings.rate_limit import Limit

@@ -14,7 +14,8 @@ from uuid import UUID
 from aiohttp import web
 
 import sql
-from service.database.pool import Database, DatabaseUnavailable
+from service.database.circuit_breaker import DatabaseUnavailable
+from service.database.pool import Database
 from service.http.client import Client
 from service.http.errors import TooManyAttempts
 from service.settings.rate_limit import Limit

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from service.accounts.sessions.authentication import SESSION_CACHE
-from service.database import pool
+from service.database import circuit_breaker, pool
 from service.database.change_listener import CHANGE_LISTENER, clock
 from tests.accounts.two_instances import (
     REVOKED,
@@ -102,7 +102,7 @@ async def test_listener_is_not_trusted_when_packets_are_dropped(
     """No connection is closed: the process must detect the silence itself."""
     monkeypatch.setattr(pool, "COMMAND_TIMEOUT", 0.5)
     monkeypatch.setattr(pool, "CONNECT_TIMEOUT", 0.5)
-    monkeypatch.setattr(pool, "RETRY_WINDOW", 0.2)
+    monkeypatch.setattr(circuit_breaker, "RETRY_WINDOW", 0.2)
     here = await make_client(user_cache_size=0)
     there = await wait_until_trusted(
         await make_client(network.url, user_cache_size=100, user_cache_staleness=1)

@@ -33,7 +33,10 @@ def read_token(request: web.Request) -> str | None:
 
 
 def invalid_token(message: str = "is invalid") -> Unauthorized:
-    """Return the error for a token that is not ours; ``message`` begins with "is invalid"."""
+    """Return the error for a token that this service did not sign, or for a malformed header.
+
+    ``message`` begins with "is invalid".
+    """
     return Unauthorized("token", message, code=ErrorCode.TOKEN_INVALID)
 
 

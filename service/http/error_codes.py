@@ -1,4 +1,4 @@
-"""The stable codes of error responses. ``docs/errors.md`` tells clients what to do about each."""
+"""The stable codes of error responses. ``docs/errors.md`` explains what a client should do."""
 
 from enum import StrEnum
 

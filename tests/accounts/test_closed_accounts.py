@@ -14,17 +14,17 @@ from service.accounts import closed_accounts
 from service.accounts.closed_accounts import CLOSED_ACCOUNTS, LOCK, STEPS, ClosedAccounts
 from tests.accounts.large_account import MANY, fill
 from tests.answers import assert_error
-from tests.conduit.counts import find_wrong_counts
-from tests.conduit.writing import (
+from tests.conduit.content import (
     close_account,
+    comment_on,
+    expected_profile,
+    favorite,
     follow,
-    like,
-    profile,
     publish,
-    say,
     slugs_of,
-    until_removed,
+    wait_until_removed,
 )
+from tests.conduit.counts import find_wrong_counts
 from tests.conftest import Client, Dialect, MakeClient
 
 
@@ -45,7 +45,7 @@ async def paused(db: asyncpg.Connection) -> AsyncIterator[None]:
 async def resume(client: Client, db: asyncpg.Connection) -> None:
     """End ``paused`` and remove everything."""
     await db.execute("select pg_advisory_unlock_all()")
-    await until_removed(client)
+    await wait_until_removed(client)
 
 
 @pytest.mark.usefixtures("paused")
@@ -57,19 +57,19 @@ async def test_content_is_shown_without_its_author_until_it_is_removed(
     await dialect_client.put("/api/user", {"user": shown}, token=alice)
     await publish(dialect_client, alice, "Dragons")
     await publish(dialect_client, bob, "Knights")
-    await say(dialect_client, alice, "knights")
-    await like(dialect_client, alice, "knights")
+    await comment_on(dialect_client, alice, "knights")
+    await favorite(dialect_client, alice, "knights")
     await follow(dialect_client, bob, "alice")
 
     await close_account(dialect_client, alice, "alice")
 
-    nobody = profile("-", dialect.no_bio)
+    nobody = expected_profile("-", dialect.no_bio)
     article = (await dialect_client.get("/api/articles/dragons", token=bob)).body["article"]
     assert article["author"] == nobody
     listed = (await dialect_client.get("/api/articles", token=bob)).body
     assert listed["articlesCount"] == 2
     authors = {entry["slug"]: entry["author"] for entry in listed["articles"]}
-    assert authors == {"dragons": nobody, "knights": profile("bob", dialect.no_bio)}
+    assert authors == {"dragons": nobody, "knights": expected_profile("bob", dialect.no_bio)}
     comments = (await dialect_client.get("/api/articles/knights/comments", token=bob)).body[
         "comments"
     ]
@@ -110,7 +110,7 @@ async def test_the_next_owner_of_a_name_has_none_of_the_content(
 ) -> None:
     await publish(client, alice, "Old")
     await publish(client, bob, "Liked")
-    await like(client, alice, "liked")
+    await favorite(client, alice, "liked")
     await follow(client, bob, "alice")
     await close_account(client, alice, "alice")
     again = await client.register("alice")
@@ -118,7 +118,7 @@ async def test_the_next_owner_of_a_name_has_none_of_the_content(
     assert slugs_of(await client.get("/api/articles?author=alice")) == ["new"]
     assert slugs_of(await client.get("/api/articles?favorited=alice")) == []
     answer = await client.get("/api/profiles/alice", token=bob)
-    assert answer.body == {"profile": profile("alice")}
+    assert answer.body == {"profile": expected_profile("alice")}
     assert slugs_of(await client.get("/api/articles/feed", token=bob)) == []
 
 
@@ -126,8 +126,8 @@ async def test_closed_account_is_removed_in_the_background(
     client: Client, alice: str, bob: str, db: asyncpg.Connection
 ) -> None:
     await publish(client, alice, "Dragons")
-    await say(client, bob, "dragons")
-    await like(client, bob, "dragons")
+    await comment_on(client, bob, "dragons")
+    await favorite(client, bob, "dragons")
     await close_account(client, alice, "alice")
     async with asyncio.timeout(20):
         while await db.fetchval("select count(*) from users") > 1:

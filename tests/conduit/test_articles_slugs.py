@@ -5,20 +5,20 @@ import asyncpg
 import pytest
 
 from tests.answers import assert_error
+from tests.conduit.content import comment_on, favorite, publish
 from tests.conduit.counts import find_wrong_counts
-from tests.conduit.writing import like, publish, say
 from tests.conftest import Client
 
-SIMULTANEOUS = 20
+CONCURRENT = 20
 
 
 async def rename(client: Client, token: str, slug: str, title: str) -> str:
-    """Change the title of the article and return its slug afterwards."""
+    """Change the title of the article and return its new slug."""
     path = f"/api/articles/{slug}"
-    answer = await client.put(path, {"article": {"title": title}}, token=token)
-    assert answer.status == 200, answer
-    assert answer.body["article"]["title"] == title
-    return str(answer.body["article"]["slug"])
+    response = await client.put(path, {"article": {"title": title}}, token=token)
+    assert response.status == 200, response
+    assert response.body["article"]["title"] == title
+    return str(response.body["article"]["slug"])
 
 
 READABLE = {
@@ -35,7 +35,7 @@ READABLE = {
 
 
 @pytest.mark.parametrize(("title", "slug"), READABLE.values(), ids=READABLE)
-async def test_a_slug_is_readable(client: Client, alice: str, title: str, slug: str) -> None:
+async def test_slug_is_readable(client: Client, alice: str, title: str, slug: str) -> None:
     article = await publish(client, alice, title)
     assert article["title"] == title
     assert article["slug"] == slug
@@ -59,7 +59,7 @@ async def test_a_slug_is_readable(client: Client, alice: str, title: str, slug: 
     ],
     ids=lambda title: title[:10],
 )
-async def test_a_title_in_any_script_has_a_slug_that_leads_to_it(
+async def test_slug_is_ascii_for_a_title_in_any_script(
     client: Client, alice: str, title: str
 ) -> None:
     article = await publish(client, alice, title)
@@ -68,7 +68,7 @@ async def test_a_title_in_any_script_has_a_slug_that_leads_to_it(
     assert (await client.get(f"/api/articles/{article['slug']}")).body == {"article": article}
 
 
-async def test_equal_titles_have_different_slugs(client: Client, alice: str, bob: str) -> None:
+async def test_slugs_differ_when_titles_are_equal(client: Client, alice: str, bob: str) -> None:
     articles = [await publish(client, token, "Dragons") for token in (alice, alice, bob)]
     slugs = [article["slug"] for article in articles]
     assert slugs[0] == "dragons"
@@ -79,18 +79,20 @@ async def test_equal_titles_have_different_slugs(client: Client, alice: str, bob
         assert shown.body == {"article": article}
 
 
-async def test_a_long_title_that_is_taken_has_a_slug_too(client: Client, alice: str) -> None:
+async def test_slug_is_numbered_when_the_title_is_long_and_used_twice(
+    client: Client, alice: str
+) -> None:
     first, second = [await publish(client, alice, "a" * 255) for _ in range(2)]
     assert second["slug"].startswith(first["slug"] + "-")
 
 
-async def test_a_title_that_is_anothers_numbered_slug_succeeds(
+async def test_create_succeeds_when_the_numbered_slug_is_taken(
     client: Client, alice: str, db: asyncpg.Connection
 ) -> None:
     await publish(client, alice, "x")
     numbered = (await publish(client, alice, "x"))["slug"]
     number = int(numbered.removeprefix("x-"))
-    # The next article's own number is somebody's title, and so is that of the numbered slug.
+    # The numbers of the next article and of the numbered slug are titles of other articles.
     ahead = await publish(client, alice, f"x {number + 2}")
     assert ahead["slug"] == f"x-{number + 2}"
     again = await publish(client, alice, "x")
@@ -101,7 +103,7 @@ async def test_a_title_that_is_anothers_numbered_slug_succeeds(
     assert await find_wrong_counts(db) == []
 
 
-async def test_a_title_changed_to_anothers_numbered_slug_succeeds(
+async def test_update_succeeds_when_the_numbered_slug_is_taken(
     client: Client, alice: str, db: asyncpg.Connection
 ) -> None:
     await publish(client, alice, "x")
@@ -114,7 +116,7 @@ async def test_a_title_changed_to_anothers_numbered_slug_succeeds(
     assert await find_wrong_counts(db) == []
 
 
-async def test_a_changed_title_changes_the_slug_and_the_old_one_leads_on(
+async def test_old_slug_finds_the_article_after_a_change_of_the_title(
     client: Client, alice: str, bob: str
 ) -> None:
     await publish(client, alice, "Old")
@@ -122,26 +124,28 @@ async def test_a_changed_title_changes_the_slug_and_the_old_one_leads_on(
     old, new = [await client.get(f"/api/articles/{slug}") for slug in ("old", "new")]
     assert (old.status, old.body) == (200, new.body)
     assert old.body["article"]["slug"] == "new"
-    # Through the old slug everything works.
-    await like(client, bob, "old")
-    comment = await say(client, bob, "old")
-    answer = await client.put("/api/articles/old", {"article": {"body": "b"}}, token=alice)
-    article = answer.body["article"]
+    # Every route accepts the old slug.
+    await favorite(client, bob, "old")
+    comment = await comment_on(client, bob, "old")
+    response = await client.put("/api/articles/old", {"article": {"body": "b"}}, token=alice)
+    article = response.body["article"]
     assert (article["slug"], article["body"], article["favoritesCount"]) == ("new", "b", 1)
     for slug in ("old", "new"):
         comments = await client.get(f"/api/articles/{slug}/comments")
         assert comments.body == {"comments": [comment]}
     path = f"/api/articles/old/comments/{comment['id']}"
     assert (await client.delete(path, token=bob)).status == 204
-    answer = await client.delete("/api/articles/old/favorite", token=bob)
-    assert answer.body["article"]["favoritesCount"] == 0
+    response = await client.delete("/api/articles/old/favorite", token=bob)
+    assert response.body["article"]["favoritesCount"] == 0
     assert (await client.delete("/api/articles/old", token=alice)).status == 204
     for slug in ("old", "new"):
-        answer = await client.get(f"/api/articles/{slug}")
-        assert_error(answer, 404, "not_found", {"article": ["not found"]})
+        response = await client.get(f"/api/articles/{slug}")
+        assert_error(response, 404, "not_found", {"article": ["not found"]})
 
 
-async def test_changing_back_takes_the_former_slug(client: Client, alice: str) -> None:
+async def test_former_slug_is_reused_when_the_title_is_changed_back(
+    client: Client, alice: str
+) -> None:
     await publish(client, alice, "Old")
     assert await rename(client, alice, "old", "New") == "new"
     assert await rename(client, alice, "new", "Old") == "old"
@@ -152,14 +156,16 @@ async def test_changing_back_takes_the_former_slug(client: Client, alice: str) -
     assert await rename(client, alice, "third", "Old") == numbered
 
 
-async def test_a_title_of_the_same_slug_keeps_it(client: Client, alice: str) -> None:
+async def test_slug_stays_when_the_new_title_has_the_same_slug(client: Client, alice: str) -> None:
     await publish(client, alice, "x")
     numbered = (await publish(client, alice, "x"))["slug"]
     assert await rename(client, alice, "x", "X!") == "x"
     assert await rename(client, alice, numbered, "X?") == numbered
 
 
-async def test_an_old_slug_is_not_given_to_another(client: Client, alice: str, bob: str) -> None:
+async def test_old_slug_is_not_given_to_another_article(
+    client: Client, alice: str, bob: str
+) -> None:
     await publish(client, alice, "Old")
     await rename(client, alice, "old", "New")
     other = await publish(client, bob, "Old")
@@ -167,33 +173,33 @@ async def test_an_old_slug_is_not_given_to_another(client: Client, alice: str, b
     assert (await client.get("/api/articles/old")).body["article"]["title"] == "New"
 
 
-async def test_simultaneous_articles_of_one_title_all_succeed(
+async def test_concurrent_articles_with_one_title_all_succeed(
     client: Client, alice: str, bob: str, db: asyncpg.Connection
 ) -> None:
     articles = await asyncio.gather(
-        *[publish(client, (alice, bob)[n % 2], "Dragons") for n in range(SIMULTANEOUS)]
+        *[publish(client, (alice, bob)[n % 2], "Dragons") for n in range(CONCURRENT)]
     )
     slugs = {article["slug"] for article in articles}
-    assert len(slugs) == SIMULTANEOUS
+    assert len(slugs) == CONCURRENT
     assert "dragons" in slugs
     assert all(re.fullmatch(r"dragons(-[0-9]+)?", slug) for slug in slugs)
     assert await find_wrong_counts(db) == []
 
 
-async def test_simultaneous_changes_to_one_title_all_succeed(
+async def test_concurrent_updates_to_one_title_all_succeed(
     client: Client, alice: str, db: asyncpg.Connection
 ) -> None:
-    before = [await publish(client, alice, f"Before {n}") for n in range(SIMULTANEOUS)]
+    before = [await publish(client, alice, f"Before {n}") for n in range(CONCURRENT)]
     slugs = await asyncio.gather(
         *[rename(client, alice, article["slug"], "Dragons") for article in before]
     )
-    assert len(set(slugs)) == SIMULTANEOUS
+    assert len(set(slugs)) == CONCURRENT
     assert "dragons" in slugs
     assert all(re.fullmatch(r"dragons(-[0-9]+)?", slug) for slug in slugs)
     assert await find_wrong_counts(db) == []
 
 
-async def test_simultaneous_changes_of_one_article_to_one_title_agree(
+async def test_concurrent_updates_of_one_article_to_one_title_have_one_slug(
     client: Client, alice: str, db: asyncpg.Connection
 ) -> None:
     await publish(client, alice, "Taken")
@@ -202,19 +208,19 @@ async def test_simultaneous_changes_of_one_article_to_one_title_agree(
         number = await db.fetchval("select id from articles where slug = $1", article["slug"])
         for title, slug in [(f"After {round_}", f"after-{round_}"), ("Taken", f"taken-{number}")]:
             slugs = await asyncio.gather(
-                *[rename(client, alice, article["slug"], title) for _ in range(SIMULTANEOUS)]
+                *[rename(client, alice, article["slug"], title) for _ in range(CONCURRENT)]
             )
             assert set(slugs) == {slug}
     assert await find_wrong_counts(db) == []
 
 
-async def test_articles_and_changes_at_once_never_share_a_slug(
+async def test_concurrent_articles_and_updates_have_different_slugs(
     client: Client, alice: str, bob: str, db: asyncpg.Connection
 ) -> None:
-    before = [await publish(client, bob, f"Before {n}") for n in range(SIMULTANEOUS)]
-    published = [publish(client, alice, "Dragons") for _ in range(SIMULTANEOUS)]
+    before = [await publish(client, bob, f"Before {n}") for n in range(CONCURRENT)]
+    published = [publish(client, alice, "Dragons") for _ in range(CONCURRENT)]
     changed = [rename(client, bob, article["slug"], "Dragons") for article in before]
-    answers = await asyncio.gather(*published, *changed)
-    slugs = [answer if isinstance(answer, str) else answer["slug"] for answer in answers]
-    assert len(set(slugs)) == 2 * SIMULTANEOUS
+    responses = await asyncio.gather(*published, *changed)
+    slugs = [response if isinstance(response, str) else response["slug"] for response in responses]
+    assert len(set(slugs)) == 2 * CONCURRENT
     assert await find_wrong_counts(db) == []

@@ -4,18 +4,18 @@ import pytest
 import sql
 from service.http.responses import MAX_PAGE_BYTES
 from tests.answers import assert_error
-from tests.conduit.writing import (
+from tests.conduit.content import (
     JSON,
     LONGEST_IN_JSON,
     TIME,
-    all_pages,
     close_account,
+    comment_on,
+    expected_profile,
     follow,
-    longest_author,
-    profile,
     publish,
-    say,
-    until_removed,
+    read_all_pages,
+    register_longest_author,
+    wait_until_removed,
 )
 from tests.conftest import Client, Dialect, MakeClient
 
@@ -23,43 +23,45 @@ COMMENTS = "/api/articles/dragons/comments"
 NO_COMMENT = {"comment": ["not found"]}
 
 
-async def test_a_comment_is_answered(dialect_client: Client, dialect: Dialect) -> None:
+async def test_create_comment_responds_with_the_comment(
+    dialect_client: Client, dialect: Dialect
+) -> None:
     token = await dialect_client.register("alice")
     await publish(dialect_client, token, "Dragons")
-    answer = await dialect_client.post(COMMENTS, {"comment": {"body": "Thank you!"}}, token=token)
-    comment = answer.body["comment"]
+    response = await dialect_client.post(COMMENTS, {"comment": {"body": "Thank you!"}}, token=token)
+    comment = response.body["comment"]
     expected = {
         "id": comment["id"],
         "createdAt": comment["createdAt"],
         "updatedAt": comment["createdAt"],
         "body": "Thank you!",
-        "author": profile("alice", dialect.no_bio),
+        "author": expected_profile("alice", dialect.no_bio),
     }
-    assert (answer.status, answer.body) == (201, {"comment": expected})
+    assert (response.status, response.body) == (201, {"comment": expected})
     assert isinstance(comment["id"], int)
     assert TIME.fullmatch(comment["createdAt"])
 
 
-async def test_an_article_without_comments_has_an_empty_list(dialect_client: Client) -> None:
+async def test_list_is_empty_when_the_article_has_no_comments(dialect_client: Client) -> None:
     token = await dialect_client.register("alice")
     await publish(dialect_client, token, "Dragons")
-    answer = await dialect_client.get(COMMENTS)
-    assert (answer.status, answer.body) == (200, {"comments": []})
+    response = await dialect_client.get(COMMENTS)
+    assert (response.status, response.body) == (200, {"comments": []})
 
 
 async def test_comments_are_listed_newest_first(dialect_client: Client) -> None:
     alice, bob = await dialect_client.register("alice"), await dialect_client.register("bob")
     await publish(dialect_client, alice, "Dragons")
     await publish(dialect_client, alice, "Others")
-    said = [await say(dialect_client, token, "dragons", body) for token, body in [
+    said = [await comment_on(dialect_client, token, "dragons", body) for token, body in [
         (alice, "first"), (bob, "second\n<i>line</i> 😀"), (alice, "first")
     ]]  # fmt: skip
-    await say(dialect_client, alice, "others")
-    answer = await dialect_client.get(COMMENTS)
-    assert (answer.status, answer.body) == (200, {"comments": said[::-1]})
+    await comment_on(dialect_client, alice, "others")
+    response = await dialect_client.get(COMMENTS)
+    assert (response.status, response.body) == (200, {"comments": said[::-1]})
 
 
-async def test_comments_of_one_moment_are_listed_by_their_ids(
+async def test_comments_are_listed_by_id_when_their_times_are_equal(
     client: Client, alice: str, db: asyncpg.Connection
 ) -> None:
     await publish(client, alice, "Dragons")
@@ -84,7 +86,7 @@ async def test_comments_of_one_moment_are_listed_by_their_ids(
 
 
 async def fill(db: asyncpg.Connection, bodies: list[str]) -> None:
-    """Comment on the one article there is, as its author."""
+    """Insert comments on the only article, written by its author."""
     await db.execute(
         """
         insert into comments (article_id, author_id, body)
@@ -100,9 +102,9 @@ async def test_comments_are_paged_by_bytes_when_they_are_large(
     make_client: MakeClient, db: asyncpg.Connection
 ) -> None:
     client = await make_client(realworld_strict=True)
-    await publish(client, await longest_author(client, "alice"), "Dragons")
+    await publish(client, await register_longest_author(client, "alice"), "Dragons")
     await fill(db, [LONGEST_IN_JSON * 10_000] * 100)
-    pages = await all_pages(client, COMMENTS, "comments")
+    pages = await read_all_pages(client, COMMENTS, "comments")
     assert [len(page.body["comments"]) for page in pages] == [27, 27, 27, 19, 0]
     ids = [comment["id"] for page in pages for comment in page.body["comments"]]
     newest_first = await db.fetch("select id from comments order by created_at desc, id desc")
@@ -128,55 +130,55 @@ async def test_database_reads_no_more_comments_than_fit_a_page(
     assert MAX_PAGE_BYTES <= sum(sizes) < MAX_PAGE_BYTES + sizes[0]
 
 
-async def test_whether_a_commenter_is_followed_depends_on_who_asks(
+async def test_following_in_comments_belongs_to_the_current_user(
     client: Client, alice: str, bob: str
 ) -> None:
     await publish(client, alice, "Dragons")
-    await say(client, alice, "dragons")
-    await say(client, bob, "dragons")
+    await comment_on(client, alice, "dragons")
+    await comment_on(client, bob, "dragons")
     await follow(client, bob, "alice")
     seen = {
         name: [
             comment["author"]["following"]
             for comment in (await client.get(COMMENTS, token=token)).body["comments"]
         ]
-        for name, token in {"alice": alice, "bob": bob, "nobody": None, "stale": "stale"}.items()
+        for name, token in {"alice": alice, "bob": bob, "anonymous": None, "stale": "stale"}.items()
     }
     assert seen == {
         "alice": [False, False],
         "bob": [False, True],
-        "nobody": [False, False],
+        "anonymous": [False, False],
         "stale": [False, False],
     }
 
 
-async def test_a_deleted_comment_is_gone(dialect_client: Client) -> None:
+async def test_delete_comment_removes_only_that_comment(dialect_client: Client) -> None:
     token = await dialect_client.register("alice")
     await publish(dialect_client, token, "Dragons")
-    first, second = [await say(dialect_client, token, "dragons") for _ in range(2)]
+    first, second = [await comment_on(dialect_client, token, "dragons") for _ in range(2)]
     path = f"{COMMENTS}/{first['id']}"
-    answer = await dialect_client.delete(path, token=token, headers=JSON, data=b"")
-    assert (answer.status, answer.body) == (204, None)
+    response = await dialect_client.delete(path, token=token, headers=JSON, data=b"")
+    assert (response.status, response.body) == (204, None)
     assert (await dialect_client.get(COMMENTS)).body == {"comments": [second]}
     assert_error(await dialect_client.delete(path, token=token), 404, "not_found", NO_COMMENT)
 
 
 @pytest.mark.parametrize("stranger", ["bob", "the article's author"])
-async def test_another_s_comment_cannot_be_deleted(
+async def test_comment_of_another_user_cannot_be_deleted(
     client: Client, alice: str, bob: str, stranger: str
 ) -> None:
     commenter, other = (alice, bob) if stranger == "bob" else (bob, alice)
     await publish(client, alice, "Dragons")
-    comment = await say(client, commenter, "dragons")
-    answer = await client.delete(f"{COMMENTS}/{comment['id']}", token=other)
-    assert_error(answer, 403, "forbidden", {"comment": ["forbidden"]})
+    comment = await comment_on(client, commenter, "dragons")
+    response = await client.delete(f"{COMMENTS}/{comment['id']}", token=other)
+    assert_error(response, 403, "forbidden", {"comment": ["forbidden"]})
     assert (await client.get(COMMENTS)).body == {"comments": [comment]}
 
 
-async def test_a_comment_is_not_found_below_another_article(client: Client, alice: str) -> None:
+async def test_comment_is_not_found_under_another_article(client: Client, alice: str) -> None:
     await publish(client, alice, "Dragons")
     await publish(client, alice, "Others")
-    comment = await say(client, alice, "dragons")
+    comment = await comment_on(client, alice, "dragons")
     path = f"/api/articles/others/comments/{comment['id']}"
     assert_error(await client.delete(path, token=alice), 404, "not_found", NO_COMMENT)
     assert (await client.get(COMMENTS)).body == {"comments": [comment]}
@@ -190,20 +192,20 @@ async def test_a_comment_is_not_found_below_another_article(client: Client, alic
     ],
     ids=lambda number: number[:20],
 )
-async def test_what_is_no_comment_s_id_is_not_found(
-    client: Client, alice: str, number: str
-) -> None:
+async def test_invalid_comment_id_is_not_found(client: Client, alice: str, number: str) -> None:
     await publish(client, alice, "Dragons")
-    comment = await say(client, alice, "dragons")
-    answer = await client.delete(f"{COMMENTS}/{number}", token=alice)
-    assert_error(answer, 404, "not_found", NO_COMMENT)
+    comment = await comment_on(client, alice, "dragons")
+    response = await client.delete(f"{COMMENTS}/{number}", token=alice)
+    assert_error(response, 404, "not_found", NO_COMMENT)
     assert (await client.get(COMMENTS)).body == {"comments": [comment]}
 
 
-async def test_a_deleted_user_s_comments_are_gone(client: Client, alice: str, bob: str) -> None:
+async def test_comments_are_removed_when_their_author_closes_the_account(
+    client: Client, alice: str, bob: str
+) -> None:
     await publish(client, alice, "Dragons")
-    kept = await say(client, alice, "dragons")
-    await say(client, bob, "dragons")
+    kept = await comment_on(client, alice, "dragons")
+    await comment_on(client, bob, "dragons")
     await close_account(client, bob, "bob")
-    await until_removed(client)
+    await wait_until_removed(client)
     assert (await client.get(COMMENTS)).body == {"comments": [kept]}

@@ -4,12 +4,12 @@ import asyncpg
 import pytest
 
 from tests.answers import assert_error
-from tests.conduit.writing import (
-    article_like,
+from tests.conduit.content import (
     close_account,
+    expected_article,
+    expected_profile,
+    favorite,
     follow,
-    like,
-    profile,
     publish,
     slugs_of,
 )
@@ -18,15 +18,15 @@ from tests.conftest import Client, Dialect
 FEED = "/api/articles/feed"
 
 
-async def test_the_feed_of_who_follows_nobody_is_empty(dialect_client: Client) -> None:
+async def test_feed_is_empty_when_the_user_follows_no_author(dialect_client: Client) -> None:
     token = await dialect_client.register("alice")
     await publish(dialect_client, token)
     await publish(dialect_client, await dialect_client.register("bob"))
-    answer = await dialect_client.get(FEED, token=token)
-    assert (answer.status, answer.body) == (200, {"articles": [], "articlesCount": 0})
+    response = await dialect_client.get(FEED, token=token)
+    assert (response.status, response.body) == (200, {"articles": [], "articlesCount": 0})
 
 
-async def test_the_feed_shows_the_articles_of_followed_authors(
+async def test_feed_lists_the_articles_of_followed_authors(
     dialect_client: Client, dialect: Dialect
 ) -> None:
     alice, bob, carol = [await dialect_client.register(name) for name in ("alice", "bob", "carol")]
@@ -35,32 +35,32 @@ async def test_the_feed_shows_the_articles_of_followed_authors(
     await publish(dialect_client, alice, "Own")
     two = await publish(dialect_client, carol, "Two", tagList=[])
     await publish(dialect_client, await dialect_client.register("dave"), "Stranger")
-    await like(dialect_client, alice, "one")
-    answer = await dialect_client.get(FEED, token=alice)
-    bob_shown = profile("bob", dialect.no_bio, following=True)
-    carol_shown = profile("carol", dialect.no_bio, following=True)
+    await favorite(dialect_client, alice, "one")
+    response = await dialect_client.get(FEED, token=alice)
+    bob_shown = expected_profile("bob", dialect.no_bio, following=True)
+    carol_shown = expected_profile("carol", dialect.no_bio, following=True)
     liked = {"favorited": True, "favoritesCount": 1}
-    assert answer.status == 200
-    assert answer.body == {
+    assert response.status == 200
+    assert response.body == {
         "articles": [
-            article_like(two, carol_shown, "two", title="Two", body=None, tagList=[]),
-            article_like(one, bob_shown, "one", title="One", body=None, **liked),
+            expected_article(two, carol_shown, "two", title="Two", body=None, tagList=[]),
+            expected_article(one, bob_shown, "one", title="One", body=None, **liked),
         ],
         "articlesCount": 2,
     }
 
 
-async def test_the_feed_takes_a_user(client: Client) -> None:
-    answer = await client.get(FEED)
-    assert_error(answer, 401, "token_missing", {"token": ["is missing"]})
-    answer = await client.get(FEED, token="stale")
-    assert_error(answer, 401, "token_invalid", {"token": ["is invalid"]})
+async def test_feed_requires_authentication(client: Client) -> None:
+    response = await client.get(FEED)
+    assert_error(response, 401, "token_missing", {"token": ["is missing"]})
+    response = await client.get(FEED, token="stale")
+    assert_error(response, 401, "token_invalid", {"token": ["is invalid"]})
 
 
-async def test_the_feed_follows_every_change(client: Client, alice: str, bob: str) -> None:
+async def test_feed_shows_every_change(client: Client, alice: str, bob: str) -> None:
     async def feed() -> tuple[list[str], int]:
-        answer = await client.get(FEED, token=alice)
-        return slugs_of(answer), answer.body["articlesCount"]
+        response = await client.get(FEED, token=alice)
+        return slugs_of(response), response.body["articlesCount"]
 
     await publish(client, bob, "One")
     await follow(client, alice, "bob")
@@ -79,7 +79,7 @@ async def test_the_feed_follows_every_change(client: Client, alice: str, bob: st
     assert await feed() == ([], 0)
 
 
-PEOPLE_AND_ARTICLES = """
+AUTHORS_AND_ARTICLES = """
     with author as (
         insert into users (username, username_key, email, email_key, password_hash)
         select name, name, name, name, '' from unnest($1::text[]) as name
@@ -101,34 +101,34 @@ PEOPLE_AND_ARTICLES = """
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_every_page_of_the_feed_is_that_of_the_plain_list(
+async def test_each_page_of_the_feed_equals_the_page_of_a_plain_query(
     client: Client, alice: str, db: asyncpg.Connection, seed: int
 ) -> None:
-    """Whatever the mix of busy and idle authors, and with many articles of one moment."""
-    dice = random.Random(seed)
-    people = [f"author{n}" for n in range(dice.choice([1, 3, 12]))]
-    weights = [dice.choice([1, 5, 100]) for _ in people]
+    """Mix busy and idle authors, and articles with equal times."""
+    chance = random.Random(seed)
+    people = [f"author{n}" for n in range(chance.choice([1, 3, 12]))]
+    weights = [chance.choice([1, 5, 100]) for _ in people]
     total = 150
-    names = dice.choices(people, weights, k=total)
-    ages = [dice.randrange(dice.choice([2, 40, 10_000])) for _ in range(total)]
+    names = chance.choices(people, weights, k=total)
+    ages = [chance.randrange(chance.choice([2, 40, 10_000])) for _ in range(total)]
     slugs = [f"slug-{n}" for n in range(total)]
-    await db.execute(PEOPLE_AND_ARTICLES, people, names, slugs, ages)
+    await db.execute(AUTHORS_AND_ARTICLES, people, names, slugs, ages)
     rows = await db.fetch("select slug from articles order by created_at desc, id desc")
     expected = [row["slug"] for row in rows]
     assert len(expected) == total
     pages = [(100, 0), (100, 100), (1, 149), (20, 140), (20, 150), (1, 2**63 - 1)]
-    pages += [(dice.randint(1, 100), dice.randrange(160)) for _ in range(20)]
+    pages += [(chance.randint(1, 100), chance.randrange(160)) for _ in range(20)]
     for limit, offset in pages:
-        answer = await client.get(f"{FEED}?limit={limit}&offset={offset}", token=alice)
-        assert slugs_of(answer) == expected[offset : offset + limit], (limit, offset)
-        assert answer.body["articlesCount"] == total
+        response = await client.get(f"{FEED}?limit={limit}&offset={offset}", token=alice)
+        assert slugs_of(response) == expected[offset : offset + limit], (limit, offset)
+        assert response.body["articlesCount"] == total
 
 
-async def test_the_feed_shows_twenty_unless_told(
+async def test_feed_has_20_articles_by_default(
     client: Client, alice: str, db: asyncpg.Connection
 ) -> None:
     slugs = [f"slug-{n}" for n in range(25)]
-    await db.execute(PEOPLE_AND_ARTICLES, ["bob"], ["bob"] * 25, slugs, list(range(25)))
+    await db.execute(AUTHORS_AND_ARTICLES, ["bob"], ["bob"] * 25, slugs, list(range(25)))
     assert slugs_of(await client.get(FEED, token=alice)) == slugs[:20]
-    answer = await client.get(f"{FEED}?limit=&offset=", token=alice)
-    assert slugs_of(answer) == slugs[:20]
+    response = await client.get(f"{FEED}?limit=&offset=", token=alice)
+    assert slugs_of(response) == slugs[:20]

@@ -1,4 +1,4 @@
-"""Every query of the RealWorld half finds its rows in an index, with the plan made once for all."""
+"""Every query on content finds its rows in an index, with one generic plan for all calls."""
 
 import json
 from collections.abc import Iterator
@@ -68,21 +68,21 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 async def plan_of(db: asyncpg.Connection, query: sql.Query) -> dict[str, Any]:
-    """The plan that fits every call; what the arguments are does not matter to it."""
-    await db.execute(f"prepare asked as {query.text}")
+    """Return the generic plan, which does not depend on the arguments."""
+    await db.execute(f"prepare checked as {query.text}")
     try:
         count = len(query.parameters)
         arguments = f"({', '.join(['null'] * count)})" if count else ""
-        text = await db.fetchval(f"explain (format json) execute asked{arguments}")
+        text = await db.fetchval(f"explain (format json) execute checked{arguments}")
     finally:
-        await db.execute("deallocate asked")
+        await db.execute("deallocate checked")
     plan: dict[str, Any] = json.loads(text)[0]["Plan"]
     return plan
 
 
 @pytest.fixture
 async def full(db: asyncpg.Connection) -> asyncpg.Connection:
-    """The database with enough rows for indexes to be worth it, and the generic plan forced."""
+    """Fill the database so that indexes are worth it, and force generic plans."""
     await db.execute("set plan_cache_mode = force_generic_plan")
     async with db.transaction():
         await db.execute(ROWS)
@@ -103,12 +103,12 @@ async def test_no_query_reads_a_whole_table(full: asyncpg.Connection) -> None:
     assert read == {}
 
 
-async def test_a_whole_table_read_would_show(full: asyncpg.Connection) -> None:
+async def test_plan_shows_the_read_of_a_whole_table(full: asyncpg.Connection) -> None:
     statement = "select id from articles where title = $1"
     query = sql.Query("bad", statement, ("title",), "rows", is_read_only=True, invalidates=False)
     plan = await plan_of(full, query)
     assert [node["Node Type"] for node in nodes(plan)] == ["Seq Scan"]
 
 
-async def test_the_counts_of_rows_loaded_in_sets_are_right(full: asyncpg.Connection) -> None:
+async def test_counts_are_exact_after_inserts_of_many_rows(full: asyncpg.Connection) -> None:
     assert await find_wrong_counts(full) == []

@@ -1,4 +1,4 @@
-"""No response is larger than about 2 MiB, whatever people write; comments: test_comments.py."""
+"""No response is larger than about 2 MiB. ``test_comments.py`` tests the lists of comments."""
 
 import io
 from typing import Any
@@ -10,12 +10,12 @@ import pytest
 
 from service.http.responses import MAX_PAGE_BYTES
 from tests.answers import assert_invalid
-from tests.conduit.writing import (
+from tests.conduit.content import (
     DRAGON,
     LONGEST_IN_JSON,
-    all_pages,
-    longest_author,
     publish,
+    read_all_pages,
+    register_longest_author,
     slugs_of,
 )
 from tests.conftest import Answer, Client, MakeClient
@@ -26,9 +26,9 @@ LONGEST_TAGS = [f"{number:02}" + LONGEST_IN_JSON * 48 for number in range(100)]
 async def test_lists_are_paged_by_bytes_when_articles_are_large(
     make_client: MakeClient, db: asyncpg.Connection
 ) -> None:
-    """The longest that the strict dialect allows: 100 articles are 4.4 MB of JSON."""
+    """Use the longest values of the strict dialect: 100 articles are 4.4 MB of JSON."""
     client = await make_client(realworld_strict=True)
-    await longest_author(client, "alice")
+    await register_longest_author(client, "alice")
     await db.execute(
         """
         insert into articles (author_id, slug, title, description, body, tag_list)
@@ -48,7 +48,7 @@ async def test_lists_are_paged_by_bytes_when_articles_are_large(
         f"/api/articles?limit=100&tag={quote(LONGEST_TAGS[7])}",
         "/api/articles/feed?limit=100",
     ):
-        pages = await all_pages(client, path, "articles", token=bob)
+        pages = await read_all_pages(client, path, "articles", token=bob)
         assert [slug for page in pages for slug in slugs_of(page)] == slugs
         assert [len(slugs_of(page)) for page in pages] == [47, 47, 6, 0]
         assert {page.body["articlesCount"] for page in pages} == {100}
@@ -58,9 +58,9 @@ async def test_lists_are_paged_by_bytes_when_articles_are_large(
 async def test_longest_tags_make_a_small_response(client: Client, alice: str) -> None:
     for half in (LONGEST_TAGS[:50], LONGEST_TAGS[50:]):
         await publish(client, alice, tagList=half)
-    answer = await client.get("/api/tags")
-    assert len(answer.body["tags"]) == 100
-    assert int(answer.headers["Content-Length"]) < 100 * 300
+    response = await client.get("/api/tags")
+    assert len(response.body["tags"]) == 100
+    assert int(response.headers["Content-Length"]) < 100 * 300
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ async def test_body_has_a_limit_of_its_own(
     make_client: MakeClient, longest: str, message: str
 ) -> None:
     client = await make_client(realworld_strict=True, max_body_size=16 * 1024 * 1024)
-    token = await longest_author(client, "alice")
+    token = await register_longest_author(client, "alice")
 
     async def send(method: str, path: str, article: dict[str, Any]) -> Answer:
         raw = io.BytesIO(orjson.dumps({"article": article}))
@@ -90,9 +90,9 @@ async def test_body_has_a_limit_of_its_own(
     created = await send("POST", "/api/articles", {**fields, "body": longest})
     assert created.status == 201, created.body
     path = f"/api/articles/{created.body['article']['slug']}"
-    answer = await client.get(path)
-    assert (answer.status, answer.body["article"]["body"]) == (200, longest)
-    assert int(answer.headers["Content-Length"]) < MAX_PAGE_BYTES
+    response = await client.get(path)
+    assert (response.status, response.body["article"]["body"]) == (200, longest)
+    assert int(response.headers["Content-Length"]) < MAX_PAGE_BYTES
     for method, where in (("POST", "/api/articles"), ("PUT", path)):
-        answer = await send(method, where, {**DRAGON, "body": longest + "a"})
-        assert_invalid(answer, 422, body=message)
+        response = await send(method, where, {**DRAGON, "body": longest + "a"})
+        assert_invalid(response, 422, body=message)

@@ -1,31 +1,34 @@
 import asyncpg
 
-from tests.conduit.writing import close_account, publish, until_removed
+from tests.conduit.content import close_account, publish, wait_until_removed
 from tests.conftest import Client
 
 
 async def tags(client: Client) -> list[str]:
-    answer = await client.get("/api/tags")
-    assert answer.status == 200
-    assert list(answer.body) == ["tags"]
-    listed: list[str] = answer.body["tags"]
+    response = await client.get("/api/tags")
+    assert response.status == 200
+    assert list(response.body) == ["tags"]
+    listed: list[str] = response.body["tags"]
     return listed
 
 
-async def test_without_articles_there_are_no_tags(dialect_client: Client) -> None:
-    answer = await dialect_client.get("/api/tags")
-    assert (answer.status, answer.body) == (200, {"tags": []})
+async def test_tags_are_empty_without_articles(dialect_client: Client) -> None:
+    response = await dialect_client.get("/api/tags")
+    assert (response.status, response.body) == (200, {"tags": []})
 
 
-async def test_the_most_used_tag_is_first_and_equals_are_in_order(dialect_client: Client) -> None:
+async def test_tags_are_ordered_by_use_and_then_by_name(dialect_client: Client) -> None:
     token = await dialect_client.register("alice")
     for used in (["b", "a", "often"], ["often", "c", "sometimes"], ["often", "sometimes"]):
         await publish(dialect_client, token, tagList=used)
-    answer = await dialect_client.get("/api/tags")
-    assert (answer.status, answer.body) == (200, {"tags": ["often", "sometimes", "a", "b", "c"]})
+    response = await dialect_client.get("/api/tags")
+    assert (response.status, response.body) == (
+        200,
+        {"tags": ["often", "sometimes", "a", "b", "c"]},
+    )
 
 
-async def test_tags_follow_every_change(client: Client, alice: str) -> None:
+async def test_tags_show_every_change(client: Client, alice: str) -> None:
     await publish(client, alice, "One", tagList=["a", "b"])
     await publish(client, alice, "Two", tagList=["b"])
     assert await tags(client) == ["b", "a"]
@@ -39,18 +42,20 @@ async def test_tags_follow_every_change(client: Client, alice: str) -> None:
     assert await tags(client) == []
 
 
-async def test_a_tag_goes_with_its_author(client: Client, alice: str, bob: str) -> None:
+async def test_tags_are_removed_when_their_author_closes_the_account(
+    client: Client, alice: str, bob: str
+) -> None:
     await publish(client, alice, "One", tagList=["alice's", "shared"])
     await publish(client, bob, "Two", tagList=["bob's", "shared"])
     await close_account(client, alice, "alice")
-    await until_removed(client)
+    await wait_until_removed(client)
     assert await tags(client) == ["bob's", "shared"]
 
 
-async def test_the_hundred_most_used_are_listed(
+async def test_tags_are_the_100_most_used(
     client: Client, alice: str, db: asyncpg.Connection
 ) -> None:
-    # Tag n stands on n articles: many of near counts, so that coarse order would show.
+    # n articles have the tag n. Many counts are close, so an order by magnitude alone would fail.
     await db.execute(
         """
         insert into articles (author_id, slug, title, description, body, tag_list)
@@ -62,7 +67,9 @@ async def test_the_hundred_most_used_are_listed(
     assert await tags(client) == [f"tag {n}" for n in range(130, 30, -1)]
 
 
-async def test_tags_keep_their_order_each_once_without_blanks(client: Client, alice: str) -> None:
+async def test_tags_of_an_article_keep_their_order_without_blanks_and_repeats(
+    client: Client, alice: str
+) -> None:
     given = ["z", " a ", "", "z", "  ", "a", "m", "\t", "Z"]
     article = await publish(client, alice, "One", tagList=given)
     assert article["tagList"] == ["z", "a", "m", "Z"]
@@ -73,11 +80,11 @@ async def test_tags_keep_their_order_each_once_without_blanks(client: Client, al
     assert await tags(client) == ["Z", "a", "m", "z"]
 
 
-async def test_tags_of_any_script_and_sign_are_found(client: Client, alice: str) -> None:
+async def test_tags_may_have_any_characters(client: Client, alice: str) -> None:
     odd = ["c++", "c#", "龙", "😀", "a&b=c", "50%", "two words", "'; --", "{x,y}", "null", '"']
     article = await publish(client, alice, "One", tagList=odd)
     assert article["tagList"] == odd
     assert set(await tags(client)) == set(odd)
     for tag in odd:
-        answer = await client.get("/api/articles", params={"tag": tag})
-        assert answer.body["articlesCount"] == 1
+        response = await client.get("/api/articles", params={"tag": tag})
+        assert response.body["articlesCount"] == 1

@@ -12,7 +12,7 @@ from service.database.change_listener import CHANGE_LISTENER
 from service.settings.rate_limit import NO_LIMIT
 from tests.accounts.logins import count_hashes
 from tests.answers import assert_error
-from tests.conduit.writing import until_removed
+from tests.conduit.content import wait_until_removed
 from tests.conftest import Answer, Client, Device, MakeClient, until_blocked
 
 ROUNDS = 15
@@ -256,6 +256,6 @@ async def test_deletion_concurrent_with_refreshes_leaves_no_rows(
                     "code"
                 ] == "refresh_token_invalid"
         # A session that a refresh locks during the deletion is deleted right afterwards.
-        await until_removed(client)
+        await wait_until_removed(client)
         assert await db.fetchval("select count(*) from sessions") == 0
         assert await db.fetchval("select count(*) from refresh_tokens") == 0

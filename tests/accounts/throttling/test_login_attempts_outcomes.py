@@ -85,6 +85,20 @@ async def test_release_keeps_an_attempt_admitted_while_it_waits_for_the_lock(
     assert await counters(db) == [(0, 1)] * 3
 
 
+async def test_attempt_sees_a_failure_committed_while_it_waits_for_the_lock(
+    attempts: LoginAttempts, db: asyncpg.Connection
+) -> None:
+    for _ in range(4):
+        await fail(attempts, ALICE, HERE)
+    async with db.transaction():
+        await db.execute("update throttle set hits = hits + 1")
+        guess = asyncio.create_task(fail(attempts, ALICE, HERE))
+        await until_blocked(db, 1)
+    with pytest.raises(TooManyAttempts):
+        await guess
+    assert await counters(db) == [(5, 0)] * 3
+
+
 async def test_attempt_of_an_earlier_window_is_not_counted_in_the_current_one(
     attempts: LoginAttempts, db: asyncpg.Connection
 ) -> None:

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import voluptuous as vol
 from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 
-from service.accounts.passwords.hasher import LONGEST_PASSWORD
+from service.accounts.passwords.hasher import MAX_PASSWORD_BYTES
 from service.http.errors import BLANK
 from service.http.validation import NOT_ALLOWED, Text, TextOrNull
 
@@ -110,8 +110,8 @@ def _email(value: str) -> str:
 
 
 def _password(value: str) -> str:
-    if len(value.encode()) > LONGEST_PASSWORD:
-        raise vol.Invalid(f"is too long (maximum is {LONGEST_PASSWORD} bytes)")
+    if len(value.encode()) > MAX_PASSWORD_BYTES:
+        raise vol.Invalid(f"is too long (maximum is {MAX_PASSWORD_BYTES} bytes)")
     return value
 
 

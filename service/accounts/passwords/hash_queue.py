@@ -1,11 +1,11 @@
-"""Threads that hash passwords, with a bounded, fair queue in front of them.
+"""Threads that hash passwords, with two bounded, fair queues in front of them.
 
-The queue guarantees:
+The queues guarantee:
 
-- Logins wait in one line, all other hashes (registrations, password changes, rehashes) in another.
-  Both lines have the same size and take turns, so logins can always use half of the capacity.
-- Within a line the IP addresses and the accounts take turns: see ``Line``.
-- When a line is full, a new job replaces the newest job of the requester with the most waiting
+- Logins wait in one queue, all other hashes (registrations, password changes, rehashes) in another.
+  Both queues have the same size and take turns, so logins can always use half of the capacity.
+- Within a queue the IP addresses and the accounts take turns: see ``FairQueue``.
+- When a queue is full, a new job replaces the newest job of the requester with the most waiting
   jobs. The new job itself is rejected only when no requester has more waiting jobs than its own.
 """
 
@@ -22,7 +22,7 @@ _Result = TypeVar("_Result")
 
 
 class QueueFull(Exception):
-    """The queue has no place for this job.
+    """The queue has no place for a job.
 
     The job was rejected immediately, or it lost its place to a requester with fewer waiting jobs.
     """
@@ -50,11 +50,11 @@ class Job:
     requester: Requester
     future: asyncio.Future[Any]
     path: tuple[_Key, _Key] | None = None
-    """The two keys under which the job waits in its line. ``None`` after it has left the line."""
+    """The two keys under which the job waits in its queue. ``None`` after it has left the queue."""
 
 
-class Line:
-    """Hold at most ``size`` waiting jobs. The requesters take turns, one job each.
+class FairQueue:
+    """Hold at most ``size`` waiting jobs. The requesters take turns, one job at each turn.
 
     A job joins the group of its IP address, or the group of its account if more jobs of the account
     are waiting. So one IP address with many accounts is one group, and one account with many IP
@@ -75,7 +75,7 @@ class Line:
         return self._waiting
 
     def add(self, job: Job) -> Job | None:
-        """Add ``job``. If the line was full, drop one job and return it.
+        """Add ``job``. If the queue was full, drop one job and return it.
 
         The dropped job can be ``job`` itself.
         """
@@ -98,7 +98,7 @@ class Line:
         return job
 
     def discard(self, job: Job) -> None:
-        """Remove ``job`` if it waits in this line."""
+        """Remove ``job`` if it waits in this queue."""
         if job.path is None:
             return
         first, second = job.path
@@ -138,16 +138,17 @@ class HashQueue:
         """Create the queue. ``initializer`` runs once in each thread."""
         self.threads = threads
         self.running = 0
-        """The number of jobs in threads, including jobs whose requester was cancelled."""
-        self.logins, self.others = Line(size), Line(size)
-        self._turns = deque((self.logins, self.others))
+        """The number of jobs in threads, including jobs whose caller was cancelled."""
+        self.logins, self.others = FairQueue(size), FairQueue(size)
+        # The next job comes from the first queue that has one, which then moves to the end.
+        self._queues = deque((self.logins, self.others))
         self._executor = ThreadPoolExecutor(threads, "password", initializer=initializer)
 
     def close(self) -> None:
         """Cancel the waiting jobs and let the running jobs finish."""
-        for line in self._turns:
-            while line:
-                line.take().future.cancel()
+        for queue in self._queues:
+            while queue:
+                queue.take().future.cancel()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def run(
@@ -155,19 +156,19 @@ class HashQueue:
     ) -> _Result:
         """Run ``work`` in a thread and return its result.
 
-        When the requester is cancelled, its waiting job leaves the queue. Raises ``QueueFull`` when
-        the job is rejected or loses its place.
+        When the caller is cancelled, its waiting job leaves the queue. Raise ``QueueFull`` when the
+        job is rejected or loses its place, and the exception that ``work`` raises.
         """
         job = Job(work, requester, asyncio.get_running_loop().create_future())
-        line = self.logins if is_login else self.others
+        queue = self.logins if is_login else self.others
         if self.running < self.threads:
             self._start(job)
-        elif (dropped := line.add(job)) is not None and not dropped.future.done():
+        elif (dropped := queue.add(job)) is not None and not dropped.future.done():
             dropped.future.set_exception(QueueFull())
         try:
             result: _Result = await job.future
         finally:
-            line.discard(job)
+            queue.discard(job)
         return result
 
     def _start(self, job: Job) -> None:
@@ -181,7 +182,7 @@ class HashQueue:
         self.running -= 1
         if done.cancelled():
             job.future.cancel()
-        elif not job.future.done():  # The requester may be cancelled.
+        elif not job.future.done():  # The caller may be cancelled.
             if (error := done.exception()) is not None:
                 job.future.set_exception(error)
             else:
@@ -189,10 +190,10 @@ class HashQueue:
         self._start_next()
 
     def _start_next(self) -> None:
-        while self.running < self.threads and (line := next(filter(len, self._turns), None)):
-            self._turns.remove(line)
-            self._turns.append(line)
-            job = line.take()
+        while self.running < self.threads and (queue := next(filter(len, self._queues), None)):
+            self._queues.remove(queue)
+            self._queues.append(queue)
+            job = queue.take()
             if not job.future.done():  # Cancelled, but not yet discarded.
                 self._start(job)
 

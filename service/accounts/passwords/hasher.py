@@ -19,10 +19,11 @@ from service.accounts.passwords.hash_queue import HashQueue, QueueFull, Requeste
 from service.http.error_codes import ErrorCode
 from service.http.errors import Unavailable
 
-LONGEST_PASSWORD = 72  # Bytes: bcrypt ignores all further bytes.
+MAX_PASSWORD_BYTES = 72  # bcrypt ignores all further bytes.
 NICENESS = 10
-# Each step doubles the time: a rejection takes at most four times as long as today's hash.
-EXTRA_COST = 2
+# Each step of the cost doubles the time: a rejection takes at most four times as long as a hash of
+# the current cost.
+MAX_EXTRA_COST = 2
 EXTRA_COST_SECONDS = 3600.0  # How long a rejection of a higher cost makes other rejections slower.
 
 _Result = TypeVar("_Result")
@@ -42,7 +43,7 @@ class PasswordHasher:
         self._highest_cost_until = -math.inf
         self._highest_cost_lock = threading.Lock()
         self.queue = HashQueue(threads, queue_size, _lower_thread_priority)
-        # Verified when the user does not exist and so has no hash.
+        # The hash that is verified when the user does not exist.
         self._decoy = bcrypt.hashpw(secrets.token_bytes(16), bcrypt.gensalt(cost))
 
     def close(self) -> None:
@@ -52,7 +53,7 @@ class PasswordHasher:
     async def hash(self, password: str, requester: Requester) -> str:
         """Return the hash of ``password``, which has at most 72 bytes.
 
-        Raises ``Unavailable`` when the queue is full.
+        Raise ``Unavailable`` when the queue is full.
         """
         salt = bcrypt.gensalt(self._cost)
         hashed = await self._run(
@@ -65,33 +66,34 @@ class PasswordHasher:
         password: str,
         hashed: str | None,
         requester: Requester,
-        begin_until: float = math.inf,
+        deadline: float = math.inf,
     ) -> bool:
         """Return whether ``password`` matches ``hashed``.
 
         ``hashed`` is ``None`` when the user does not exist. A missing hash and a password of more
-        than 72 bytes never match, but cost the same work. Raises ``Unavailable`` when the queue is
-        full, or when no thread begins by ``begin_until`` (seconds on ``time.monotonic``'s clock).
+        than 72 bytes never match, but cost the same work. Raise ``Unavailable`` when the queue is
+        full, or when no thread begins before ``deadline``, on the clock of ``time.monotonic``.
         """
         given = password.encode()
-        possible = hashed is not None and len(given) <= LONGEST_PASSWORD
+        can_match = hashed is not None and len(given) <= MAX_PASSWORD_BYTES
         against = hashed.encode() if hashed is not None else self._decoy
 
-        def check_in_time() -> bool | None:
-            if time.monotonic() > begin_until:
+        def check_before_deadline() -> bool | None:
+            if time.monotonic() > deadline:
                 return None
-            return self._check(given[:LONGEST_PASSWORD], against)
+            return self._check(given[:MAX_PASSWORD_BYTES], against)
 
-        matches = await self._run(check_in_time, requester, is_login=True)
+        matches = await self._run(check_before_deadline, requester, is_login=True)
         if matches is None:
             raise too_busy()
-        return matches and possible
+        return matches and can_match
 
     def is_outdated(self, hashed: str) -> bool:
-        """Return whether the cost of ``hashed`` differs from today's."""
+        """Return whether ``hashed`` was made by another algorithm or with another cost."""
         return not hashed.startswith(f"$2b${self._cost:02d}$")
 
     def _check(self, password: bytes, hashed: bytes) -> bool:
+        """Return whether ``password`` matches ``hashed``. Runs in a thread."""
         try:
             matches = bcrypt.checkpw(password, hashed)
         except ValueError:  # Not a bcrypt hash: no password matches it.
@@ -101,23 +103,23 @@ class PasswordHasher:
         # every rejection takes as many rounds in total as the highest cost rejected recently.
         if not matches:
             spent = int(hashed[4:6])
-            for cost in range(spent, self._refusal_cost(spent)):
+            for cost in range(spent, self._rejection_cost(spent)):
                 bcrypt.hashpw(password, bcrypt.gensalt(cost))
         return matches
 
-    def _refusal_cost(self, spent: int) -> int:
+    def _rejection_cost(self, spent: int) -> int:
         """Return the current cost of a rejection, after a hash of cost ``spent`` was verified.
 
-        Costs above today's come from a setting that was lowered or from imported users. The next
-        login of the owner rehashes the password. Two cases still reveal that a user exists: a cost
-        more than ``EXTRA_COST`` above today's, and the first rejection of a higher cost within
-        ``EXTRA_COST_SECONDS``.
+        Costs above the current one come from a setting that was lowered or from imported users. The
+        next login of the owner rehashes the password. Two cases still reveal that a user exists: a
+        cost more than ``MAX_EXTRA_COST`` above the current one, and the first rejection of a higher
+        cost within ``EXTRA_COST_SECONDS``.
         """
         now = time.monotonic()
         with self._highest_cost_lock:
             if now >= self._highest_cost_until:
                 self._highest_cost = self._cost
-            spent = min(spent, self._cost + EXTRA_COST)
+            spent = min(spent, self._cost + MAX_EXTRA_COST)
             if spent > self._cost and spent >= self._highest_cost:
                 self._highest_cost = spent
                 self._highest_cost_until = now + EXTRA_COST_SECONDS

@@ -1,4 +1,4 @@
-"""Fair turns at the hashing threads: in the queue alone, and for logins through HTTP."""
+"""Requesters take turns at the hashing threads: in the queue alone, and for logins through HTTP."""
 
 import asyncio
 import threading
@@ -15,20 +15,20 @@ from tests.accounts.conftest import REQUESTER, hasher_of, hold_workers, until
 from tests.accounts.logins import login
 from tests.conftest import Answer, Client, MakeClient
 
-PLACES = 12
-OTHERS = 44
+QUEUE_SIZE = 12
+OTHERS = 44  # Users who log in during a flood.
 
 
 @pytest.fixture
 async def queue() -> AsyncIterator[HashQueue]:
-    """One thread, and room for twelve jobs of each line."""
-    queue = HashQueue(1, PLACES, lambda: None)
+    """Yield a queue with one thread and twelve places for each kind of job."""
+    queue = HashQueue(1, QUEUE_SIZE, lambda: None)
     yield queue
     queue.close()
 
 
 class Jobs:
-    """Jobs that were added while the only thread was busy, and the order in which they ran."""
+    """Add jobs while the only thread is busy, and record the order in which they run."""
 
     def __init__(self, queue: HashQueue, gate: threading.Event) -> None:
         self._queue, self._gate = queue, gate
@@ -36,7 +36,7 @@ class Jobs:
         self.order: list[str] = []
 
     async def add(self, name: str, ip: str, account: str, *, is_login: bool = True) -> Any:
-        await asyncio.sleep(0)  # Those before it are in the queue.
+        await asyncio.sleep(0)  # Let the previous jobs enter the queue.
         requester = Requester(ip, uuid5(NAMESPACE_URL, account))
         job = self._queue.run(self._work(name), requester, is_login=is_login)
         task = asyncio.create_task(job, name=name)
@@ -48,13 +48,13 @@ class Jobs:
         return lambda: self.order.append(name)
 
     async def run(self) -> list[str]:
-        """Let the thread go; return the names of the jobs that ran, in order."""
+        """Free the thread, and return the names of the jobs in the order in which they ran."""
         self._gate.set()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         return self.order
 
     async def rejected(self) -> Counter[str]:
-        """How many of each name lost their place."""
+        """Run the jobs, and count the rejected jobs by name."""
         await self.run()
         rejected = (t for t in self._tasks if not t.cancelled() and t.exception() is not None)
         return Counter(task.get_name() for task in rejected)
@@ -65,13 +65,13 @@ async def jobs(queue: HashQueue, gate: threading.Event) -> Jobs:
     return Jobs(queue, gate)
 
 
-async def test_jobs_of_one_requester_run_in_their_order(jobs: Jobs) -> None:
+async def test_jobs_of_one_requester_run_in_order(jobs: Jobs) -> None:
     for number in range(5):
         await jobs.add(str(number), "ip", "account")
     assert await jobs.run() == ["0", "1", "2", "3", "4"]
 
 
-async def test_logins_and_others_take_turns(jobs: Jobs) -> None:
+async def test_logins_and_other_jobs_take_turns(jobs: Jobs) -> None:
     for number in range(4):
         await jobs.add("other", f"ip{number}", f"account{number}", is_login=False)
     await jobs.add("login", "ip", "account")
@@ -79,36 +79,36 @@ async def test_logins_and_others_take_turns(jobs: Jobs) -> None:
     assert (await jobs.run())[:4] == ["login", "other", "login", "other"]
 
 
-async def test_a_full_line_of_others_takes_no_place_from_logins(jobs: Jobs) -> None:
-    for number in range(PLACES + 3):
+async def test_other_jobs_take_no_place_of_logins_when_their_queue_is_full(jobs: Jobs) -> None:
+    for number in range(QUEUE_SIZE + 3):
         await jobs.add("other", f"ip{number}", f"account{number}", is_login=False)
-    for _ in range(PLACES):
+    for _ in range(QUEUE_SIZE):
         await jobs.add("login", "ip", "account")
     assert await jobs.rejected() == {"other": 3}
 
 
 @pytest.mark.parametrize(
     ("ips", "accounts"),
-    [(1, 1), (1, PLACES), (PLACES, 1), (3, 3)],
+    [(1, 1), (1, QUEUE_SIZE), (QUEUE_SIZE, 1), (3, 3)],
     ids=["one IP, one account", "one IP, many accounts", "many IPs, one account", "some of both"],
 )
 @pytest.mark.parametrize("is_login", [True, False])
-async def test_a_flood_takes_turns_with_others(
+async def test_flood_takes_turns_with_a_new_requester(
     jobs: Jobs, ips: int, accounts: int, is_login: bool
 ) -> None:
-    for number in range(PLACES - 1):
+    for number in range(QUEUE_SIZE - 1):
         ip, account = f"ip{number % ips}", f"account{number // ips % accounts}"
         await jobs.add("flood", ip, account, is_login=is_login)
     await jobs.add("other", "another ip", "another account", is_login=is_login)
     order = await jobs.run()
-    # An attacker has as many turns before the newcomer's as IP addresses and accounts that pair.
+    # Before the new requester, each group of the flood has one turn.
     assert order.index("other") <= min(ips, accounts) * 2
-    assert len(order) == PLACES
+    assert len(order) == QUEUE_SIZE
 
 
-async def test_a_flood_of_one_account_takes_turns_with_accounts_of_the_same_ip(jobs: Jobs) -> None:
+async def test_flood_of_one_account_takes_turns_with_accounts_at_the_same_ip(jobs: Jobs) -> None:
     await jobs.add("other", "ip", "before")
-    for _ in range(PLACES - 2):
+    for _ in range(QUEUE_SIZE - 2):
         await jobs.add("flood", "ip", "account")
     await jobs.add("other", "ip", "after")
     order = await jobs.run()
@@ -120,50 +120,50 @@ async def test_a_flood_of_one_account_takes_turns_with_accounts_of_the_same_ip(j
     [(1, 1), (1, 50), (50, 1), (3, 3)],
     ids=["one IP, one account", "one IP, many accounts", "many IPs, one account", "some of both"],
 )
-async def test_a_flood_that_fills_the_line_loses_a_place_to_each_newcomer(
+async def test_flood_loses_a_place_to_each_new_requester_when_the_queue_is_full(
     jobs: Jobs, ips: int, accounts: int
 ) -> None:
     for number in range(50):
         await jobs.add("flood", f"ip{number % ips}", f"account{number // ips % accounts}")
     for number in range(5):
         await jobs.add("other", f"other ip{number}", f"other account{number}")
-    assert await jobs.rejected() == {"flood": 50 - PLACES + 5}
+    assert await jobs.rejected() == {"flood": 50 - QUEUE_SIZE + 5}
     assert jobs.order.count("other") == 5
 
 
-async def test_a_full_line_of_one_ip_keeps_a_place_for_its_other_accounts(jobs: Jobs) -> None:
-    for _ in range(PLACES + 1):
+async def test_ip_that_fills_the_queue_gives_a_place_to_its_other_accounts(jobs: Jobs) -> None:
+    for _ in range(QUEUE_SIZE + 1):
         await jobs.add("flood", "ip", "account")
     await jobs.add("other", "ip", "another account")
     assert await jobs.rejected() == {"flood": 2}
 
 
-async def test_among_equals_the_newcomer_is_rejected(jobs: Jobs) -> None:
-    for number in range(PLACES):
+async def test_new_job_is_rejected_when_no_requester_has_more_jobs(jobs: Jobs) -> None:
+    for number in range(QUEUE_SIZE):
         await jobs.add("first", f"ip{number}", f"account{number}")
     await jobs.add("newcomer", "another ip", "another account")
     assert await jobs.rejected() == {"newcomer": 1}
 
 
-async def test_a_job_whose_requester_has_gone_leaves_its_place(
+async def test_waiting_job_leaves_the_queue_when_its_caller_is_cancelled(
     queue: HashQueue, jobs: Jobs
 ) -> None:
-    gone = [await jobs.add("gone", "ip", "account") for _ in range(PLACES)]
-    for task in gone[::2]:
+    cancelled = [await jobs.add("cancelled", "ip", "account") for _ in range(QUEUE_SIZE)]
+    for task in cancelled[::2]:
         task.cancel()
-    await until(lambda: len(queue.logins) == PLACES // 2)
-    # Cancelled in the moment in which another takes its place, and in which its turn comes.
-    gone[-1].cancel()
-    gone[1].cancel()
-    for _ in range(PLACES):
+    await until(lambda: len(queue.logins) == QUEUE_SIZE // 2)
+    # Cancel one job just before another takes its place, and one just before its turn.
+    cancelled[-1].cancel()
+    cancelled[1].cancel()
+    for _ in range(QUEUE_SIZE):
         await jobs.add("other", "another ip", "another account")
     order = await jobs.run()
-    assert Counter(order)["gone"] == PLACES // 2 - 2
+    assert Counter(order)["cancelled"] == QUEUE_SIZE // 2 - 2
     assert len(queue.logins) == queue.running == 0
     assert queue.logins._counts == {} and queue.logins._groups == {}
 
 
-async def test_a_running_job_whose_requester_has_gone_counts_until_it_ends(
+async def test_running_job_occupies_its_thread_after_its_caller_is_cancelled(
     queue: HashQueue, gate: threading.Event
 ) -> None:
     started = threading.Event()
@@ -179,7 +179,7 @@ async def test_a_running_job_whose_requester_has_gone_counts_until_it_ends(
         await running
     waiting = [
         asyncio.create_task(queue.run(lambda: None, REQUESTER, is_login=True))
-        for _ in range(PLACES)
+        for _ in range(QUEUE_SIZE)
     ]
     await asyncio.sleep(0)
     with pytest.raises(QueueFull):
@@ -190,7 +190,7 @@ async def test_a_running_job_whose_requester_has_gone_counts_until_it_ends(
     await until(lambda: not queue.running)
 
 
-async def test_a_job_that_fails_tells_its_requester_and_frees_the_thread(queue: HashQueue) -> None:
+async def test_exception_of_a_job_reaches_its_caller_and_frees_the_thread(queue: HashQueue) -> None:
     def fail() -> None:
         raise LookupError
 
@@ -199,28 +199,29 @@ async def test_a_job_that_fails_tells_its_requester_and_frees_the_thread(queue: 
     assert await queue.run(lambda: 7, REQUESTER, is_login=False) == 7
 
 
-async def test_closing_cancels_what_waits(queue: HashQueue, jobs: Jobs) -> None:
+async def test_close_cancels_waiting_jobs(queue: HashQueue, jobs: Jobs) -> None:
     waiting = [await jobs.add("a", "ip", "account", is_login=n % 2 == 0) for n in range(4)]
     queue.close()
     results = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(result) for result in results] == [asyncio.CancelledError] * 4
 
 
-async def test_no_more_jobs_run_at_once_than_there_are_threads(gate: threading.Event) -> None:
-    queue = HashQueue(3, PLACES, lambda: None)
+async def test_at_most_one_job_runs_on_each_thread(gate: threading.Event) -> None:
+    queue = HashQueue(3, QUEUE_SIZE, lambda: None)
     tasks = [
-        asyncio.create_task(queue.run(gate.wait, REQUESTER, is_login=True)) for _ in range(PLACES)
+        asyncio.create_task(queue.run(gate.wait, REQUESTER, is_login=True))
+        for _ in range(QUEUE_SIZE)
     ]
     await asyncio.sleep(0)
-    assert (queue.running, len(queue.logins)) == (3, PLACES - 3)
+    assert (queue.running, len(queue.logins)) == (3, QUEUE_SIZE - 3)
     gate.set()
-    assert await asyncio.gather(*tasks) == [True] * PLACES
+    assert await asyncio.gather(*tasks) == [True] * QUEUE_SIZE
     assert (queue.running, len(queue.logins)) == (0, 0)
     queue.close()
 
 
 class Flood:
-    """Requests of one attacker that fill the queue of ``client`` while its workers are held."""
+    """Send requests of one attacker that fill the queue while the hashing threads are busy."""
 
     def __init__(self, client: Client, gate: threading.Event) -> None:
         self._client, self._gate = client, gate
@@ -230,9 +231,9 @@ class Flood:
     async def with_logins_of_others(
         self, requests: list[Any], ip: Callable[[int], str]
     ) -> tuple[Counter[int], list[Answer]]:
-        """Send ``requests``, then logins of ``OTHERS`` users from ``ip(number)``, and let go.
+        """Send ``requests``, then logins of ``OTHERS`` users from ``ip(number)``; free the threads.
 
-        Returns the statuses of the requests and the responses to the logins.
+        Return the statuses of the requests and the responses to the logins.
         """
         requests = [asyncio.create_task(request) for request in requests]
         size = self._client.settings.password_queue_size
@@ -243,7 +244,7 @@ class Flood:
             asyncio.create_task(login(self._client, f"other{n}", f"other{n}-secret", ip=ip(n)))
             for n in range(OTHERS)
         ]
-        # Each of the others has had an answer or has a place in the queue.
+        # Wait until each login has a response or a place in the queue.
         await until(
             lambda: (
                 sum(task.done() for task in (*others, *requests))
@@ -259,7 +260,7 @@ class Flood:
 
 @pytest.fixture
 async def crowded(make_client: MakeClient) -> Client:
-    """A client with 44 users beside alice, without the limits that hold a flood back earlier."""
+    """Return a client with 44 users, without the limits that would stop a flood earlier."""
     client = await make_client(
         trusted_proxies=1,
         login_limits=(NO_LIMIT, NO_LIMIT, NO_LIMIT),
@@ -278,7 +279,7 @@ def own_ip(number: int) -> str:
 
 
 @pytest.mark.parametrize("ip_of_others", [same_ip, own_ip])
-async def test_others_log_in_while_one_account_floods_with_password_changes(
+async def test_users_can_log_in_while_one_account_floods_with_password_changes(
     crowded: Client, gate: threading.Event, ip_of_others: Callable[[int], str]
 ) -> None:
     token = await crowded.register("alice")
@@ -296,7 +297,7 @@ async def test_others_log_in_while_one_account_floods_with_password_changes(
 
 @pytest.mark.parametrize("ip_of_others", [same_ip, own_ip])
 @pytest.mark.parametrize("ip_of_flood", [same_ip, lambda n: f"192.0.2.{n}"], ids=["one", "many"])
-async def test_others_log_in_while_one_account_floods_with_right_logins(
+async def test_users_can_log_in_while_one_account_floods_with_correct_logins(
     crowded: Client,
     gate: threading.Event,
     ip_of_flood: Callable[[int], str],
@@ -312,7 +313,7 @@ async def test_others_log_in_while_one_account_floods_with_right_logins(
 
 
 @pytest.mark.parametrize("ip_of_others", [same_ip, own_ip])
-async def test_others_log_in_while_one_ip_floods_with_registrations(
+async def test_users_can_log_in_while_one_ip_floods_with_registrations(
     crowded: Client, gate: threading.Event, ip_of_others: Callable[[int], str]
 ) -> None:
     def register(number: int) -> Any:
@@ -330,7 +331,7 @@ async def test_others_log_in_while_one_ip_floods_with_registrations(
 @pytest.mark.parametrize(
     "ip_of_flood", [same_ip, lambda n: f"2001:db8:0:{n:x}::1"], ids=["one IP", "one /48"]
 )
-async def test_others_log_in_while_one_client_floods_with_logins_of_unknown_emails(
+async def test_users_can_log_in_while_one_client_floods_with_logins_of_unknown_emails(
     crowded: Client, gate: threading.Event, ip_of_flood: Callable[[int], str]
 ) -> None:
     flood = [login(crowded, f"nobody{n}", ip=ip_of_flood(n)) for n in range(150)]

@@ -1,3 +1,5 @@
+"""Hash and verify passwords in threads, and take the same time for every rejection."""
+
 import asyncio
 import os
 import sys
@@ -13,7 +15,7 @@ import pytest
 from service.accounts.passwords import hasher as passwords
 from service.accounts.passwords.hasher import (
     EXTRA_COST_SECONDS,
-    LONGEST_PASSWORD,
+    MAX_PASSWORD_BYTES,
     NICENESS,
     PasswordHasher,
     usable_cores,
@@ -25,30 +27,30 @@ from tests.answers import assert_error
 from tests.conftest import Client, MakeClient
 
 CREDENTIALS = {"user": {"email": "alice@example.test", "password": "alice-secret"}}
-# Whole in its form: bcrypt does all of the work that a cost of 13 takes, and finds no match.
+# Well-formed: bcrypt does the whole work of cost 13 and finds no match.
 SLOW_HASH = "$2b$13$" + "a" * 21 + "u" + "a" * 30 + "u"
 
 
 @pytest.fixture
 async def hasher() -> AsyncIterator[PasswordHasher]:
-    """One thread, and room for one more job to wait."""
+    """Yield a hasher with one thread and one place in the queue."""
     hasher = PasswordHasher(cost=4, threads=1, queue_size=1)
     yield hasher
     hasher.close()
 
 
-async def test_a_job_more_than_the_queue_holds_is_refused(hasher: PasswordHasher) -> None:
+async def test_job_is_rejected_when_the_queue_is_full(hasher: PasswordHasher) -> None:
     results = await asyncio.gather(
         *(hasher.hash("a password", REQUESTER) for _ in range(3)), return_exceptions=True
     )
     assert [type(result) for result in results] == [str, str, Unavailable]
-    refusal = results[2]
-    assert isinstance(refusal, Unavailable)
-    assert refusal.code is ErrorCode.PASSWORDS_BUSY
-    assert refusal.headers == {"Retry-After": "5"}
+    error = results[2]
+    assert isinstance(error, Unavailable)
+    assert error.code is ErrorCode.PASSWORDS_BUSY
+    assert error.headers == {"Retry-After": "5"}
 
 
-async def test_a_queue_that_was_full_takes_jobs_again(hasher: PasswordHasher) -> None:
+async def test_queue_accepts_jobs_again_after_it_was_full(hasher: PasswordHasher) -> None:
     for _ in range(3):
         results = await asyncio.gather(
             *(hasher.verify("a password", None, REQUESTER) for _ in range(4)),
@@ -57,8 +59,8 @@ async def test_a_queue_that_was_full_takes_jobs_again(hasher: PasswordHasher) ->
         assert [type(result) for result in results] == [bool, bool, Unavailable, Unavailable]
 
 
-async def test_a_hash_verifies_its_password_and_no_other(hasher: PasswordHasher) -> None:
-    longest = "x" * LONGEST_PASSWORD
+async def test_hash_matches_only_its_password(hasher: PasswordHasher) -> None:
+    longest = "x" * MAX_PASSWORD_BYTES
     hashed = await hasher.hash(longest, REQUESTER)
     assert await hasher.verify(longest, hashed, REQUESTER)
     assert not await hasher.verify(longest + "x", hashed, REQUESTER)
@@ -66,18 +68,18 @@ async def test_a_hash_verifies_its_password_and_no_other(hasher: PasswordHasher)
     assert not await hasher.verify(longest, None, REQUESTER)
 
 
-async def test_two_hashes_of_one_password_differ(hasher: PasswordHasher) -> None:
+async def test_hashes_of_one_password_differ(hasher: PasswordHasher) -> None:
     assert await hasher.hash("a password", REQUESTER) != await hasher.hash("a password", REQUESTER)
 
 
-async def test_a_hash_of_another_cost_or_kind_is_outdated(hasher: PasswordHasher) -> None:
+async def test_hash_of_another_cost_or_algorithm_is_outdated(hasher: PasswordHasher) -> None:
     assert not hasher.is_outdated(await hasher.hash("a password", REQUESTER))
     assert hasher.is_outdated("$2b$05$" + "a" * 53)
     assert hasher.is_outdated("$2a$04$" + "a" * 53)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux's threads have a priority")
-async def test_a_hash_gives_way_to_everything_else(hasher: PasswordHasher) -> None:
+async def test_hashing_thread_has_a_lower_priority(hasher: PasswordHasher) -> None:
     ours = os.getpriority(os.PRIO_PROCESS, 0)
     theirs = await hasher.queue.run(
         lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()), REQUESTER, is_login=True
@@ -86,7 +88,7 @@ async def test_a_hash_gives_way_to_everything_else(hasher: PasswordHasher) -> No
     assert ours < theirs
 
 
-async def test_a_login_too_many_is_told_to_come_again(
+async def test_requests_that_need_a_hash_are_503_when_the_queue_is_full(
     make_client: MakeClient, gate: threading.Event
 ) -> None:
     client = await make_client(password_queue_size=0)
@@ -95,16 +97,16 @@ async def test_a_login_too_many_is_told_to_come_again(
     jobs = hold_workers(hasher, gate)
     await asyncio.sleep(0)
     fresh = {"username": "bob", "email": "bob@example.test", "password": "bob-secret"}
-    refused = [
+    rejected = [
         await client.post("/api/users/login", CREDENTIALS),
         await client.post("/api/users", {"user": fresh}),
         await client.put("/api/user", {"user": {"password": "another one"}}, token=token),
         await client.delete("/api/user", {"user": {"password": "alice-secret"}}, token=token),
     ]
-    for answer in refused:
+    for answer in rejected:
         assert_error(answer, 503, "passwords_busy", {"server": ["is too busy"]})
         assert answer.headers["Retry-After"] == "5"
-    # Whoever needs no hash does not notice.
+    # A request without a hash still succeeds.
     assert (await client.get("/api/user", token=token)).status == 200
 
     gate.set()
@@ -128,7 +130,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("stored", MALFORMED.values(), ids=MALFORMED)
-async def test_a_malformed_hash_is_nobodys_password(
+async def test_malformed_hash_matches_no_password(
     client: Client, alice: str, db: asyncpg.Connection, stored: str
 ) -> None:
     await db.execute("update users set password_hash = $1", stored)
@@ -140,7 +142,7 @@ async def test_a_malformed_hash_is_nobodys_password(
         assert_error(deletion, 401, "invalid_credentials", {"credentials": ["invalid"]})
 
 
-async def test_a_hash_under_way_holds_up_no_other_request(
+async def test_running_hash_does_not_delay_other_requests(
     client: Client, alice: str, db: asyncpg.Connection
 ) -> None:
     await db.execute("update users set password_hash = $1", SLOW_HASH)
@@ -150,7 +152,7 @@ async def test_a_hash_under_way_holds_up_no_other_request(
     for _ in range(3):
         assert (await client.get("/health")).status == 200
         assert (await client.get("/api/user", token=alice)).status == 200
-    # The order is the proof: all of these began later and ended earlier.
+    # These requests began after the login and ended before it.
     assert not login.done()
     assert (await login).status == 401
 
@@ -176,13 +178,13 @@ async def test_no_connection_is_held_while_a_password_is_hashed(
     token = await client.register("alice")
     other = await client.register("carol")
     hasher = hasher_of(client)
-    # Every worker waits at the gate, so that the request's own hash waits behind them.
+    # All threads are busy until the gate opens, so the hash of the request waits.
     jobs = hold_workers(hasher, gate)
     await asyncio.sleep(0)
     request = asyncio.create_task(client.send(method, path, {"user": fields}, token=token))
     await until(lambda: jobs_of(hasher) > len(jobs) or request.done())
     assert not request.done()
-    # The only connection there is: held, this would wait for the request, which waits for us.
+    # There is one connection. If the request held it, this would never return.
     assert (await client.get("/api/user", token=other)).status == 200
     assert not request.done()
     gate.set()
@@ -190,17 +192,17 @@ async def test_no_connection_is_held_while_a_password_is_hashed(
     await asyncio.gather(*jobs)
 
 
-async def test_a_system_that_confines_nobody_has_all_its_cores(
+async def test_usable_cores_are_all_cores_without_cpu_affinity(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As macOS: the function that Linux has is missing there."""
+    """macOS does not have the function."""
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     assert usable_cores() == os.cpu_count()
 
 
 @pytest.fixture
 def rounds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The rounds of each call of bcrypt from now on."""
+    """Return a list to which the rounds of each call of bcrypt are added."""
     rounds: list[int] = []
     check, hash_ = bcrypt.checkpw, bcrypt.hashpw
 
@@ -219,7 +221,7 @@ def rounds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 async def spent_on(hasher: PasswordHasher, rounds: list[int], stored: str | None) -> int:
-    """The rounds of one refusal."""
+    """Return the rounds of one rejection."""
     rounds.clear()
     assert not await hasher.verify("another", stored, REQUESTER)
     return sum(rounds)
@@ -232,10 +234,10 @@ def hash_of(cost: int) -> str:
 @pytest.mark.parametrize(
     ("cost", "spent"), [(4, 2**7), (5, 2**7), (7, 2**7), (8, 2**8), (9, 2**9), (None, 2**7)]
 )
-async def test_a_refusal_takes_the_same_rounds_whatever_the_cost_of_the_hash(
+async def test_rejection_takes_the_same_rounds_for_known_and_unknown_accounts(
     rounds: list[int], cost: int | None, spent: int
 ) -> None:
-    """A known account whose hash is of another cost than today's or none at all; an unknown one."""
+    """The hash of the known account has the current cost, another cost, or is malformed."""
     hasher = PasswordHasher(cost=7, threads=1, queue_size=1)
     known = await spent_on(hasher, rounds, hash_of(cost) if cost else "no hash")
     assert known == await spent_on(hasher, rounds, None) == spent
@@ -244,7 +246,7 @@ async def test_a_refusal_takes_the_same_rounds_whatever_the_cost_of_the_hash(
 
 @dataclass
 class Clock:
-    """Stands in for the module ``time``."""
+    """Replace the module ``time``."""
 
     now: float = 0.0
 
@@ -252,21 +254,21 @@ class Clock:
         return self.now
 
 
-async def test_a_higher_cost_slows_other_refusals_only_for_a_while_and_never_beyond_a_bound(
+async def test_higher_cost_slows_other_rejections_up_to_a_bound_and_for_a_limited_time(
     rounds: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
     monkeypatch.setattr(passwords, "time", clock)
     hasher = PasswordHasher(cost=4, threads=1, queue_size=1)
-    # However costly one hash is, the refusals of others take at most four times today's rounds.
+    # Rejections of other accounts take at most four times the current rounds.
     assert await spent_on(hasher, rounds, hash_of(8)) == 2**8
     assert await spent_on(hasher, rounds, None) == 2**6
-    # A lower cost that is met meanwhile prolongs nothing.
+    # The rejection of a lower cost does not extend the time.
     clock.now += EXTRA_COST_SECONDS / 2
     assert await spent_on(hasher, rounds, hash_of(5)) == 2**6
     clock.now += EXTRA_COST_SECONDS / 2
     assert await spent_on(hasher, rounds, None) == 2**4
-    # Those of a lower cost count again, and each that is refused begins the time anew.
+    # Afterwards a lower cost has an effect again, and each of its rejections restarts the time.
     for _ in range(3):
         assert await spent_on(hasher, rounds, hash_of(5)) == 2**5
         clock.now += EXTRA_COST_SECONDS * 0.9
@@ -274,21 +276,21 @@ async def test_a_higher_cost_slows_other_refusals_only_for_a_while_and_never_bey
     hasher.close()
 
 
-async def test_a_right_password_of_a_higher_cost_slows_no_refusal(rounds: list[int]) -> None:
-    """Its hash is renewed at once."""
+async def test_correct_password_of_a_higher_cost_slows_no_rejection(rounds: list[int]) -> None:
+    """The login replaces its hash."""
     hasher = PasswordHasher(cost=4, threads=1, queue_size=1)
     assert await hasher.verify("a password", hash_of(6), REQUESTER)
     assert await spent_on(hasher, rounds, None) == 2**4
     hasher.close()
 
 
-async def test_what_may_not_begin_any_more_is_not_looked_at(
+async def test_password_is_not_verified_past_the_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     hasher = PasswordHasher(cost=4, threads=1, queue_size=1)
     stored = hash_of(4)
     assert await hasher.verify("a password", stored, REQUESTER, time.monotonic() + 60)
-    monkeypatch.setattr(hasher, "_check", lambda *_: pytest.fail("it was looked at"))
+    monkeypatch.setattr(hasher, "_check", lambda *_: pytest.fail("the password was verified"))
     with pytest.raises(Unavailable):
         await hasher.verify("a password", stored, REQUESTER, time.monotonic() - 1)
     hasher.close()

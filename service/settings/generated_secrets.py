@@ -37,7 +37,10 @@ def load_or_create_secret(data_dir: Path, name: str) -> str:
         if not path.exists():
             _create(path)
     except OSError as error:
-        message = f"DATA_DIR {data_dir} cannot be used: {error.strerror}."
+        message = (
+            f"DATA_DIR {data_dir} cannot be used: {error.strerror}. Set it to another folder, or "
+            "set DATABASE_URL to use a PostgreSQL server."
+        )
         raise SettingsError([message]) from error
     try:
         return parsers.secret(_read(path))

@@ -1,6 +1,7 @@
 """Run the commands as processes, as a terminal or a platform does."""
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -40,3 +41,23 @@ def test_procfile_releases_and_serves(tmp_path: Path, new_database: NewDatabase)
     with serve(tmp_path, command=("sh", "-c", lines["web"]), **platform) as web:
         web.serving().register("jake")
         assert web.login("jake") == 200
+
+
+def test_files_of_the_docker_image_are_enough_to_start(
+    tmp_path: Path, new_database: NewDatabase
+) -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    names = [line.removeprefix("!") for line in lines if line.startswith("!")]
+    assert lines[1] == "*"
+    assert {"service", "sql"} <= set(names), "the installed packages of this Python hide their lack"
+    app = tmp_path / "app"
+    app.mkdir()
+    for name in names:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, app / name)
+        else:
+            shutil.copy(ROOT / name, app)
+    command = (sys.executable, str(app / "run.py"))
+    with serve(tmp_path, command=command, DATABASE_URL=new_database()) as service:
+        service.serving().register("jake")
+        assert service.request("GET", "/")[0] == 200

@@ -70,7 +70,10 @@ def test_secret_file_of_another_start_is_not_replaced(
 def test_data_folder_that_cannot_be_used_is_one_error(tmp_path: Path) -> None:
     obstacle = tmp_path / "file"
     obstacle.touch()
-    assert errors(obstacle) == [f"DATA_DIR {obstacle} cannot be used: File exists."]
+    assert errors(obstacle) == [
+        f"DATA_DIR {obstacle} cannot be used: File exists. Set it to another folder, or set "
+        "DATABASE_URL to use a PostgreSQL server."
+    ]
 
 
 def test_invalid_secret_file_is_one_error(tmp_path: Path) -> None:

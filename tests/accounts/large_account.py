@@ -1,4 +1,4 @@
-"""An account that has more of everything than one batch of its removal takes."""
+"""An account with more rows of every kind than one batch of its removal deletes."""
 
 import asyncpg
 
@@ -6,7 +6,7 @@ MANY = 2300  # More than two batches of any kind.
 
 
 async def fill(db: asyncpg.Connection) -> None:
-    """Give Alice, who is registered, more of everything than a batch takes."""
+    """Insert more rows of every kind for Alice, who is registered, than a batch deletes."""
     await db.execute(
         f"""
         insert into users (username, username_key, email, email_key, password_hash)

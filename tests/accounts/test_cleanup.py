@@ -1,4 +1,4 @@
-"""The clean-up: what it takes, what it leaves, and that only one process does it."""
+"""The clean-up: the rows that it deletes and keeps, and its lock."""
 
 import asyncio
 import logging
@@ -24,7 +24,7 @@ async def clean(client: Client) -> int:
 
 @asynccontextmanager
 async def other_process(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection inside a transaction, which ends with the block."""
+    """Yield a connection inside a transaction that ends with the block."""
     connection = await asyncpg.connect(database_url)
     try:
         async with connection.transaction():
@@ -33,14 +33,14 @@ async def other_process(database_url: str) -> AsyncIterator[asyncpg.Connection]:
         await connection.close()
 
 
-async def test_what_is_in_use_stays(client: Client, db: asyncpg.Connection) -> None:
+async def test_cleanup_keeps_rows_that_are_in_use(client: Client, db: asyncpg.Connection) -> None:
     device = await client.open_account("alice")
     assert await clean(client) == 0
     assert (await client.refresh(device.refresh)).status == 200
 
 
 @pytest.mark.parametrize("column", ["expires_at", "ended_at"])
-async def test_a_session_goes_once_no_token_of_it_can_be_alive(
+async def test_cleanup_deletes_a_session_after_the_lifetime_of_an_access_token(
     client: Client, db: asyncpg.Connection, column: str
 ) -> None:
     await client.open_account("alice")
@@ -56,16 +56,16 @@ async def test_a_session_goes_once_no_token_of_it_can_be_alive(
     left = {str(row["id"]) for row in await db.fetch("select id from sessions")}
     assert kept.session in left and gone.session not in left and len(left) == 2
     assert await db.fetchval("select count(*) from refresh_tokens") == 2
-    # Until it goes, a device is told why; afterwards only that it is over.
+    # Until the row is deleted, the response gives the reason of the end.
     codes = [
         (await client.get("/api/user", token=device.access)).body["code"] for device in (kept, gone)
     ]
-    told = "session_evicted" if column == "ended_at" else "token_revoked"
-    assert codes == [told, "token_revoked"]
+    reason = "session_evicted" if column == "ended_at" else "token_revoked"
+    assert codes == [reason, "token_revoked"]
     assert (await client.refresh(gone.refresh)).body["code"] == "refresh_token_invalid"
 
 
-async def test_a_stolen_token_gives_its_thief_away_however_old_it_is(
+async def test_cleanup_keeps_old_refresh_tokens_that_reveal_a_theft(
     client: Client, db: asyncpg.Connection
 ) -> None:
     stolen = await client.open_account("alice")
@@ -77,7 +77,9 @@ async def test_a_stolen_token_gives_its_thief_away_however_old_it_is(
     assert (await client.refresh(thief.refresh)).body["code"] == "refresh_token_revoked"
 
 
-async def test_the_log_goes_back_as_far_as_is_set(client: Client, db: asyncpg.Connection) -> None:
+async def test_cleanup_deletes_events_older_than_their_lifetime(
+    client: Client, db: asyncpg.Connection
+) -> None:
     await client.open_account("alice")
     await db.execute(
         "insert into events (user_id, kind, created_at) values"
@@ -91,7 +93,9 @@ async def test_the_log_goes_back_as_far_as_is_set(client: Client, db: asyncpg.Co
     assert kinds == {"registered", "kept"}
 
 
-async def test_any_number_of_rows_goes_in_batches(client: Client, db: asyncpg.Connection) -> None:
+async def test_cleanup_deletes_any_number_of_rows_in_batches(
+    client: Client, db: asyncpg.Connection
+) -> None:
     await client.open_account("alice")
     many = 2 * BATCH + 1
     await db.execute(
@@ -109,7 +113,7 @@ async def test_any_number_of_rows_goes_in_batches(client: Client, db: asyncpg.Co
     assert await db.fetchval("select count(*) from sessions") == 1
 
 
-async def test_only_one_process_cleans_up(
+async def test_cleanup_stops_while_another_process_holds_the_lock(
     client: Client, db: asyncpg.Connection, database_url: str
 ) -> None:
     await db.execute("insert into events (kind, created_at) values ('old', 'epoch')")
@@ -119,7 +123,7 @@ async def test_only_one_process_cleans_up(
     assert await clean(client) == 1
 
 
-async def test_it_waits_for_nobody(
+async def test_cleanup_skips_locked_rows(
     client: Client, db: asyncpg.Connection, database_url: str
 ) -> None:
     await client.open_account("alice")
@@ -131,7 +135,7 @@ async def test_it_waits_for_nobody(
     assert await clean(client) == 1
 
 
-async def test_a_failure_is_logged_once_and_the_next_run_tries_again(
+async def test_cleanup_logs_a_failed_run_and_tries_again(
     client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     database: Database = client.http.app[DATABASE]  # type: ignore[index]
@@ -157,7 +161,7 @@ async def test_a_failure_is_logged_once_and_the_next_run_tries_again(
     assert len(caplog.records) == 2
 
 
-async def test_what_cannot_be_deleted_keeps_nothing_else(
+async def test_cleanup_runs_the_other_queries_when_one_fails(
     client: Client, db: asyncpg.Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     await client.open_account("alice")
@@ -175,7 +179,7 @@ async def test_what_cannot_be_deleted_keeps_nothing_else(
     ]
 
 
-async def test_every_process_starts_the_job_and_ends_it(client: Client) -> None:
+async def test_cleanup_task_starts_and_stops_with_the_process(client: Client) -> None:
     def jobs() -> list[str]:
         return [
             task.get_coro().__qualname__  # type: ignore[union-attr]
@@ -188,7 +192,7 @@ async def test_every_process_starts_the_job_and_ends_it(client: Client) -> None:
     assert jobs() == []
 
 
-async def test_counters_that_are_over_and_addresses_long_unseen_go(
+async def test_cleanup_deletes_expired_counters_and_known_ips(
     client: Client, db: asyncpg.Connection
 ) -> None:
     await client.open_account("alice")

@@ -1,4 +1,7 @@
-"""Closing an account and removing it in batches. Races: tests/conduit/test_foreign_keys.py."""
+"""Closing an account and removing it in batches.
+
+tests/conduit/test_foreign_keys.py tests the concurrent requests.
+"""
 
 import asyncio
 import logging
@@ -36,14 +39,14 @@ def removal_of(client: Client) -> ClosedAccounts:
 
 @pytest.fixture
 async def paused(db: asyncpg.Connection) -> AsyncIterator[None]:
-    """Meanwhile no process removes anything."""
+    """Hold the lock of the removal during the test, or until ``resume``."""
     await db.execute("select pg_advisory_lock($1)", LOCK)
     yield
     await db.execute("select pg_advisory_unlock_all()")
 
 
 async def resume(client: Client, db: asyncpg.Connection) -> None:
-    """End ``paused`` and remove everything."""
+    """Release the lock of ``paused``, and wait until every closed account is removed."""
     await db.execute("select pg_advisory_unlock_all()")
     await wait_until_removed(client)
 
@@ -63,17 +66,17 @@ async def test_content_is_shown_without_its_author_until_it_is_removed(
 
     await close_account(dialect_client, alice, "alice")
 
-    nobody = expected_profile("-", dialect.no_bio)
+    no_author = expected_profile("-", dialect.no_bio)
     article = (await dialect_client.get("/api/articles/dragons", token=bob)).body["article"]
-    assert article["author"] == nobody
+    assert article["author"] == no_author
     listed = (await dialect_client.get("/api/articles", token=bob)).body
     assert listed["articlesCount"] == 2
     authors = {entry["slug"]: entry["author"] for entry in listed["articles"]}
-    assert authors == {"dragons": nobody, "knights": expected_profile("bob", dialect.no_bio)}
+    assert authors == {"dragons": no_author, "knights": expected_profile("bob", dialect.no_bio)}
     comments = (await dialect_client.get("/api/articles/knights/comments", token=bob)).body[
         "comments"
     ]
-    assert [comment["author"] for comment in comments] == [nobody]
+    assert [comment["author"] for comment in comments] == [no_author]
     favorited = (await dialect_client.get("/api/articles/knights")).body["article"]
     assert favorited["favoritesCount"] == 1
     for name in ("alice", "-"):
@@ -105,7 +108,7 @@ async def test_username_shown_for_closed_accounts_cannot_be_registered(
 
 
 @pytest.mark.usefixtures("paused")
-async def test_the_next_owner_of_a_name_has_none_of_the_content(
+async def test_next_owner_of_a_username_has_none_of_the_content(
     client: Client, alice: str, bob: str
 ) -> None:
     await publish(client, alice, "Old")
@@ -139,7 +142,7 @@ async def test_closed_account_is_removed_in_the_background(
 
 
 @pytest.mark.usefixtures("paused")
-async def test_any_amount_is_removed_in_batches_and_every_count_is_right_between(
+async def test_removal_keeps_every_count_exact_between_batches(
     client: Client, alice: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fill(db)
@@ -164,7 +167,7 @@ async def test_any_amount_is_removed_in_batches_and_every_count_is_right_between
 
 
 @pytest.mark.parametrize(("query", "limit"), STEPS, ids=[query.name for query, _ in STEPS])
-async def test_a_batch_takes_no_more_rows_than_its_limit(
+async def test_batch_deletes_at_most_its_limit_of_rows(
     client: Client, alice: str, db: asyncpg.Connection, query: sql.Query, limit: int
 ) -> None:
     await fill(db)
@@ -173,11 +176,11 @@ async def test_a_batch_takes_no_more_rows_than_its_limit(
     async with db.transaction():
         before = await db.fetchval(rows)
         await query(db, user_id=user_id, limit=limit)
-        # An article's children, counts, tags and slugs count as well.
+        # The count includes the comments, favorites, counters, tags and slugs of an article.
         assert await db.fetchval(rows) - before <= 3 * 1000 + 6 * limit
 
 
-async def test_comments_and_articles_are_bounded_by_bytes(
+async def test_batches_of_comments_and_articles_are_limited_in_bytes(
     client: Client, alice: str, bob: str, db: asyncpg.Connection
 ) -> None:
     await publish(client, bob, "Dragons")
@@ -195,7 +198,7 @@ async def test_comments_and_articles_are_bounded_by_bytes(
     user_id = await db.fetchval("select id from users where username = 'alice'")
     for query in (sql.closed_accounts.delete_comments, sql.closed_accounts.delete_articles):
         assert 1 <= await query(db, user_id=user_id, limit=1000) < 10
-    # Those of others go with an article, in batches of as many bytes.
+    # The comments of other users on an article are deleted in batches of the same size.
     article_id = await db.fetchval("select id from articles where slug = 'dragons'")
     assert not await sql.articles.delete(db, article_id=article_id)
     while not await sql.articles.delete(db, article_id=article_id):
@@ -204,7 +207,7 @@ async def test_comments_and_articles_are_bounded_by_bytes(
 
 
 @pytest.mark.usefixtures("paused")
-async def test_no_token_of_a_closed_account_lives_however_many_sessions_are_left(
+async def test_every_token_of_a_closed_account_is_rejected_while_sessions_remain(
     client: Client, db: asyncpg.Connection
 ) -> None:
     devices = [await client.open_account("alice")]
@@ -212,7 +215,7 @@ async def test_no_token_of_a_closed_account_lives_however_many_sessions_are_left
     devices.append(await client.sign_in("alice"))
     await close_account(client, devices[0].access, "alice")
     assert await db.fetchval("select count(*) from sessions") > MANY - 1000
-    # Whichever of them a batch has deleted, the answer is that to a session that is over.
+    # A session that a batch has not deleted yet is handled like a deleted one.
     session_id = await db.fetchval("select id from sessions")
     user_id = await db.fetchval("select user_id from sessions")
     assert await sql.sessions.find_with_user(db, id=session_id, user_id=user_id) is None
@@ -226,7 +229,7 @@ async def test_no_token_of_a_closed_account_lives_however_many_sessions_are_left
 
 
 @pytest.mark.usefixtures("paused")
-async def test_a_removal_that_was_cut_short_goes_on_in_another_process(
+async def test_removal_continues_in_another_process_after_an_interruption(
     make_client: MakeClient, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = await make_client()
@@ -243,7 +246,7 @@ async def test_a_removal_that_was_cut_short_goes_on_in_another_process(
 
 
 @pytest.mark.usefixtures("paused")
-async def test_only_one_process_removes(
+async def test_removal_stops_while_another_process_holds_the_lock(
     client: Client, alice: str, bob: str, db: asyncpg.Connection
 ) -> None:
     await publish(client, alice, "Dragons")
@@ -255,7 +258,7 @@ async def test_only_one_process_removes(
     assert slugs_of(await client.get("/api/articles")) == []
 
 
-async def test_an_account_that_cannot_be_removed_is_logged_and_the_others_go(
+async def test_removal_logs_a_failed_account_and_removes_the_others(
     make_client: MakeClient, db: asyncpg.Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = await make_client()
@@ -286,7 +289,7 @@ async def test_an_account_that_cannot_be_removed_is_logged_and_the_others_go(
 
 
 @pytest.mark.usefixtures("paused")
-async def test_a_small_account_does_not_wait_for_a_large_one(
+async def test_removal_of_a_small_account_does_not_wait_for_a_large_one(
     client: Client, alice: str, bob: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turns: list[UUID] = []

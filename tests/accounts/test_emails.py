@@ -1,4 +1,4 @@
-"""The owner is told by mail that logins are refused: once in a while, and nobody else is."""
+"""The lockout email: who gets it, how often, and what it contains."""
 
 from collections import Counter
 
@@ -10,28 +10,28 @@ from tests.accounts.logins import ELSEWHERE, HERE, end_windows, login, statuses
 from tests.conftest import Client, MakeClient
 
 
-async def lock(client: Client, name: str, address: str = HERE) -> None:
-    """Guess until a limit of the account is met."""
-    guesses = (login(client, name, ip=address) for _ in range(20))
+async def lock(client: Client, name: str, ip: str = HERE) -> None:
+    """Send wrong passwords until a limit of the account is reached."""
+    guesses = (login(client, name, ip=ip) for _ in range(20))
     assert await statuses(*guesses) == {401: 5, 429: 15}
 
 
-async def told(db: asyncpg.Connection) -> Counter[str]:
-    """How many mails wait for whom."""
+async def queued(db: asyncpg.Connection) -> Counter[str]:
+    """Return the number of queued emails of each recipient."""
     return Counter(row["recipient"] for row in await db.fetch("select recipient from outbox"))
 
 
-async def silent(make_client: MakeClient, **changes: object) -> Client:
-    """A service behind one proxy whose outbox keeps what it is given."""
+async def without_delivery(make_client: MakeClient, **changes: object) -> Client:
+    """Return a client of a service behind one proxy whose outbox sends nothing."""
     client = await make_client(trusted_proxies=1, **changes)
     await client.http.app[OUTBOX].stop()
     return client
 
 
-async def test_the_owner_is_told_of_a_lockout(
+async def test_lockout_sends_an_email_to_the_owner(
     make_client: MakeClient, db: asyncpg.Connection
 ) -> None:
-    client = await silent(make_client)
+    client = await without_delivery(make_client)
     await client.register("alice")
     await lock(client, "ALICE")
     (mail,) = await db.fetch("select recipient, subject, body from outbox")
@@ -41,49 +41,49 @@ async def test_the_owner_is_told_of_a_lockout(
     assert "If it was you, try again in 60 minutes.\n" in mail["body"]
 
 
-async def test_the_owner_is_told_once_in_an_hour_whoever_guesses_from_wherever(
+async def test_lockout_email_is_sent_at_most_once_per_interval(
     make_client: MakeClient, db: asyncpg.Connection
 ) -> None:
-    client = await silent(make_client)
+    client = await without_delivery(make_client)
     await client.register("alice")
     await lock(client, "alice", HERE)
     await lock(client, "alice", ELSEWHERE)
-    assert await told(db) == {"alice@example.test": 1}
+    assert await queued(db) == {"alice@example.test": 1}
     await end_windows(db)
     await lock(client, "alice", HERE)
-    assert await told(db) == {"alice@example.test": 2}
+    assert await queued(db) == {"alice@example.test": 2}
 
 
-async def test_a_guess_below_the_limit_is_no_news(
+async def test_failures_below_the_limit_send_no_email(
     make_client: MakeClient, db: asyncpg.Connection
 ) -> None:
-    client = await silent(make_client)
+    client = await without_delivery(make_client)
     await client.register("alice")
     assert await statuses(*(login(client, "alice") for _ in range(4))) == {401: 4}
-    assert await told(db) == {}
+    assert await queued(db) == {}
 
 
-async def test_an_address_that_nobody_registered_gets_no_mail(
+async def test_lockout_sends_no_email_when_the_account_does_not_exist(
     make_client: MakeClient, db: asyncpg.Connection
 ) -> None:
-    await lock(await silent(make_client), "nobody")
-    assert await told(db) == {}
+    await lock(await without_delivery(make_client), "nobody")
+    assert await queued(db) == {}
 
 
-async def test_mails_about_lockouts_can_be_off(
+async def test_lockout_sends_no_email_when_the_interval_is_zero(
     make_client: MakeClient, db: asyncpg.Connection
 ) -> None:
-    client = await silent(make_client, lockout_mail_interval=0)
+    client = await without_delivery(make_client, lockout_mail_interval=0)
     await client.register("alice")
     await lock(client, "alice")
-    assert await told(db) == {}
+    assert await queued(db) == {}
 
 
-async def test_a_failure_counts_also_where_the_news_of_it_cannot_be_kept(
+async def test_failure_is_counted_when_its_events_and_email_cannot_be_written(
     make_client: MakeClient, db: asyncpg.Connection
 ) -> None:
-    """The lines in the log and the mail come together or not at all; the guess was made."""
-    client = await silent(make_client)
+    """Events and email are written in one transaction. The failure is counted in any case."""
+    client = await without_delivery(make_client)
     await client.register("alice")
     assert await statuses(*(login(client, "alice") for _ in range(4))) == {401: 4}
     await db.execute("alter table outbox rename to outbox_away")
@@ -97,10 +97,10 @@ async def test_a_failure_counts_also_where_the_news_of_it_cannot_be_kept(
 
 
 @pytest.mark.parametrize("user_agent", ["Click here: http://evil.example"])
-async def test_a_strangers_words_do_not_travel_in_our_mail(
+async def test_lockout_email_contains_no_text_of_the_attacker(
     make_client: MakeClient, db: asyncpg.Connection, user_agent: str
 ) -> None:
-    client = await silent(make_client)
+    client = await without_delivery(make_client)
     await client.register("alice", username="visit evil.example")
     for _ in range(5):
         user = {"email": "alice@example.test", "password": "wrong"}

@@ -1,4 +1,4 @@
-"""What each field takes and refuses, by its values."""
+"""The values that each field of a user accepts and rejects."""
 
 import unicodedata
 from typing import Any
@@ -10,7 +10,7 @@ from tests.answers import assert_error, assert_invalid
 from tests.conftest import Answer, Client, Dialect, MakeClient
 
 NOT_ALLOWED = "has a character that is not allowed"
-NO_ADDRESS = "is not a valid email address"
+NO_EMAIL = "is not a valid email address"
 NO_URL = "is not a valid http(s) URL"
 TOO_MANY_BYTES = "is too long (maximum is 72 bytes)"
 UNTRIMMED = "can't start or end with a space"
@@ -38,7 +38,7 @@ PASSWORDS = {
 
 
 @pytest.mark.parametrize("password", PASSWORDS.values(), ids=PASSWORDS)
-async def test_a_password_of_any_characters_signs_in(client: Client, password: str) -> None:
+async def test_password_accepts_any_characters(client: Client, password: str) -> None:
     assert (await register(client, password=password)).status == 200
     credentials = {"email": "jake@jake.jake", "password": password}
     assert (await client.post("/api/users/login", {"user": credentials})).status == 200
@@ -60,7 +60,7 @@ BAD_PASSWORDS = {
 
 
 @pytest.mark.parametrize(("password", "message"), BAD_PASSWORDS.values(), ids=BAD_PASSWORDS)
-async def test_a_password_too_short_or_too_long_is_refused(
+async def test_password_rejects_wrong_lengths(
     dialect_client: Client, dialect: Dialect, password: str, message: str
 ) -> None:
     assert_invalid(
@@ -71,7 +71,9 @@ async def test_a_password_too_short_or_too_long_is_refused(
     assert_invalid(change, dialect.invalid, password=message)
 
 
-async def test_a_login_with_a_password_of_any_length_is_just_wrong(client: Client) -> None:
+async def test_login_gets_invalid_credentials_for_a_wrong_password_of_any_length(
+    client: Client,
+) -> None:
     await client.register("jake", password="a" * 72)
     for length in (1, 71, 73, 100_000):
         credentials = {"email": "jake@example.test", "password": "a" * length}
@@ -79,13 +81,15 @@ async def test_a_login_with_a_password_of_any_length_is_just_wrong(client: Clien
         assert_error(answer, 401, "invalid_credentials", {"credentials": ["invalid"]})
 
 
-async def test_a_deletion_with_more_than_the_password_is_wrong(client: Client) -> None:
+async def test_deletion_gets_invalid_credentials_when_the_password_has_extra_characters(
+    client: Client,
+) -> None:
     token = await client.register("jake", password="a" * 72)
     answer = await client.delete("/api/user", {"user": {"password": "a" * 73}}, token=token)
     assert_error(answer, 401, "invalid_credentials", {"credentials": ["invalid"]})
 
 
-ADDRESSES = {
+EMAILS = {
     "the specification's own": ("jake@jake.jake", "jake@jake.jake"),
     "a test domain": ("a@example.test", "a@example.test"),
     "an intranet's domain": ("dev@corp.local", "dev@corp.local"),
@@ -108,8 +112,10 @@ ADDRESSES = {
 }
 
 
-@pytest.mark.parametrize(("given", "kept"), ADDRESSES.values(), ids=ADDRESSES)
-async def test_an_address_is_taken_and_signs_in(client: Client, given: str, kept: str) -> None:
+@pytest.mark.parametrize(("given", "kept"), EMAILS.values(), ids=EMAILS)
+async def test_email_accepts_valid_emails_and_each_spelling_logs_in(
+    client: Client, given: str, kept: str
+) -> None:
     assert len(given) <= 254
     answer = await register(client, email=given)
     assert (answer.status, answer.body["user"]["email"]) == (200, kept)
@@ -118,7 +124,7 @@ async def test_an_address_is_taken_and_signs_in(client: Client, given: str, kept
         assert (await client.post("/api/users/login", {"user": credentials})).status == 200
 
 
-BAD_ADDRESSES = {
+BAD_EMAILS = {
     "no at-sign": "jake.example.com",
     "two at-signs": "jake@home@example.com",
     "no local part": "@example.com",
@@ -131,7 +137,7 @@ BAD_ADDRESSES = {
     "a newline": "jake@example.com\n",
     "a mail header": "jake@example.com\r\nBcc: bob@example.com",
     "a display name": "Jake <jake@example.com>",
-    "two addresses": "jake@example.com,bob@example.com",
+    "two emails": "jake@example.com,bob@example.com",
     "two dots": "ja..ke@example.com",
     "a leading dot": ".jake@example.com",
     "a domain with an underscore": "jake@exam_ple.com",
@@ -142,16 +148,14 @@ BAD_ADDRESSES = {
 }
 
 
-@pytest.mark.parametrize("email", BAD_ADDRESSES.values(), ids=BAD_ADDRESSES)
-async def test_what_is_no_address_is_refused(
+@pytest.mark.parametrize("email", BAD_EMAILS.values(), ids=BAD_EMAILS)
+async def test_email_rejects_invalid_emails(
     dialect_client: Client, dialect: Dialect, email: str
 ) -> None:
-    assert_invalid(await register(dialect_client, email=email), dialect.invalid, email=NO_ADDRESS)
+    assert_invalid(await register(dialect_client, email=email), dialect.invalid, email=NO_EMAIL)
 
 
-async def test_an_address_of_255_characters_is_refused(
-    dialect_client: Client, dialect: Dialect
-) -> None:
+async def test_email_rejects_255_characters(dialect_client: Client, dialect: Dialect) -> None:
     email = "a" * 64 + "@" + ".".join(["b" * 62] * 2 + ["c" * 64])
     assert len(email) == 255
     answer = await register(dialect_client, email=email)
@@ -175,17 +179,17 @@ USERNAMES = {
     "a joiner": "می\u200cخواهم",
     "an emoji with a variation selector": "I ❤\ufe0f tea",
     "digits": "12345",
-    "a word that programs know": "null",
+    "a keyword": "null",
 }
 
 
 @pytest.mark.parametrize("username", USERNAMES.values(), ids=USERNAMES)
-async def test_a_username_comes_back_as_it_was_given(client: Client, username: str) -> None:
+async def test_username_accepts_any_visible_text(client: Client, username: str) -> None:
     answer = await register(client, username=username)
     assert (answer.status, answer.body["user"]["username"]) == (200, username)
 
 
-async def test_a_username_is_kept_composed(client: Client) -> None:
+async def test_username_is_stored_in_composed_form(client: Client) -> None:
     decomposed = unicodedata.normalize("NFD", "é" * 50)
     answer = await register(client, username=decomposed)
     assert (answer.status, answer.body["user"]["username"]) == (200, "é" * 50)
@@ -217,7 +221,7 @@ BAD_USERNAMES = {
 
 
 @pytest.mark.parametrize(("username", "message"), BAD_USERNAMES.values(), ids=BAD_USERNAMES)
-async def test_a_bad_username_is_refused(
+async def test_username_rejects_invalid_values(
     dialect_client: Client, dialect: Dialect, username: str, message: str
 ) -> None:
     answer = await register(dialect_client, username=username)
@@ -228,14 +232,12 @@ async def test_a_bad_username_is_refused(
 
 
 @pytest.mark.parametrize("bio", ["a" * 500, "🐘" * 500, "  lines\n\tand tabs ", "\u202eright"])
-async def test_a_bio_is_any_text_of_up_to_500_characters(
-    client: Client, alice: str, bio: str
-) -> None:
+async def test_bio_accepts_any_text_of_500_characters(client: Client, alice: str, bio: str) -> None:
     answer = await client.put("/api/user", {"user": {"bio": bio}}, token=alice)
     assert (answer.status, answer.body["user"]["bio"]) == (200, bio)
 
 
-async def test_a_bio_of_501_characters_is_refused(dialect_client: Client, dialect: Dialect) -> None:
+async def test_bio_rejects_501_characters(dialect_client: Client, dialect: Dialect) -> None:
     token = await dialect_client.register("alice")
     answer = await dialect_client.put("/api/user", {"user": {"bio": "a" * 501}}, token=token)
     assert_invalid(answer, dialect.invalid, bio="is too long (maximum is 500 characters)")
@@ -246,14 +248,14 @@ IMAGES = {
     "http": "http://example.test/a.png",
     "upper case": "HTTPS://EXAMPLE.TEST/A.PNG",
     "a port and a query": "https://example.test:8443/a?size=1&x=%20#part",
-    "an address for a host": "http://[::1]/a.png",
+    "an IP address as the host": "http://[::1]/a.png",
     "an international host": "https://bücher.example/ä.png",
     "2,048 characters": "https://example.test/" + "a" * 2027,
 }
 
 
 @pytest.mark.parametrize("image", IMAGES.values(), ids=IMAGES)
-async def test_an_image_is_a_web_address(client: Client, alice: str, image: str) -> None:
+async def test_image_accepts_http_urls(client: Client, alice: str, image: str) -> None:
     assert len(image) <= 2048
     answer = await client.put("/api/user", {"user": {"image": image}}, token=alice)
     assert (answer.status, answer.body["user"]["image"]) == (200, image)
@@ -284,7 +286,7 @@ BAD_IMAGES = {
 
 
 @pytest.mark.parametrize(("image", "message"), BAD_IMAGES.values(), ids=BAD_IMAGES)
-async def test_what_is_no_web_address_is_no_image(
+async def test_image_rejects_other_texts(
     client: Client, alice: str, image: str, message: str
 ) -> None:
     answer = await client.put("/api/user", {"user": {"image": image}}, token=alice)
@@ -320,7 +322,7 @@ async def test_strict_image_rejects_what_cannot_be_stored(make_client: MakeClien
 async def test_login_does_not_parse_email_that_is_too_long(
     client: Client, alice: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Parsing a megabyte takes a second, in which no other request would be answered.
+    # Parsing a megabyte takes a second, and would block every other request.
     parsed = []
     parse = fields.validate_email
 

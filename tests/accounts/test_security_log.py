@@ -1,4 +1,4 @@
-"""The security log: a line for everything that happens to an account."""
+"""The security log: its events, their kinds and their pages."""
 
 import ast
 import re
@@ -20,7 +20,7 @@ AGENT = {"User-Agent": "Laptop/1.0"}
 
 
 async def log_of(client: Client, access: str) -> list[dict[str, Any]]:
-    """The account's whole log, oldest first."""
+    """Return all events of the account, oldest first."""
     answer = await client.get("/api/user/events?limit=100", token=access)
     assert (answer.status, answer.body["next_before"]) == (200, None)
     events: list[dict[str, Any]] = answer.body["events"]
@@ -31,7 +31,7 @@ async def kinds_of(client: Client, access: str) -> list[tuple[str, str | None]]:
     return [(event["kind"], event["session_id"]) for event in await log_of(client, access)]
 
 
-async def test_a_line_says_what_when_and_from_where(client: Client) -> None:
+async def test_event_has_kind_time_ip_user_agent_and_session(client: Client) -> None:
     before = datetime.now(UTC) - timedelta(milliseconds=1)
     user = {"username": "alice", "email": "alice@example.test", "password": "alice-secret"}
     device = Device.of(await client.post("/api/users", {"user": user}, headers=AGENT))
@@ -58,7 +58,7 @@ async def test_a_line_says_what_when_and_from_where(client: Client) -> None:
     )
 
 
-async def test_signing_in_and_out_is_logged(client: Client) -> None:
+async def test_logins_and_logouts_are_logged(client: Client) -> None:
     first = await client.open_account("alice")
     wrong = {"user": {"email": "ALICE@example.test", "password": "wrong"}}
     assert (await client.post("/api/users/login", wrong)).status == 401
@@ -72,7 +72,7 @@ async def test_signing_in_and_out_is_logged(client: Client) -> None:
     ]
 
 
-async def test_the_end_of_a_session_is_logged_with_its_reason(
+async def test_end_of_a_session_is_logged_with_its_reason(
     make_client: MakeClient, db: asyncpg.Connection
 ) -> None:
     client = await make_client(session_limit=3)
@@ -100,7 +100,7 @@ async def test_the_end_of_a_session_is_logged_with_its_reason(
     assert [tuple(row) for row in reasons] == expected
 
 
-async def test_changes_of_the_credentials_are_logged(client: Client) -> None:
+async def test_changes_of_email_and_password_are_logged(client: Client) -> None:
     here, other = await client.open_account("alice"), await client.sign_in("alice")
     for user in (
         {"bio": "no line", "username": "alicia"},
@@ -117,14 +117,14 @@ async def test_changes_of_the_credentials_are_logged(client: Client) -> None:
     ]
 
 
-async def test_what_failed_is_not_logged_as_done(client: Client, bob: str) -> None:
+async def test_failed_change_is_not_logged(client: Client, bob: str) -> None:
     here = await client.open_account("alice")
     taken = {"user": {"email": "bob@example.test", "password": "a new password"}}
     assert (await client.put("/api/user", taken, token=here.access)).status == 409
     assert await kinds_of(client, here.access) == [("registered", here.session)]
 
 
-async def test_the_deletion_of_an_account_outlives_it(
+async def test_deletion_event_is_kept_after_the_account_is_deleted(
     client: Client, db: asyncpg.Connection
 ) -> None:
     here = await client.open_account("alice")
@@ -135,12 +135,12 @@ async def test_the_deletion_of_an_account_outlives_it(
         " from events order by id desc limit 1"
     )
     assert [tuple(row) for row in rows] == [("account_deleted", here.session, "Laptop/1.0", True)]
-    # Who takes the name next does not read it.
+    # The next owner of the username does not see the event.
     again = await client.open_account("alice")
     assert await kinds_of(client, again.access) == [("registered", again.session)]
 
 
-async def test_a_try_at_an_address_that_nobody_has_is_nobodys(
+async def test_failed_login_has_no_user_when_the_email_is_unknown(
     client: Client, alice: str, db: asyncpg.Connection
 ) -> None:
     unknown = {"user": {"email": "nobody@example.test", "password": "wrong"}}
@@ -150,7 +150,7 @@ async def test_a_try_at_an_address_that_nobody_has_is_nobodys(
     assert len(await log_of(client, alice)) == 1
 
 
-async def test_the_log_is_paged_newest_first(
+async def test_list_events_returns_pages_newest_first(
     client: Client, alice: str, bob: str, db: asyncpg.Connection
 ) -> None:
     user_id = await db.fetchval("select id from users where username = 'alice'")
@@ -192,7 +192,7 @@ async def test_the_log_is_paged_newest_first(
         ("before=9223372036854775808", "before", "must be at most 9223372036854775807"),
     ],
 )
-async def test_a_page_that_cannot_be_is_refused(
+async def test_list_events_rejects_invalid_parameters(
     dialect_client: Client, dialect: Dialect, query: str, field: str, message: str
 ) -> None:
     token = await dialect_client.register("alice")
@@ -200,16 +200,18 @@ async def test_a_page_that_cannot_be_is_refused(
     assert_invalid(answer, dialect.invalid, **{field: message})
 
 
-async def test_the_log_is_its_owners(client: Client, alice: str, bob: str) -> None:
+async def test_list_events_returns_only_events_of_the_current_user(
+    client: Client, alice: str, bob: str
+) -> None:
     assert len(await log_of(client, bob)) == 1
     answer = await client.get("/api/user/events")
     assert_error(answer, 401, "token_missing", {"token": ["is missing"]})
 
 
-async def test_longest_page_of_events_makes_a_small_response(
+async def test_longest_page_of_events_is_within_the_size_of_a_page(
     client: Client, alice: str, db: asyncpg.Connection
 ) -> None:
-    """Which is why it is not paged by bytes as well."""
+    """So the size of a page needs no limit in bytes."""
     await db.execute(
         "insert into events (user_id, kind, ip, user_agent, session_id)"
         " select id, 'refresh_token_reused', $1, $2, id"

@@ -1,4 +1,4 @@
-"""A line in the security log comes with what it tells of, or neither comes."""
+"""An event is written in the same transaction as its cause."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -20,11 +20,11 @@ STATE = (
 
 
 @asynccontextmanager
-async def refused_at_commit(db: asyncpg.Connection, kind: str) -> AsyncIterator[None]:
-    """Meanwhile no transaction that logs something of this ``kind`` can be committed."""
+async def fail_at_commit(db: asyncpg.Connection, kind: str) -> AsyncIterator[None]:
+    """Make the commit of every event of this ``kind`` fail."""
     await db.execute(
         "create function refuse() returns trigger language plpgsql as"
-        " $$ begin raise 'refused at commit'; end $$"
+        " $$ begin raise 'failed at commit'; end $$"
     )
     await db.execute(
         "create constraint trigger refuse after insert on events deferrable initially deferred"
@@ -83,7 +83,7 @@ async def delete_the_account(client: Client, device: Device) -> Answer:
     return await client.delete("/api/user", LOGIN, token=device.access)
 
 
-async def show_a_used_token(client: Client, device: Device) -> Answer:
+async def reuse_a_token(client: Client, device: Device) -> Answer:
     return await client.refresh(device.refresh)
 
 
@@ -99,14 +99,14 @@ ACTS: list[tuple[str, Act]] = [
     ("password_changed", change_the_password),
     ("email_changed", change_the_email),
     ("account_deleted", delete_the_account),
-    ("refresh_token_reused", show_a_used_token),
+    ("refresh_token_reused", reuse_a_token),
 ]
 
 
 @pytest.mark.parametrize(
     ("kind", "act"), ACTS, ids=[f"{kind} {act.__name__}" for kind, act in ACTS]
 )
-async def test_what_cannot_be_logged_is_not_done(
+async def test_change_is_rolled_back_when_its_event_cannot_be_written(
     make_client: MakeClient, db: asyncpg.Connection, kind: str, act: Act
 ) -> None:
     client = await make_client(session_limit=2)
@@ -115,9 +115,9 @@ async def test_what_cannot_be_logged_is_not_done(
     for token in (device.refresh, (await client.refresh(device.refresh)).body["refresh_token"]):
         await client.refresh(token)
     before = await state(db)
-    async with refused_at_commit(db, kind):
+    async with fail_at_commit(db, kind):
         assert (await act(client, device)).status == 500
     assert await state(db) == before
-    # With the log as it should be the same is done, and logged.
+    # Without the failure, the same request succeeds and is logged.
     assert (await act(client, device)).status < 500
     assert kind in {row["kind"] for row in await db.fetch("select kind from events")}

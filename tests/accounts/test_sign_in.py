@@ -1,4 +1,4 @@
-"""The end of a login: the only way to a session."""
+"""The end of a login, which is the only code that opens a session."""
 
 import ast
 from pathlib import Path
@@ -50,7 +50,7 @@ async def test_finish_opens_a_session_without_a_request(
     assert tuple(event) == ("signed_in", "203.0.113.9", "curl/8.5.0")
 
 
-async def test_finish_refuses_when_the_password_changed_since_it_was_verified(
+async def test_finish_rejects_a_login_when_the_password_has_changed_since_its_verification(
     client: Client, alice: str, db: asyncpg.Connection
 ) -> None:
     app = client.http.app

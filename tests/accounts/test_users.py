@@ -11,7 +11,7 @@ BLANK = "can't be blank"
 
 
 def user_of(answer: Answer, dialect: Dialect) -> dict[str, object]:
-    """Jake as a client of this dialect sees him, with the token that ``answer`` brought."""
+    """Return the JSON of Jake in this dialect, with the token of ``answer``."""
     token = answer.body["user"]["token"]
     return {
         "user": {
@@ -24,32 +24,36 @@ def user_of(answer: Answer, dialect: Dialect) -> dict[str, object]:
     }
 
 
-def signed_in(answer: Answer, dialect: Dialect) -> dict[str, object]:
-    """The same, as registration and login answer him."""
+def login_body(answer: Answer, dialect: Dialect) -> dict[str, object]:
+    """Return the body of a registration or login of Jake, with the tokens of ``answer``."""
     siblings = {"refresh_token": answer.body["refresh_token"], "expires_in": 86_400}
     return {**user_of(answer, dialect), **siblings}
 
 
-async def test_registration_answers_the_user(dialect_client: Client, dialect: Dialect) -> None:
+async def test_registration_returns_the_user_and_tokens(
+    dialect_client: Client, dialect: Dialect
+) -> None:
     answer = await dialect_client.post("/api/users", {"user": JAKE})
     assert answer.status == dialect.registered
-    assert answer.body == signed_in(answer, dialect)
+    assert answer.body == login_body(answer, dialect)
     assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
 
 
-async def test_registration_signs_in(dialect_client: Client, dialect: Dialect) -> None:
+async def test_registration_returns_a_valid_access_token(
+    dialect_client: Client, dialect: Dialect
+) -> None:
     registered = await dialect_client.post("/api/users", {"user": JAKE})
     answer = await dialect_client.get("/api/user", token=registered.body["user"]["token"])
     assert answer.status == 200
     assert answer.body == user_of(answer, dialect)
 
 
-async def test_login_answers_the_user(dialect_client: Client, dialect: Dialect) -> None:
+async def test_login_returns_the_user_and_tokens(dialect_client: Client, dialect: Dialect) -> None:
     await dialect_client.register("jake", **JAKE)
     credentials = {"email": "jake@jake.jake", "password": "jakejake"}
     answer = await dialect_client.post("/api/users/login", {"user": credentials})
     assert answer.status == 200
-    assert answer.body == signed_in(answer, dialect)
+    assert answer.body == login_body(answer, dialect)
     again = await dialect_client.get("/api/user", token=answer.body["user"]["token"])
     assert again.body == user_of(again, dialect)
 
@@ -69,7 +73,7 @@ async def test_login_rejects_malformed_email_as_invalid_input(
     email: str,
     message: str,
 ) -> None:
-    """No account can have it: no password is verified for it, and nothing is counted."""
+    """No account can have such an email: no password is verified, and no attempt is counted."""
     hashed = count_hashes(dialect_client, monkeypatch)
     given = {"email": email, "password": "not the password"}
     answer = await dialect_client.post("/api/users/login", {"user": given})
@@ -78,7 +82,7 @@ async def test_login_rejects_malformed_email_as_invalid_input(
     assert await db.fetchval("select count(*) from throttle") == 0
 
 
-async def test_a_current_user_gets_a_token_that_works(
+async def test_current_user_gets_a_valid_access_token(
     dialect_client: Client, dialect: Dialect
 ) -> None:
     token = await dialect_client.register("jake", **JAKE)
@@ -89,7 +93,7 @@ async def test_a_current_user_gets_a_token_that_works(
         token = answer.body["user"]["token"]
 
 
-async def test_deletion_answers_nothing_and_revokes_the_token(dialect_client: Client) -> None:
+async def test_deletion_has_no_body_and_revokes_the_token(dialect_client: Client) -> None:
     token = await dialect_client.register("jake", **JAKE)
     answer = await dialect_client.delete(
         "/api/user", {"user": {"password": "jakejake"}}, token=token
@@ -104,25 +108,25 @@ async def test_deletion_answers_nothing_and_revokes_the_token(dialect_client: Cl
     assert_error(again, 401, "token_revoked", {"token": ["has been revoked"]})
 
 
-async def test_deletion_frees_the_name_and_the_address(client: Client) -> None:
+async def test_deletion_frees_username_and_email(client: Client) -> None:
     old_token = await client.register("jake", **JAKE)
     await client.delete("/api/user", {"user": {"password": "jakejake"}}, token=old_token)
     new_token = await client.register("jake", **JAKE)
     assert (await client.get("/api/user", token=new_token)).status == 200
-    # The new account is another one: what the old one held does not open it.
+    # The new account is not the old one: the old token is not valid for it.
     assert (await client.get("/api/user", token=old_token)).status == 401
 
 
-async def test_deletion_takes_nobody_else_along(client: Client, alice: str, bob: str) -> None:
+async def test_deletion_keeps_other_accounts(client: Client, alice: str, bob: str) -> None:
     await client.delete("/api/user", {"user": {"password": "alice-secret"}}, token=alice)
     assert (await client.get("/api/user", token=alice)).status == 401
     assert (await client.get("/api/user", token=bob)).body["user"]["username"] == "bob"
 
 
-async def test_registration_tells_every_faulty_field(
+async def test_registration_reports_every_invalid_field(
     dialect_client: Client, dialect: Dialect
 ) -> None:
-    given = {"username": "", "email": "no address", "password": "short"}
+    given = {"username": "", "email": "no email", "password": "short"}
     answer = await dialect_client.post("/api/users", {"user": given})
     assert_invalid(
         answer,
@@ -133,7 +137,7 @@ async def test_registration_tells_every_faulty_field(
     )
 
 
-async def test_update_tells_every_faulty_field(dialect_client: Client, dialect: Dialect) -> None:
+async def test_update_reports_every_invalid_field(dialect_client: Client, dialect: Dialect) -> None:
     token = await dialect_client.register("jake", **JAKE)
     given = {"username": "x", "email": "x", "password": "x", "bio": 1, "image": "x" * 2049}
     answer = await dialect_client.put("/api/user", {"user": given}, token=token)
@@ -149,7 +153,7 @@ async def test_update_tells_every_faulty_field(dialect_client: Client, dialect: 
 
 
 @pytest.mark.parametrize("value", ["absent", None, "", " "])
-async def test_login_tells_every_missing_field(
+async def test_login_reports_every_missing_field(
     dialect_client: Client, dialect: Dialect, value: str | None
 ) -> None:
     given = {} if value == "absent" else {"email": value, "password": value}
@@ -157,7 +161,7 @@ async def test_login_tells_every_missing_field(
     assert_invalid(answer, dialect.invalid, email=BLANK, password=BLANK)
 
 
-async def test_a_password_is_stored_as_bcrypt_of_the_cost(
+async def test_password_is_stored_as_a_bcrypt_hash_of_the_configured_cost(
     make_client: MakeClient, db: asyncpg.Connection
 ) -> None:
     client = await make_client(bcrypt_cost=5)
@@ -167,7 +171,7 @@ async def test_a_password_is_stored_as_bcrypt_of_the_cost(
     assert bcrypt.checkpw(b"jakejake", stored.encode())
 
 
-async def test_no_answer_holds_a_hash(client: Client) -> None:
+async def test_no_response_contains_a_hash_or_password(client: Client) -> None:
     token = await client.register("jake", **JAKE)
     credentials = {"email": "jake@jake.jake", "password": "jakejake"}
     answers = [

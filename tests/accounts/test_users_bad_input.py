@@ -1,4 +1,4 @@
-"""Bodies that are no good: everything here is a refusal, and none of it a fault of ours."""
+"""Invalid bodies: each of them is rejected as invalid input, and none causes a 500."""
 
 import io
 import json
@@ -16,12 +16,12 @@ NOT_ALLOWED = "has a character that is not allowed"
 
 @dataclass(frozen=True)
 class Route:
-    """A route with a body, and a body that it takes."""
+    """A route with a body, and valid fields for it."""
 
     method: str
     path: str
     fields: dict[str, Any]
-    signed_in: bool = False
+    with_token: bool = False
 
 
 ROUTES = {
@@ -33,8 +33,8 @@ ROUTES = {
     "login": Route(
         "POST", "/api/users/login", {"email": "alice@example.test", "password": "alice-secret"}
     ),
-    "update": Route("PUT", "/api/user", {"bio": "new"}, signed_in=True),
-    "delete": Route("DELETE", "/api/user", {"password": "alice-secret"}, signed_in=True),
+    "update": Route("PUT", "/api/user", {"bio": "new"}, with_token=True),
+    "delete": Route("DELETE", "/api/user", {"password": "alice-secret"}, with_token=True),
 }
 FIELDS = [
     ("register", "username"),
@@ -52,8 +52,8 @@ FIELDS = [
 
 
 @pytest.fixture
-async def speaker_token(dialect_client: Client) -> str:
-    """Alice's token, in the dialect of the test."""
+async def dialect_token(dialect_client: Client) -> str:
+    """Return the token of Alice, in the dialect of the test."""
     return await dialect_client.register("alice")
 
 
@@ -61,7 +61,7 @@ async def send(client: Client, token: str, route: Route, raw: bytes | None) -> A
     return await client.send(
         route.method,
         route.path,
-        token=token if route.signed_in else None,
+        token=token if route.with_token else None,
         data=raw,
         headers={"Content-Type": "application/json"},
     )
@@ -97,22 +97,22 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("body", BROKEN.values(), ids=BROKEN)
-async def test_what_is_not_json_is_refused(
-    dialect_client: Client, dialect: Dialect, speaker_token: str, body: bytes | None
+async def test_body_is_rejected_when_it_is_not_json(
+    dialect_client: Client, dialect: Dialect, dialect_token: str, body: bytes | None
 ) -> None:
     for route in ROUTES.values():
-        answer = await send(dialect_client, speaker_token, route, body)
+        answer = await send(dialect_client, dialect_token, route, body)
         assert_invalid(answer, dialect.invalid, body="is not valid JSON")
 
 
 @pytest.mark.parametrize(
     "body", [b"[]", b'[{"user": {}}]', b'"user"', b"5", b"1.5e3", b"null", b"true"]
 )
-async def test_json_that_is_no_object_is_refused(
-    dialect_client: Client, dialect: Dialect, speaker_token: str, body: bytes
+async def test_body_is_rejected_when_it_is_not_an_object(
+    dialect_client: Client, dialect: Dialect, dialect_token: str, body: bytes
 ) -> None:
     for route in ROUTES.values():
-        answer = await send(dialect_client, speaker_token, route, body)
+        answer = await send(dialect_client, dialect_token, route, body)
         assert_invalid(answer, dialect.invalid, body="must be a JSON object")
 
 
@@ -131,19 +131,19 @@ WRAPPERS = {
 
 
 @pytest.mark.parametrize(("body", "message"), WRAPPERS.values(), ids=WRAPPERS)
-async def test_a_body_without_its_wrapper_is_refused(
+async def test_body_is_rejected_when_it_lacks_the_wrapper(
     dialect_client: Client,
     dialect: Dialect,
-    speaker_token: str,
+    dialect_token: str,
     body: dict[str, Any],
     message: str,
 ) -> None:
     for route in ROUTES.values():
-        answer = await send(dialect_client, speaker_token, route, json.dumps(body).encode())
+        answer = await send(dialect_client, dialect_token, route, json.dumps(body).encode())
         assert_invalid(answer, dialect.invalid, user=message)
 
 
-async def test_fields_beside_the_wrapper_do_not_count(client: Client) -> None:
+async def test_fields_outside_the_wrapper_are_ignored(client: Client) -> None:
     answer = await client.post("/api/users", ROUTES["register"].fields)
     assert_invalid(answer, 400, user=BLANK)
 
@@ -151,21 +151,21 @@ async def test_fields_beside_the_wrapper_do_not_count(client: Client) -> None:
 @pytest.mark.parametrize(
     "value", [0, 1, -1.5, True, False, [], ["jake"], {}, {"a": "b"}], ids=json.dumps
 )
-async def test_what_is_no_string_is_refused(
-    dialect_client: Client, dialect: Dialect, speaker_token: str, value: Any
+async def test_field_is_rejected_when_it_is_not_a_string(
+    dialect_client: Client, dialect: Dialect, dialect_token: str, value: Any
 ) -> None:
     for name, field in FIELDS:
         route = ROUTES[name]
         body = {"user": {**route.fields, field: value}}
-        answer = await send(dialect_client, speaker_token, route, json.dumps(body).encode())
+        answer = await send(dialect_client, dialect_token, route, json.dumps(body).encode())
         assert_invalid(answer, dialect.invalid, **{field: "must be a string"})
 
 
 @pytest.mark.parametrize("value", ["absent", None, "", " ", "\t\n", "\u2003\u00a0"], ids=repr)
-async def test_a_required_field_that_is_missing_or_blank_is_refused(
+async def test_required_field_is_rejected_when_it_is_missing_or_blank(
     dialect_client: Client,
     dialect: Dialect,
-    speaker_token: str,
+    dialect_token: str,
     value: str | None,
 ) -> None:
     for name, field in FIELDS:
@@ -176,18 +176,18 @@ async def test_a_required_field_that_is_missing_or_blank_is_refused(
         if value == "absent":
             del fields[field]
         answer = await send(
-            dialect_client, speaker_token, route, json.dumps({"user": fields}).encode()
+            dialect_client, dialect_token, route, json.dumps({"user": fields}).encode()
         )
         assert_invalid(answer, dialect.invalid, **{field: BLANK})
 
 
-async def test_an_escaped_nul_in_a_field_is_refused(
-    dialect_client: Client, dialect: Dialect, speaker_token: str
+async def test_field_is_rejected_when_it_contains_an_escaped_nul(
+    dialect_client: Client, dialect: Dialect, dialect_token: str
 ) -> None:
     for name, field in FIELDS:
         route = ROUTES[name]
         body = {"user": {**route.fields, field: "long\0enough"}}
-        answer = await send(dialect_client, speaker_token, route, json.dumps(body).encode())
+        answer = await send(dialect_client, dialect_token, route, json.dumps(body).encode())
         assert_invalid(answer, dialect.invalid, **{field: NOT_ALLOWED})
 
 
@@ -202,16 +202,16 @@ NULS = {
 
 
 @pytest.mark.parametrize(("extra", "place"), NULS.values(), ids=NULS)
-async def test_a_nul_anywhere_is_refused(
+async def test_body_is_rejected_when_it_contains_a_nul_anywhere(
     dialect_client: Client,
     dialect: Dialect,
-    speaker_token: str,
+    dialect_token: str,
     extra: dict[str, Any],
     place: str,
 ) -> None:
     for route in ROUTES.values():
         body = {**extra, "user": {**route.fields, **extra["user"]}}
-        answer = await send(dialect_client, speaker_token, route, json.dumps(body).encode())
+        answer = await send(dialect_client, dialect_token, route, json.dumps(body).encode())
         assert_invalid(answer, dialect.invalid, **{place: NOT_ALLOWED})
 
 
@@ -220,7 +220,7 @@ async def test_a_nul_anywhere_is_refused(
     [{str(number): "\0" for number in range(50_000)}, {"a" * 1_000_000: "\0"}],
     ids=["many names", "a long name"],
 )
-async def test_response_stays_small_however_many_names_have_a_nul(
+async def test_response_stays_small_when_many_names_have_a_nul(
     client: Client, other: dict[str, str]
 ) -> None:
     raw = json.dumps({"user": {}, "other": other}).encode()
@@ -230,19 +230,19 @@ async def test_response_stays_small_however_many_names_have_a_nul(
     assert int(answer.headers["Content-Length"]) < 10_000
 
 
-async def test_every_field_with_a_nul_is_named_beside_the_other_faults(client: Client) -> None:
-    user = {"username": "ja\0ke", "email": "no address", "password": "long\0enough"}
+async def test_fields_with_a_nul_are_reported_with_the_other_errors(client: Client) -> None:
+    user = {"username": "ja\0ke", "email": "no email", "password": "long\0enough"}
     answer = await client.post("/api/users", {"user": user, "other": ["\0"]})
     refused = dict.fromkeys(("other", "password", "username"), NOT_ALLOWED)
     assert_invalid(answer, 400, email="is not a valid email address", **refused)
 
 
-async def test_a_backslash_before_u0000_is_text(client: Client, alice: str) -> None:
+async def test_escaped_backslash_before_u0000_is_text(client: Client, alice: str) -> None:
     answer = await client.put("/api/user", {"user": {"bio": "\\u0000"}}, token=alice)
     assert (answer.status, answer.body["user"]["bio"]) == (200, "\\u0000")
 
 
-async def test_an_escaped_pair_of_surrogates_is_a_character(client: Client, alice: str) -> None:
+async def test_escaped_surrogate_pair_is_a_character(client: Client, alice: str) -> None:
     raw = b'{"user": {"bio": "\\ud83d\\ude00"}}'
     answer = await client.put("/api/user", token=alice, data=raw)
     assert (answer.status, answer.body["user"]["bio"]) == (200, "😀")
@@ -252,7 +252,7 @@ async def test_an_escaped_pair_of_surrogates_is_a_character(client: Client, alic
     "content_type",
     ["application/json", "application/json; charset=latin-1", "text/plain", "multipart/form-data"],
 )
-async def test_the_body_is_json_whatever_its_type_is_called(
+async def test_body_is_parsed_as_json_with_any_content_type(
     client: Client, alice: str, content_type: str
 ) -> None:
     raw = '{"user": {"bio": "ü"}}'.encode()
@@ -262,13 +262,13 @@ async def test_the_body_is_json_whatever_its_type_is_called(
 
 
 @pytest.mark.parametrize("name", ["update", "delete"])
-async def test_nobody_is_told_what_is_wrong_with_a_body(client: Client, name: str) -> None:
+async def test_body_is_not_validated_without_a_user(client: Client, name: str) -> None:
     route = ROUTES[name]
     answer = await client.send(route.method, route.path, data=b"not JSON")
     assert (answer.status, answer.body["code"]) == (401, "token_missing")
 
 
-async def test_of_equal_keys_the_last_counts(client: Client, alice: str) -> None:
+async def test_last_of_equal_keys_is_used(client: Client, alice: str) -> None:
     raw = b'{"user": {"bio": "first", "bio": "last"}}'
     answer = await client.put("/api/user", token=alice, data=raw)
     assert (answer.status, answer.body["user"]["bio"]) == (200, "last")

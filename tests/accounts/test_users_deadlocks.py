@@ -1,4 +1,4 @@
-"""Updates of one user beside each other and beside what foreign keys lock."""
+"""Concurrent updates of one user, also while a foreign key locks the row."""
 
 import asyncio
 from collections import Counter
@@ -14,12 +14,12 @@ from tests.conftest import Client, until_blocked
 
 @pytest.fixture(autouse=True)
 def no_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every deadlock become a 500: the order of locks alone must prevent them."""
+    """Make every deadlock a 500: the order of the locks must prevent them, not a retry."""
     monkeypatch.setattr(pool, "CONFLICTS", ())
 
 
 async def connect(database_url: str, db: asyncpg.Connection) -> AsyncIterator[asyncpg.Connection]:
-    """Another connection, closed before the rows are removed."""
+    """Yield another connection, which is closed before the rows are deleted."""
     connection = await asyncpg.connect(database_url)
     yield connection
     await connection.close()
@@ -33,8 +33,8 @@ async def rename(client: Client, token: str, name: str) -> int:
     return (await client.put("/api/user", {"user": {"username": name}}, token=token)).status
 
 
-async def until_waited_for(db: asyncpg.Connection, transaction: int) -> None:
-    """Return once a connection waits for the end of ``transaction``."""
+async def until_awaited(db: asyncpg.Connection, transaction: int) -> None:
+    """Wait until a connection waits for the end of ``transaction``."""
     async with asyncio.timeout(20):
         while not await db.fetchval(
             "select count(*) from pg_locks where transactionid = $1 and not granted", transaction
@@ -42,7 +42,7 @@ async def until_waited_for(db: asyncpg.Connection, transaction: int) -> None:
             pass
 
 
-async def test_updates_of_a_user_do_not_deadlock_while_a_foreign_key_locks_the_row(
+async def test_updates_do_not_deadlock_while_a_foreign_key_locks_the_row(
     client: Client,
     db: asyncpg.Connection,
     alice: str,
@@ -59,12 +59,12 @@ async def test_updates_of_a_user_do_not_deadlock_while_a_foreign_key_locks_the_r
     second = asyncio.create_task(rename(client, alice, "alice2"))
     await until_blocked(db, 2)
     await of_update.commit()
-    await until_waited_for(db, await favorite.fetchval("select pg_current_xact_id()::xid"))
+    await until_awaited(db, await favorite.fetchval("select pg_current_xact_id()::xid"))
     await of_favorite.commit()
     assert [await first, await second] == [200, 200]
 
 
-async def test_updates_favorites_and_comments_of_a_user_at_once_do_not_deadlock(
+async def test_concurrent_updates_favorites_and_comments_do_not_deadlock(
     client: Client, alice: str
 ) -> None:
     article = {"title": "Dragons", "description": "d", "body": "b"}

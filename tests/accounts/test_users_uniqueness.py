@@ -29,9 +29,9 @@ def account(username: str, email: str) -> dict[str, Any]:
         ("jake", "jake@example.test", ["email", "username"]),
         ("JAKE", "JAKE@EXAMPLE.TEST", ["email", "username"]),
     ],
-    ids=["name", "address", "both", "both in another case"],
+    ids=["username", "email", "both", "both in another case"],
 )
-async def test_what_is_taken_is_refused(
+async def test_registration_rejects_a_taken_username_or_email(
     dialect_client: Client, dialect: Dialect, username: str, email: str, taken: list[str]
 ) -> None:
     await dialect_client.register("jake")
@@ -59,7 +59,9 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("first", ["composed", "decomposed"])
-async def test_the_forms_of_one_name_are_one_name(client: Client, first: str, form: str) -> None:
+async def test_username_is_taken_in_every_unicode_form(
+    client: Client, first: str, form: str
+) -> None:
     await client.register("x", username=FORMS[first])
     answer = await client.post("/api/users", account(FORMS[form], "other@example.test"))
     assert_error(answer, 409, "already_taken", {"username": TAKEN})
@@ -75,7 +77,9 @@ async def test_the_forms_of_one_name_are_one_name(client: Client, first: str, fo
         ("ⓙⓐⓚⓔ", "jake"),
     ],
 )
-async def test_names_that_fold_to_one_are_one(client: Client, first: str, second: str) -> None:
+async def test_username_is_taken_when_it_folds_to_the_same_text(
+    client: Client, first: str, second: str
+) -> None:
     await client.register("x", username=first)
     answer = await client.post("/api/users", account(second, "other@example.test"))
     assert_error(answer, 409, "already_taken", {"username": TAKEN})
@@ -91,9 +95,7 @@ async def test_names_that_fold_to_one_are_one(client: Client, first: str, second
     ],
     ids=["composed or not", "domain in either form", "upper case", "full width domain"],
 )
-async def test_the_forms_of_one_address_are_one_address(
-    client: Client, first: str, second: str
-) -> None:
+async def test_email_is_taken_in_every_form(client: Client, first: str, second: str) -> None:
     await client.register("jake", email=first)
     answer = await client.post("/api/users", account("other", second))
     assert_error(answer, 409, "already_taken", {"email": TAKEN})
@@ -110,7 +112,7 @@ async def test_the_forms_of_one_address_are_one_address(
     ],
     ids=["sharp s", "sharp s and upper case", "final sigma"],
 )
-async def test_domains_that_idna_2008_tells_apart_are_different_emails(
+async def test_emails_differ_when_their_domains_differ_in_idna_2008(
     client: Client, first: str, second: str
 ) -> None:
     """Two registries, two owners: RFC 5894, section 7.2."""
@@ -125,7 +127,7 @@ async def test_domains_that_idna_2008_tells_apart_are_different_emails(
             assert (answer.status, answer.body["user"]["username"]) == (200, name)
 
 
-async def test_domains_that_idna_2008_tells_apart_are_different_in_an_update(
+async def test_emails_differ_in_an_update_when_their_domains_differ_in_idna_2008(
     client: Client, alice: str, bob: str
 ) -> None:
     for token, email in ((alice, "a@straße.de"), (bob, "a@strasse.de")):
@@ -135,7 +137,7 @@ async def test_domains_that_idna_2008_tells_apart_are_different_in_an_update(
     assert_error(answer, 409, "already_taken", {"email": TAKEN})
 
 
-# What has no glyph, and what Unicode keeps free for more of it.
+# Characters without a glyph, and code points that Unicode reserves for more of them.
 INVISIBLE = {
     "Braille blank": "\u2800",
     "null notehead": "\U0001d159",
@@ -157,7 +159,7 @@ INVISIBLE = {
 
 
 @pytest.mark.parametrize("character", INVISIBLE.values(), ids=INVISIBLE)
-async def test_invisible_characters_make_no_other_username(client: Client, character: str) -> None:
+async def test_username_ignores_invisible_characters(client: Client, character: str) -> None:
     answer = await client.post("/api/users", account(character * 3, "blank@example.test"))
     assert_invalid(answer, 400, username="can't be blank")
     answer = await client.post("/api/users", account(f"{character} {character}", "b@example.test"))
@@ -168,7 +170,7 @@ async def test_invisible_characters_make_no_other_username(client: Client, chara
         assert_error(answer, 409, "already_taken", {"username": TAKEN})
 
 
-def test_a_key_is_its_own_key() -> None:
+def test_uniqueness_key_of_a_key_is_the_same_key() -> None:
     unstable = [
         hex(point)
         for point in range(0x110000)
@@ -178,7 +180,7 @@ def test_a_key_is_its_own_key() -> None:
     assert unstable == []
 
 
-async def test_of_simultaneous_registrations_of_one_address_one_succeeds(
+async def test_one_of_concurrent_registrations_of_an_email_succeeds(
     client: Client, db: asyncpg.Connection
 ) -> None:
     answers = await asyncio.gather(
@@ -191,7 +193,7 @@ async def test_of_simultaneous_registrations_of_one_address_one_succeeds(
     assert await db.fetchval("select count(*) from users") == 1
 
 
-async def test_of_simultaneous_registrations_of_one_name_one_succeeds(
+async def test_one_of_concurrent_registrations_of_a_username_succeeds(
     client: Client, db: asyncpg.Connection
 ) -> None:
     answers = await asyncio.gather(
@@ -204,7 +206,7 @@ async def test_of_simultaneous_registrations_of_one_name_one_succeeds(
     assert await db.fetchval("select count(*) from users") == 1
 
 
-async def test_of_simultaneous_registrations_of_both_one_succeeds_and_both_are_named(
+async def test_concurrent_registrations_report_both_fields_when_both_are_taken(
     client: Client, db: asyncpg.Connection
 ) -> None:
     answers = await asyncio.gather(
@@ -217,10 +219,10 @@ async def test_of_simultaneous_registrations_of_both_one_succeeds_and_both_are_n
     assert await db.fetchval("select count(*) from users") == 1
 
 
-async def test_simultaneous_registrations_in_two_processes_are_decided_too(
+async def test_one_of_concurrent_registrations_succeeds_in_two_processes(
     make_client: MakeClient, db: asyncpg.Connection
 ) -> None:
-    # Two applications share nothing but the database, as two processes do.
+    # Like two processes, two applications share only the database.
     clients = [await make_client(), await make_client()]
     answers = await asyncio.gather(
         *(clients[n % 2].post("/api/users", account("jake", "jake@jake.jake")) for n in range(20))
@@ -229,7 +231,7 @@ async def test_simultaneous_registrations_in_two_processes_are_decided_too(
     assert await db.fetchval("select count(*) from users") == 1
 
 
-async def test_of_simultaneous_updates_to_one_name_one_succeeds(
+async def test_one_of_concurrent_updates_to_a_username_succeeds(
     client: Client, db: asyncpg.Connection, gate: threading.Event
 ) -> None:
     tokens = [await client.register(f"user{n}") for n in range(20)]
@@ -240,7 +242,7 @@ async def test_of_simultaneous_updates_to_one_name_one_succeeds(
         asyncio.create_task(client.put("/api/user", {"user": fields}, token=token))
         for token in tokens
     ]
-    # By now each of them has found the name free, and waits for its hash.
+    # Each request has found the username available, and waits for its hash.
     await until(lambda: jobs_of(hasher) == len(jobs) + len(requests))
     gate.set()
     answers = await asyncio.gather(*requests)

@@ -11,12 +11,12 @@ BLANK = "can't be blank"
 
 
 async def change(client: Client, token: str, fields: Any) -> Any:
-    """Update the user of ``token`` and return the user that came back, without its token."""
+    """Update the user of ``token``, and return the user of the response without the token."""
     answer = await client.put("/api/user", {"user": fields}, token=token)
     assert answer.status == 200, answer
     fresh = answer.body["user"].pop("token")
     assert set(answer.body) == {"user"}
-    # What an update answers is what the account is from then on, and its token works.
+    # The response shows the stored user, and its token is valid.
     seen = await client.get("/api/user", token=fresh)
     seen.body["user"].pop("token")
     assert seen.body == answer.body
@@ -32,7 +32,7 @@ async def change(client: Client, token: str, fields: Any) -> Any:
         ("image", "https://i.stack.imgur.com/xHWG8.jpg"),
     ],
 )
-async def test_each_field_changes_alone(
+async def test_update_changes_one_field(
     dialect_client: Client, dialect: Dialect, name: str, value: str
 ) -> None:
     token = await dialect_client.register("alice")
@@ -40,9 +40,7 @@ async def test_each_field_changes_alone(
     assert user == {**ALICE, "bio": dialect.no_bio, name: value}
 
 
-async def test_a_changed_password_replaces_the_old_one(
-    dialect_client: Client, dialect: Dialect
-) -> None:
+async def test_update_replaces_the_password(dialect_client: Client, dialect: Dialect) -> None:
     token = await dialect_client.register("alice")
     user = await change(dialect_client, token, {"password": "a new password"})
     assert user == {**ALICE, "bio": dialect.no_bio}
@@ -55,7 +53,7 @@ async def test_a_changed_password_replaces_the_old_one(
     assert statuses == [401, 200]
 
 
-async def test_a_changed_address_signs_in(client: Client, alice: str) -> None:
+async def test_update_replaces_the_email_of_the_login(client: Client, alice: str) -> None:
     await change(client, alice, {"email": "alice@elsewhere.test"})
     statuses = []
     for email in ("alice@example.test", "alice@elsewhere.test"):
@@ -64,7 +62,7 @@ async def test_a_changed_address_signs_in(client: Client, alice: str) -> None:
     assert statuses == [401, 200]
 
 
-async def test_all_fields_change_at_once(dialect_client: Client) -> None:
+async def test_update_changes_all_fields(dialect_client: Client) -> None:
     token = await dialect_client.register("alice")
     fields = {
         "email": "al@example.test",
@@ -77,7 +75,7 @@ async def test_all_fields_change_at_once(dialect_client: Client) -> None:
 
 @pytest.mark.parametrize("nothing", [None, ""])
 @pytest.mark.parametrize("name", ["bio", "image"])
-async def test_bio_and_image_are_emptied_by_null_and_by_an_empty_string(
+async def test_update_clears_bio_and_image_with_null_or_an_empty_string(
     dialect_client: Client, dialect: Dialect, name: str, nothing: str | None, db: asyncpg.Connection
 ) -> None:
     token = await dialect_client.register("alice")
@@ -90,12 +88,12 @@ async def test_bio_and_image_are_emptied_by_null_and_by_an_empty_string(
     assert await db.fetchval(f"select {name} is null from users")  # noqa: S608
 
 
-async def test_fields_left_out_stay(client: Client, alice: str) -> None:
+async def test_update_keeps_fields_that_are_not_given(client: Client, alice: str) -> None:
     before = await change(client, alice, {"bio": "mine", "image": "https://example.test/a.png"})
     assert await change(client, alice, {"username": "alicia"}) == {**before, "username": "alicia"}
 
 
-async def test_unknown_fields_are_ignored(dialect_client: Client, dialect: Dialect) -> None:
+async def test_update_ignores_unknown_fields(dialect_client: Client, dialect: Dialect) -> None:
     token = await dialect_client.register("alice")
     unknown = {"id": "x", "password_hash": "x", "createdAt": 5, "token": "x", "email_key": "x"}
     user = await change(dialect_client, token, {**unknown, "bio": "known"})
@@ -103,7 +101,7 @@ async def test_unknown_fields_are_ignored(dialect_client: Client, dialect: Diale
 
 
 @pytest.mark.parametrize("fields", [{}, {"unknown": 1}], ids=["nothing", "only unknown fields"])
-async def test_an_update_of_nothing_is_refused(
+async def test_update_is_rejected_when_it_has_no_field(
     dialect_client: Client, dialect: Dialect, fields: dict[str, Any]
 ) -> None:
     token = await dialect_client.register("alice")
@@ -113,7 +111,7 @@ async def test_an_update_of_nothing_is_refused(
 
 @pytest.mark.parametrize("nothing", [None, "", "  ", "\t\n"])
 @pytest.mark.parametrize("name", ["email", "username", "password"])
-async def test_email_username_and_password_cannot_be_emptied(
+async def test_update_rejects_empty_email_username_and_password(
     dialect_client: Client, dialect: Dialect, name: str, nothing: str | None
 ) -> None:
     token = await dialect_client.register("alice")
@@ -129,9 +127,9 @@ async def test_email_username_and_password_cannot_be_emptied(
         ({"username": "BOB", "email": "Bob@Example.TEST"}, ["email", "username"]),
         ({"username": "bob", "email": "free@example.test"}, ["username"]),
     ],
-    ids=["name", "address", "both, in another case", "one of two"],
+    ids=["username", "email", "both, in another case", "one of two"],
 )
-async def test_what_is_taken_is_refused_and_nothing_changes(
+async def test_update_changes_nothing_when_a_field_is_taken(
     dialect_client: Client, dialect: Dialect, fields: dict[str, str], taken: list[str]
 ) -> None:
     token = await dialect_client.register("alice")
@@ -143,18 +141,18 @@ async def test_what_is_taken_is_refused_and_nothing_changes(
     assert seen.body["user"] == {**ALICE, "bio": dialect.no_bio}
 
 
-async def test_ones_own_values_are_not_taken(client: Client, alice: str) -> None:
+async def test_update_accepts_the_current_values(client: Client, alice: str) -> None:
     own = {"username": "alice", "email": "alice@example.test"}
     assert await change(client, alice, own) == {**ALICE, "bio": ""}
 
 
-async def test_the_case_of_ones_own_name_and_address_can_change(client: Client, alice: str) -> None:
-    # The domain of an address has no case: it is kept in lower case.
+async def test_update_can_change_the_case_of_username_and_email(client: Client, alice: str) -> None:
+    # The domain of an email has no case: it is stored in lower case.
     own = {"username": "Alice", "email": "Alice@example.test"}
     assert await change(client, alice, own) == {**ALICE, **own, "bio": ""}
 
 
-async def test_a_faulty_field_changes_no_other(client: Client, alice: str) -> None:
+async def test_update_changes_nothing_when_a_field_is_invalid(client: Client, alice: str) -> None:
     given = {"username": "alicia", "bio": "x" * 501}
     answer = await client.put("/api/user", {"user": given}, token=alice)
     assert_invalid(answer, 400, bio="is too long (maximum is 500 characters)")

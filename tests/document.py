@@ -65,7 +65,7 @@ class Document:
                 return template
         return None
 
-    def response(self, template: str, method: str, status: int) -> dict[str, Any]:
+    def response_object(self, template: str, method: str, status: int) -> dict[str, Any]:
         """Return the response object for one status, which is ``default`` for a shared error."""
         operation = self.data["paths"][template][method.lower()]
         responses = operation["responses"]
@@ -91,7 +91,7 @@ class Document:
         """Return the validator for the JSON body of one response."""
         key = (template, method, status)
         if key not in self._validators:
-            content = self.response(*key)["content"]
+            content = self.response_object(*key)["content"]
             self._validators[key] = self.validator_of(content["application/json"]["schema"])
         return self._validators[key]
 
@@ -99,26 +99,28 @@ class Document:
         """Return a validator for ``schema``, which is a part of this document."""
         return Draft202012Validator({**schema, "components": self.data["components"]})
 
-    def check(self, template: str, method: str, answer: Any) -> None:
-        """Assert that ``answer`` is documented: its status, headers, content type and body."""
-        documented = self.response(template, method, answer.status)
-        assert answer.headers["X-Request-ID"]
+    def check(self, template: str, method: str, response: Any) -> None:
+        """Assert that ``response`` is documented: its status, headers, content type and body."""
+        documented = self.response_object(template, method, response.status)
+        assert response.headers["X-Request-ID"]
         if documented is not self.shared_error:  # Its headers depend on the code.
             names = documented.get("headers", {})
-            missing = [name for name in names if name not in answer.headers]
-            assert not missing, f"{method} {template} lacks {missing}: {answer}"
-        kind = answer.headers.get("Content-Type", "").partition(";")[0]
+            missing = [name for name in names if name not in response.headers]
+            assert not missing, f"{method} {template} lacks {missing}: {response}"
+        kind = response.headers.get("Content-Type", "").partition(";")[0]
         content = documented.get("content", {})
         if not content:
-            assert answer.body is None, answer
+            assert response.body is None, response
             return
         assert kind in content, f"{method} {template} does not document {kind}"
         if kind == "application/json":
-            self.validator(template, method, answer.status).validate(answer.body)
-        if answer.status >= 400 and "code" in answer.body:
+            self.validator(template, method, response.status).validate(response.body)
+        if response.status >= 400 and "code" in response.body:
             operation = self.data["paths"][template][method.lower()]
             codes = codes_of(documented) | shared_codes(operation)
-            assert answer.body["code"] in codes, f"{method} {template} does not document {answer}"
+            assert response.body["code"] in codes, (
+                f"{method} {template} does not document {response}"
+            )
 
 
 @functools.lru_cache
@@ -133,27 +135,27 @@ def pattern_of(template: str) -> re.Pattern[str]:
     return re.compile("[^{}/]+".join(map(re.escape, re.split(r"{\w+}", template))))
 
 
-def assert_documented(app: web.Application, method: str, path: str, answer: Any) -> None:
-    """Assert that the document describes ``answer``. ``path`` is the percent-encoded path."""
+def assert_documented(app: web.Application, method: str, path: str, response: Any) -> None:
+    """Assert that the document describes ``response``. ``path`` is the percent-encoded path."""
     document = read_document(app[DOCUMENT])
-    if not is_of_a_test(app, document, path):
-        check_answer(document, method, path, answer)
+    if not is_added_by_a_test(app, document, path):
+        check_answer(document, method, path, response)
 
 
-def check_answer(document: Document, method: str, path: str, answer: Any) -> None:
-    """Assert that ``document`` describes ``answer``. ``path`` is the percent-encoded path."""
+def check_answer(document: Document, method: str, path: str, response: Any) -> None:
+    """Assert that ``document`` describes ``response``. ``path`` is the percent-encoded path."""
     if method == "HEAD":
         return
-    if method == "OPTIONS" and "Access-Control-Allow-Methods" in answer.headers:
+    if method == "OPTIONS" and "Access-Control-Allow-Methods" in response.headers:
         return  # The CORS middleware responds first, on every path.
-    if (template := document.path_of(method, path)) is not None and answer.status != 417:
-        document.check(template, method, answer)
+    if (template := document.path_of(method, path)) is not None and response.status != 417:
+        document.check(template, method, response)
         return
-    assert answer.status in REJECTED_ANYWHERE, f"{method} {path} is not documented: {answer}"
-    document.validator_of({"$ref": "#/components/schemas/Error"}).validate(answer.body)
+    assert response.status in REJECTED_ANYWHERE, f"{method} {path} is not documented: {response}"
+    document.validator_of({"$ref": "#/components/schemas/Error"}).validate(response.body)
 
 
-def is_of_a_test(app: web.Application, document: Document, path: str) -> bool:
+def is_added_by_a_test(app: web.Application, document: Document, path: str) -> bool:
     """Return whether ``path`` matches a route that a test has added to the service."""
     added = {resource.canonical for resource in app.router.resources()} - {*document.patterns}
     return any(pattern_of(template).fullmatch(path) for template in added)

@@ -58,11 +58,11 @@ async def register(base_url: str) -> str:
     user = {"username": "anna", "email": "anna@example.test", "password": secrets.token_hex()}
     article = {"title": "A loaf for beginners", "description": "Four ingredients", "body": "Rye"}
     async with aiohttp.ClientSession(base_url, raise_for_status=True) as session:
-        async with session.post("/api/users", json={"user": user}) as answer:
-            token = str((await answer.json())["user"]["token"])
+        async with session.post("/api/users", json={"user": user}) as response:
+            token = str((await response.json())["user"]["token"])
         session.headers["Authorization"] = f"Token {token}"
-        async with session.post("/api/articles", json={"article": article}) as answer:
-            slug = (await answer.json())["article"]["slug"]
+        async with session.post("/api/articles", json={"article": article}) as response:
+            slug = (await response.json())["article"]["slug"]
         path = f"/api/articles/{slug}/comments"
         async with session.post(path, json={"comment": {"body": "Thank you!"}}):
             return token

@@ -14,9 +14,9 @@ async def test_responses_to_generated_requests_are_documented(
     database_url: str, db: asyncpg.Connection, tmp_path: Path
 ) -> None:
     settings = Settings(**{**SETTINGS, "data_dir": tmp_path})
-    async with serving(settings, database_url, io.StringIO()) as address:
+    async with serving(settings, database_url, io.StringIO()) as base_url:
         status, output = await fuzz(
-            *(address, tmp_path),
+            *(base_url, tmp_path),
             *("--max-examples", "3", "--generation-deterministic", "--no-shrink"),
             *("--phases", "examples,coverage,fuzzing"),
         )

@@ -1,4 +1,4 @@
-"""Imports point one way, so that a part can be read, and changed, without those above it."""
+"""Imports point one way: a part can be read and changed without the parts above it."""
 
 import ast
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# What each part may import of ours, besides itself. `app` and what starts it stand above them all.
+# The parts of this project that each part may import, besides itself. ABOVE imports all of them.
 ALLOWED = {
     "sql": set[str](),
     "service.settings": set[str](),
@@ -37,19 +37,19 @@ ABOVE = {"service.app", "service.supervisor", "service.worker", "service.cli", "
 
 
 def part_of(module: str) -> str:
-    """The part that ``module`` belongs to: ``service.http`` of ``service.http.auth``."""
+    """Return the part of ``module``, such as ``service.http`` for ``service.http.auth``."""
     names = module.split(".")
     return ".".join(names[:2] if names[0] == "service" else names[:1])
 
 
 def imports_of(path: Path) -> Iterator[str]:
-    """Every module of ours that the file imports, also inside a function."""
+    """Yield each module of this project that the file imports, also inside a function."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path.name}: a relative import hides where it points"
-            # `from service.http import health` imports a module that only the name tells.
+            assert node.level == 0, f"{path.name}: a relative import hides its part"
+            # `from service.http import health` imports the module service.http.health.
             found = [f"{node.module}.{alias.name}" for alias in node.names]
         else:
             continue
@@ -57,6 +57,7 @@ def imports_of(path: Path) -> Iterator[str]:
 
 
 def modules() -> list[tuple[str, Path]]:
+    """Return the name and the path of each module."""
     paths = [ROOT / "run.py", *(ROOT / "service").rglob("*.py"), *(ROOT / "sql").rglob("*.py")]
     return [
         (".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), path)
@@ -65,7 +66,7 @@ def modules() -> list[tuple[str, Path]]:
 
 
 @pytest.mark.parametrize("part", ALLOWED)
-def test_a_part_imports_nothing_from_above(part: str) -> None:
+def test_part_imports_only_allowed_parts(part: str) -> None:
     files = [(name, path) for name, path in modules() if part_of(name) == part]
     assert files
     wrong = {
@@ -92,7 +93,7 @@ def test_every_module_belongs_to_a_part() -> None:
     assert parts == set(ALLOWED) | ABOVE
 
 
-def test_no_module_imports_itself_through_others() -> None:
+def test_imports_have_no_circle() -> None:
     paths = dict(modules())
     imports = {
         name: {
@@ -101,13 +102,13 @@ def test_no_module_imports_itself_through_others() -> None:
         }
         for name, path in modules()
     }
-    # Takes away what imports nothing that is left, again and again: a circle is what remains.
+    # Remove the modules that import none of the remaining modules, until only circles remain.
     while leaves := {name for name in imports if not imports[name] & imports.keys() - {name}}:
         imports = {name: imports[name] for name in imports.keys() - leaves}
     assert imports == {}
 
 
-def test_imports_are_seen_in_each_of_their_forms(tmp_path: Path) -> None:
+def test_imports_of_finds_each_form_of_import(tmp_path: Path) -> None:
     path = tmp_path / "module.py"
     path.write_text(
         "import os, service.app\nimport sql\nfrom service.http import auth\n"
@@ -130,7 +131,7 @@ def test_only_the_settings_read_the_environment() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
     }
-    # The embedded server and yoyo are given one to run in; neither takes a setting from it.
+    # These two pass an environment to a program. They take no setting from it.
     assert readers - {"service.embedded_postgres.processes", "service.database.migrate"} == {
         "service.settings.settings"
     }

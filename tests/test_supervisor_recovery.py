@@ -44,7 +44,7 @@ def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
 
 def serve_hastily(folder: Path, **environment: Any) -> Process:
     """The service with two workers, which hang after 4 seconds without a heartbeat."""
-    command = (sys.executable, "-m", "tests.hasty", "serve")
+    command = (sys.executable, "-m", "tests.short_heartbeats", "serve")
     return serve(folder, command=command, PYTHONPATH=ROOT, WEB_CONCURRENCY=2, **environment)
 
 

@@ -1,9 +1,9 @@
 -- name: create(author_id, title, description, body, tag_list, slug) -> row
--- Takes the given slug or, if that is taken, the slug numbered with the article's id. `on conflict`
+-- Take the given slug or, if that is taken, the slug numbered with the article's id. `on conflict`
 -- waits for a concurrent article with the same title and then sees its slug. One conflict remains:
 -- a user chose the numbered slug as a title before. It raises a unique violation on
--- article_slugs_pkey, and a retry takes the next id. Returns no row if the author's account was
--- closed in between. Locks the author before the slug (migration 0003 defines the lock order).
+-- article_slugs_pkey, and a retry takes the next id. Return no row if the author's account was
+-- closed in between. Lock the author before the slug (migration 0008 defines the lock order).
 with author as materialized (
     select id, username, bio, image
     from users
@@ -52,7 +52,7 @@ from article
 cross join author
 
 -- name: find_by_slug(slug, viewer_id) -> row
--- Finds the article by its current slug or any earlier one.
+-- Find the article by its current slug or any earlier one.
 select
     articles.id, articles.author_id, articles.slug, articles.title, articles.description,
     articles.body, articles.tag_list, articles.created_at, articles.updated_at,
@@ -92,9 +92,9 @@ for no key update of articles
 
 -- name: update(article_id, title, description, body, tag_list, slug) -> value
 -- Requires the lock of lock_by_slug. Null means "not given", since none of these columns can be
--- null. The slug is given if the title is given. Reuses a slug that the article has or had (plain
--- or numbered); otherwise takes a slug as `create` does. The old slug stays and still leads to the
--- article. Returns the current slug.
+-- null. The slug is given if the title is given. Reuse a slug that the article has or had (plain
+-- or numbered); otherwise take a slug as `create` does. The old slug stays and still leads to the
+-- article. Return the current slug.
 with present as materialized (
     select id, slug
     from articles
@@ -141,8 +141,8 @@ where articles.id = present.id
 returning articles.slug
 
 -- name: delete(article_id) -> value
--- Returns false if the article had too much to remove in one short transaction: run it again.
--- Starts with `with` since it writes: it must not be repeated after a lost connection.
+-- Return false if the article had too much to remove in one short transaction: run it again.
+-- Starts with `with` because it writes: it must not be repeated after a lost connection.
 with chosen as materialized (
     select array[$1::bigint] as article_ids
 )

@@ -1,5 +1,5 @@
 -- name: list(slug, viewer_id, limit, offset, max_bytes) -> rows
--- Returns no row if there is no such article, and one row with a null id if the article has no
+-- Return no row if there is no such article, and one row with a null id if the article has no
 -- (further) comments. The last comment is the one that reaches max_bytes. For a long text that is
 -- stored out of line, octet_length reads only the size: only the texts that fit are fetched.
 select
@@ -39,8 +39,8 @@ where article_slugs.slug = $1
 order by page.created_at desc, page.id desc
 
 -- name: create(slug, author_id, body) -> row
--- Returns no row if there is no such article. Locks the author before the article, as every
--- transaction does (migration 0003). The foreign keys alone would lock in the order of their names.
+-- Return no row if there is no such article. Lock the author before the article, as every
+-- transaction does (migration 0008). The foreign keys alone would lock in the order of their names.
 with author as materialized (
     select id, username, bio, image
     from users
@@ -74,7 +74,7 @@ from comment
 cross join author
 
 -- name: find_owner(slug, comment_id) -> row
--- Returns no row if there is no such article, and a null author if the article has no such comment.
+-- Return no row if there is no such article, and a null author if the article has no such comment.
 select article_slugs.article_id, comments.id, comments.author_id
 from article_slugs
 left join comments on comments.id = $2 and comments.article_id = article_slugs.article_id

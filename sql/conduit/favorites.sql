@@ -1,5 +1,5 @@
 -- name: add(slug, user_id) -> value
--- Returns the article's id, or null if there is no such article. A repeated call has no effect. The
+-- Return the article's id, or null if there is no such article. A repeated call has no effect. The
 -- response to the client needs a find_by_slug afterwards, because the triggers count only after
 -- this statement has ended.
 with article as materialized (

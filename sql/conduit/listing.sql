@@ -129,7 +129,7 @@ left join lateral listed_articles(list.article_ids, $2) as page on true
 order by page.position
 
 -- name: list_feed(viewer_id, limit, offset) -> rows
--- Merges the newest articles of each followed author. A page costs about offset + limit index
+-- Merge the newest articles of each followed author. A page costs about offset + limit index
 -- entries and one entry for each followed author, however many articles the authors have. Let
 -- `reach` be offset + limit. The newest `reach` articles have at most `reach` authors, so:
 --

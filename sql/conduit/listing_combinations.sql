@@ -2,7 +2,7 @@
 -- each statement counts the matching articles in indexes, at the cost that its comment names.
 
 -- name: list_by_tag_and_author(tag, username_key, viewer_id, limit, offset) -> rows
--- Counts in an index range that has only the matching articles.
+-- Count in an index range that has only the matching articles.
 with total as materialized (
     select author.id as author_id, count(article_tags.article_id) as articles_count
     from (select (select id from users where username_key = $2) as id) as author
@@ -32,7 +32,7 @@ left join lateral listed_articles(list.article_ids, $3) as page on true
 order by page.position
 
 -- name: list_by_tag_and_favorited(tag, favorited_key, viewer_id, limit, offset) -> rows
--- Looks up each of the reader's favorites among the articles of the tag: the cost grows with the
+-- Look up each of the reader's favorites among the articles of the tag: the cost grows with the
 -- number of these favorites. `offset 0` prevents the planner from turning the lookups into a merge
 -- that reads the whole tag.
 with matched as materialized (
@@ -69,7 +69,7 @@ left join lateral listed_articles(list.article_ids, $3) as page on true
 order by page.position
 
 -- name: list_by_author_and_favorited(username_key, favorited_key, viewer_id, limit, offset) -> rows
--- There are two sets: the author's articles and the reader's favorites. Looks up the smaller set in
+-- There are two sets: the author's articles and the reader's favorites. Look up the smaller set in
 -- the larger one; the kept counts decide which one is smaller. `offset 0` as above.
 with author as materialized (
     select users.id, coalesce(user_counts.articles_count, 0) as size
@@ -132,7 +132,7 @@ order by page.position
 
 -- name: list_by_tag_author_favorited(tag, username_key, favorited_key, viewer_id, limit,
 --     offset) -> rows
--- Looks up each of the author's articles of that tag among the reader's favorites.
+-- Look up each of the author's articles of that tag among the reader's favorites.
 with matched as materialized (
     select article_tags.article_id, article_tags.created_at
     from article_tags

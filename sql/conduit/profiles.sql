@@ -10,7 +10,7 @@ from users
 where users.username_key = $1
 
 -- name: follow(viewer_id, username_key) -> row
--- Returns the profile after the change, or no row if no user has that name. A repeated call has no
+-- Return the profile after the change, or no row if no user has that name. A repeated call has no
 -- effect.
 with target as materialized (
     select id, username, bio, image

@@ -1,6 +1,7 @@
 """An attempt is counted, released or reset exactly once, in the window that admitted it."""
 
 import asyncio
+from collections import Counter
 from typing import Any
 from uuid import uuid4
 
@@ -85,17 +86,17 @@ async def test_release_keeps_an_attempt_admitted_while_it_waits_for_the_lock(
     assert await counters(db) == [(0, 1)] * 3
 
 
-async def test_attempt_sees_a_failure_committed_while_it_waits_for_the_lock(
+async def test_attempts_that_wait_for_the_lock_together_do_not_exceed_the_limit(
     attempts: LoginAttempts, db: asyncpg.Connection
 ) -> None:
     for _ in range(4):
         await fail(attempts, ALICE, HERE)
     async with db.transaction():
-        await db.execute("update throttle set hits = hits + 1")
-        guess = asyncio.create_task(fail(attempts, ALICE, HERE))
-        await until_blocked(db, 1)
-    with pytest.raises(TooManyAttempts):
-        await guess
+        await db.execute("select from throttle for update")
+        guesses = [asyncio.create_task(fail(attempts, ALICE, HERE)) for _ in range(5)]
+        await until_blocked(db, 5)
+    results = await asyncio.gather(*guesses, return_exceptions=True)
+    assert Counter(map(type, results)) == {bool: 1, TooManyAttempts: 4}
     assert await counters(db) == [(5, 0)] * 3
 
 

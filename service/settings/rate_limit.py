@@ -32,12 +32,10 @@ def parse_login_limits(value: str) -> tuple[Limit, Limit, Limit]:
     """
     parts = [part.strip() for part in value.split(",")]
     try:
-        pair, address, account = (
-            parse_limit(part) for part in parts * (3 if parts == ["0"] else 1)
-        )
+        pair, ip, account = (parse_limit(part) for part in parts * (3 if parts == ["0"] else 1))
     except ValueError:
         raise ValueError(
-            "must be three limits such as 5/900,50/900,50/3600 (failures/seconds, for an account "
-            "at an address, an address, an account); 0 for one or for all is no limit"
+            "must be three limits such as 5/900,50/900,50/3600 (failures/seconds: of an account "
+            "at an IP address, of an IP address, of an account); 0 for one or for all is no limit"
         ) from None
-    return pair, address, account
+    return pair, ip, account

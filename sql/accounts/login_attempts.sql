@@ -5,8 +5,9 @@
 -- name: reserve(keys, max_counts, seconds, wide_keys, account_id, ip_key, known_ttl, lease) -> rows
 -- Admit an attempt under all keys or none: see the function `throttle_reserve`. The limits of
 -- `wide_keys` do not apply at an IP address from which the user signed in within `known_ttl`
--- seconds, and do not count its attempts. Starts with `with` because it writes: it must not be
--- repeated after a lost connection.
+-- seconds, and do not count its attempts. Return all keys if the attempt is `admitted`. Otherwise
+-- return the keys whose limit is full: by failures alone (`refused`), or with attempts in flight.
+-- Starts with `with` because it writes: it must not be repeated after a lost connection.
 with wanted as (
     select
         array_agg(given.key) as keys,

@@ -10,14 +10,14 @@ from service.accounts.passwords.hasher import MAX_PASSWORD_BYTES
 from service.http.errors import BLANK
 from service.http.validation import NOT_ALLOWED, Text, TextOrNull
 
-LONGEST_EMAIL = 254  # RFC 5321, section 4.5.3.1.3, without the angle brackets.
-LONGEST_LOCAL_PART = 64  # RFC 5321, section 4.5.3.1.1, in bytes.
-LONGEST_USERNAME = 50
+MAX_EMAIL = 254  # RFC 5321, section 4.5.3.1.3, without the angle brackets.
+MAX_LOCAL_PART = 64  # RFC 5321, section 4.5.3.1.1, in bytes.
+MAX_USERNAME = 50
 
 # Persian and Indic names need zero-width joiners. Every other format character hides something
 # (bidirectional overrides, zero-width spaces) and is rejected.
 _JOINERS = "\u200c\u200d"
-_UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+_INVISIBLE_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 # Invisible characters that are accepted, since emoji need the variation selectors. Uniqueness keys
 # omit them: two usernames must not differ only in characters that cannot be seen.
@@ -68,7 +68,7 @@ KEYS = {"username": uniqueness_key, "email": email_key}
 
 def _printable(value: str) -> str:
     for character in value:
-        if unicodedata.category(character) in _UNSEEN and character not in _JOINERS:
+        if unicodedata.category(character) in _INVISIBLE_CATEGORIES and character not in _JOINERS:
             raise vol.Invalid(NOT_ALLOWED)
     return value
 
@@ -82,9 +82,9 @@ def _trimmed(value: str) -> str:
 def _username_length(value: str) -> str:
     # At most four characters compose to one, so a value that is cut here is too long anyway.
     # Without the cut, normalizing a value of a megabyte would take too much time.
-    composed = unicodedata.normalize("NFC", value[: 4 * LONGEST_USERNAME + 1])
-    if len(composed) > LONGEST_USERNAME:
-        raise vol.Invalid(f"is too long (maximum is {LONGEST_USERNAME} characters)")
+    composed = unicodedata.normalize("NFC", value[: 4 * MAX_USERNAME + 1])
+    if len(composed) > MAX_USERNAME:
+        raise vol.Invalid(f"is too long (maximum is {MAX_USERNAME} characters)")
     if not uniqueness_key(composed).strip():
         raise vol.Invalid(BLANK)
     if len(composed) < 3:
@@ -104,7 +104,7 @@ def _email(value: str) -> str:
         )
     except EmailNotValidError:
         raise vol.Invalid("is not a valid email address") from None
-    if len(parsed.local_part.encode()) > LONGEST_LOCAL_PART:
+    if len(parsed.local_part.encode()) > MAX_LOCAL_PART:
         raise vol.Invalid("is not a valid email address")
     return parsed.normalized
 
@@ -115,22 +115,22 @@ def _password(value: str) -> str:
     return value
 
 
-def _web_address(value: str) -> str:
+def _http_url(value: str) -> str:
     try:
         parts = urlsplit(value)
-        whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        whole = False
-    if not whole or any(character.isspace() for character in value):
+        is_url = False
+    if not is_url or any(character.isspace() for character in value):
         raise vol.Invalid("is not a valid http(s) URL")
     return _printable(value)
 
 
 username = Text(_username_length, _printable, _trimmed, example="jake")
-email = Text(_email, longest=LONGEST_EMAIL, example="jake@jake.jake")
+email = Text(_email, longest=MAX_EMAIL, example="jake@jake.jake")
 new_password = Text(_password, shortest=8, example="jakejake", form="password")
 given_password = Text(example="jakejake", form="password")
 bio = TextOrNull(longest=500, example="I work at statefarm")
-image = TextOrNull(_web_address, longest=2048, example="https://i.stack.imgur.com/xHWG8.jpg")
+image = TextOrNull(_http_url, longest=2048, example="https://i.stack.imgur.com/xHWG8.jpg")
 # RealWorld's browser tests store values that are not URLs.
 any_image = TextOrNull(shortest=0, longest=2048, example=image.example)

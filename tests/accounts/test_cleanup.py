@@ -85,7 +85,7 @@ async def test_cleanup_deletes_events_older_than_their_lifetime(
         "insert into events (user_id, kind, created_at) values"
         " (gen_random_uuid(), 'old', now() - interval '90 days 1 minute'),"
         " (gen_random_uuid(), 'kept', now() - interval '89 days 23 hours'),"
-        " (null, 'nobody', now() - interval '1 day 1 minute'),"
+        " (null, 'old', now() - interval '1 day 1 minute'),"
         " (null, 'kept', now() - interval '23 hours')"
     )
     assert await clean(client) == 2

@@ -101,7 +101,7 @@ NOT_A_TOKEN: dict[str, Callable[[str], str]] = {
     "letters in it that base64 skips": with_signature(lambda s: f"{s[:9]}!*{s[9:]}"),
     "letters after it that base64 skips": with_signature(lambda s: s + "!"),
     "padding after it": with_signature(lambda s: s + "="),
-    "the secret of somebody else": lambda token: sign(claims_of(token), key="x" * 40),
+    "another secret": lambda token: sign(claims_of(token), key="x" * 40),
     "an empty secret": lambda token: sign(claims_of(token), key=""),
     "no sub": without("sub"),
     "no iat": without("iat"),
@@ -184,8 +184,8 @@ async def test_token_is_accepted_when_its_clock_is_ahead(client: Client, alice: 
 
 
 async def test_token_of_an_unknown_user_is_revoked(client: Client, alice: str) -> None:
-    nobody = sign({**claims_of(alice), "sub": str(uuid4())})
-    answer = await client.get("/api/user", token=nobody)
+    unknown = sign({**claims_of(alice), "sub": str(uuid4())})
+    answer = await client.get("/api/user", token=unknown)
     assert_error(answer, 401, "token_revoked", {"token": ["has been revoked"]})
     assert answer.headers["WWW-Authenticate"] == "Token"
 

@@ -5,7 +5,7 @@ from collections import Counter
 import asyncpg
 import pytest
 
-from service.mail.outbox import OUTBOX
+from tests.accounts.lockout_emails import queued, without_delivery
 from tests.accounts.logins import ELSEWHERE, HERE, end_windows, login, statuses
 from tests.conftest import Client, MakeClient
 
@@ -14,18 +14,6 @@ async def lock(client: Client, name: str, ip: str = HERE) -> None:
     """Send wrong passwords until a limit of the account is reached."""
     guesses = (login(client, name, ip=ip) for _ in range(20))
     assert await statuses(*guesses) == {401: 5, 429: 15}
-
-
-async def queued(db: asyncpg.Connection) -> Counter[str]:
-    """Return the number of queued emails of each recipient."""
-    return Counter(row["recipient"] for row in await db.fetch("select recipient from outbox"))
-
-
-async def without_delivery(make_client: MakeClient, **changes: object) -> Client:
-    """Return a client of a service behind one proxy whose outbox sends nothing."""
-    client = await make_client(trusted_proxies=1, **changes)
-    await client.http.app[OUTBOX].stop()
-    return client
 
 
 async def test_lockout_sends_an_email_to_the_owner(

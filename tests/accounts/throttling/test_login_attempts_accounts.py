@@ -10,8 +10,8 @@ from typing import Any
 import asyncpg
 import pytest
 
+from tests.accounts.lockout_emails import queued, without_delivery
 from tests.accounts.logins import ELSEWHERE, HERE, WRONG, count_hashes, login, statuses
-from tests.accounts.test_emails import silent, told
 from tests.conftest import Answer, Client, MakeClient, until_blocked
 
 
@@ -151,14 +151,14 @@ async def test_login_verifies_the_password_that_is_set_while_it_waits(
 async def test_lockout_email_is_sent_once_an_hour_across_email_changes(
     make_client: MakeClient, db: asyncpg.Connection
 ) -> None:
-    client = await silent(make_client)
+    client = await without_delivery(make_client)
     token = await client.register("alice")
     for number in range(3):
         ip = f"203.0.113.{number}"
         guesses = (guess_by_deletion(client, token, ip=ip) for _ in range(6))
         assert await statuses(*guesses) == {401: 5, 429: 1}
         await rename(client, token, email=f"alice{number}@example.test")
-    assert await told(db) == {"alice@example.test": 1}
+    assert await queued(db) == {"alice@example.test": 1}
 
 
 @pytest.mark.parametrize("name", ["alice", "nobody"])

@@ -10,8 +10,8 @@ except ModuleNotFoundError as missing:
     if (missing.name or "").partition(".")[0] in ("", "service", "sql"):
         raise
     print(
-        f"The package {missing.name} is not installed for this Python: start with `make run`, "
-        "which installs all packages into .venv.",
+        f"The package {missing.name} is not installed for this Python. Start with `make run`, "
+        "which installs it.",
         file=sys.stderr,
     )
     sys.exit(2)

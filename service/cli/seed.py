@@ -12,14 +12,14 @@ from service.settings.settings import Settings
 logger = logging.getLogger(__name__)
 
 DONE = """
-Log in as one of the authors:
+Start the service with `make run`, and log in as one of the authors:
   email     {email}
   password  {password}
 
 The other authors have the same password:
   {others}
 
-The pictures of the authors are at {url}.
+Browsers load the pictures of the authors from {url}.
 To start afresh, {afresh}."""
 
 

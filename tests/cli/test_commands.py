@@ -2,11 +2,15 @@
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.processes import ROOT, RUN, SECRET, Process, serve
+import pytest
+
+from service.cli.commands import COMMANDS
+from tests.processes import ROOT, RUN, SECRET, Process, free_port, serve
 
 NewDatabase = Callable[[], str]
 
@@ -22,6 +26,32 @@ def test_invalid_settings_are_one_line_each_with_exit_status_2(tmp_path: Path) -
         assert service.status() == 2
         assert [line.split()[0] for line in sorted(service.err.splitlines())] == sorted(faulty)
         assert "Traceback" not in service.err
+
+
+def test_help_lists_every_command(tmp_path: Path) -> None:
+    with Process((*RUN, "--help"), tmp_path, {}) as process:
+        assert process.status() == 0
+        for name, command in COMMANDS.items():
+            assert name in process.out
+            assert str(command.__doc__).split(",")[0] in process.out
+
+
+def test_unknown_command_is_rejected_with_exit_status_2(tmp_path: Path) -> None:
+    with Process((*RUN, "server"), tmp_path, {}) as process:
+        assert process.status() == 2
+        assert "invalid choice: 'server'" in process.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_command_is_one_sentence_with_exit_status_130(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    url = f"postgresql://127.0.0.1:{free_port()}/x"
+    with serve(tmp_path, command=(*RUN, "migrate"), DATABASE_URL=url) as process:
+        process.says("Waiting for the database")
+        process.send(number)
+        assert process.status() == 130
+        assert process.err == "Interrupted. Run the same command again to continue.\n"
 
 
 def test_procfile_releases_and_serves(tmp_path: Path, new_database: NewDatabase) -> None:

@@ -7,6 +7,7 @@ from tests.processes import RUN, serve
 def test_seed_prints_a_login_and_how_to_start_afresh(tmp_path: Path) -> None:
     with serve(tmp_path, command=(*RUN, "seed"), DATA_DIR="data") as seeding:
         assert seeding.status() == 0, seeding.err
+        assert "Start the service with `make run`" in seeding.out
         login = re.search(
             r"^  email     (\S+)\n  password  (\S+)$", seeding.out, flags=re.MULTILINE
         )

@@ -36,13 +36,13 @@ async def test_page_is_the_same_with_a_slash_at_the_end(client: Client) -> None:
 
 @pytest.mark.parametrize("path", ["/docs", *(f"/docs/{name}" for name in TYPES)])
 async def test_policy_forbids_foreign_files(client: Client, path: str) -> None:
-    async with client.http.get(path) as answer:
+    async with client.http.get(path) as response:
         policy = dict(
             directive.split(" ", 1)
-            for directive in answer.headers["Content-Security-Policy"].split("; ")
+            for directive in response.headers["Content-Security-Policy"].split("; ")
         )
-        assert answer.headers["X-Content-Type-Options"] == "nosniff"
-        assert answer.headers["Content-Type"].startswith(TYPES.get(path[6:], "text/html"))
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert response.headers["Content-Type"].startswith(TYPES.get(path[6:], "text/html"))
     assert policy == {
         "default-src": "'none'",
         "script-src": "'self'",
@@ -67,5 +67,5 @@ async def test_page_has_no_inline_script_or_style(client: Client) -> None:
     ["index.html", "docs.html", "swagger-ui.js", "..%2fopenapi.py", "%2e%2e%2fdocs.py", "a%00b"],
 )
 async def test_other_files_are_not_found(client: Client, name: str) -> None:
-    answer = await client.get(f"/docs/{name}")
-    assert_error(answer, 404, "not_found", {"file": ["not found"]})
+    response = await client.get(f"/docs/{name}")
+    assert_error(response, 404, "not_found", {"file": ["not found"]})

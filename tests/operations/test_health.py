@@ -1,4 +1,4 @@
-"""What ``/health`` says of PostgreSQL, and that it always says something soon."""
+"""``GET /health`` reports whether PostgreSQL responds, and it responds in bounded time."""
 
 import asyncio
 
@@ -29,7 +29,7 @@ async def test_health_check_responds_in_time_when_the_network_is_silent(
     hold_of: bytes,
 ) -> None:
     monkeypatch.setattr(pool, "PING_TIMEOUT", 0.2)
-    # Nothing else may end the check: not the release of a connection, nor its opening.
+    # No other timeout may end the check: neither that of a release nor that of a connect.
     monkeypatch.setattr(pool, "CONNECT_TIMEOUT", 3600.0)
     monkeypatch.setattr(pool, "COMMAND_TIMEOUT", 3600.0)
     async with Network(database_url) as network:
@@ -39,9 +39,9 @@ async def test_health_check_responds_in_time_when_the_network_is_silent(
         network.hold(hold_of)
         async with asyncio.timeout(20):
             for _ in range(3):
-                answer = await client.get("/health")
-                assert (answer.status, answer.body) == (503, DISCONNECTED)
-                assert answer.headers["Retry-After"] == "2"
+                response = await client.get("/health")
+                assert (response.status, response.body) == (503, DISCONNECTED)
+                assert response.headers["Retry-After"] == "2"
             network.lose()
             while (await client.get("/health")).body != CONNECTED:
                 pass
@@ -57,7 +57,7 @@ async def test_health_check_is_positive_while_slow_statements_take_the_whole_poo
         change = {"user": {"bio": "x"}}
         waiting = asyncio.create_task(client.put("/api/user", change, token=token))
         await until_blocked(db, 1)
-        answer = await client.get("/health")
-        assert (answer.status, answer.body) == (200, CONNECTED)
+        response = await client.get("/health")
+        assert (response.status, response.body) == (200, CONNECTED)
         assert not waiting.done()
     assert (await waiting).status == 200

@@ -24,12 +24,12 @@ from service.worker import HEARTBEAT_INTERVAL, Heartbeats, exit_with_parent, run
 
 logger = logging.getLogger(__name__)
 
-STOPPING = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM}
+STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM}
 INTERRUPT_RETRY = 0.05  # Seconds until a dropped ``KeyboardInterrupt`` is raised again.
-PORT_WAIT = 2.0  # Seconds to wait until a service that is stopping releases the port.
+PORT_TIMEOUT = 2.0  # Seconds to wait until a service that is stopping releases the port.
 CRASH_LOOP_SECONDS = 1.0  # Wait this long before replacing a worker that ran for less than this.
-KILL_AFTER = 5.0  # Seconds from the end of the drain until a worker that still runs is killed.
-POLL = 0.02  # Seconds between two checks whether the workers have exited.
+KILL_DELAY = 5.0  # Seconds after the drain until a worker that still runs is killed.
+POLL_INTERVAL = 0.02  # Seconds between two checks whether the workers have exited.
 
 
 class StartError(Exception):
@@ -107,45 +107,45 @@ class Supervisor:
                 self._settings, self._database_url, sock, ready_writer, self._heartbeats, index
             )
         except BaseException:
-            logger.exception("a worker failed")
+            logger.exception("worker failed")
         finally:
             sys.stdout.flush()
             os._exit(status)
 
     def _watch(self) -> None:
         """Replace workers that exit or hang, and restart PostgreSQL, until a signal to stop."""
-        awaited = {number for number in STOPPING if signal.getsignal(number) != signal.SIG_IGN}
+        awaited = {number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
         next_check = time.monotonic() + HEARTBEAT_INTERVAL
         while True:
             number = _next_signal(awaited | {signal.SIGCHLD}, next_check - time.monotonic())
             if number in awaited:
                 return
             if number == signal.SIGCHLD:
-                self._replace_ended()
+                self._replace_exited()
             if time.monotonic() >= next_check:
                 self._kill_silent_workers()
                 next_check = time.monotonic() + HEARTBEAT_INTERVAL
 
-    def _replace_ended(self) -> None:
+    def _replace_exited(self) -> None:
         for pid in _reap():
             if pid in self._workers:
-                self._replace(pid)
+                self._replace_worker(pid)
             elif self._embedded is not None and pid == self._embedded.pid:
-                logger.error("The embedded database ended; starting it again")
+                logger.error("embedded postgresql exited, starting it again: pid=%d", pid)
                 with interruptible():
                     self._embedded.restart()
 
     def _kill_silent_workers(self) -> None:
         """Kill the workers that hang. The SIGCHLD that follows leads to their replacement."""
-        hanging = self._heartbeats.look()
+        hanging = self._heartbeats.find_hanging()
         for pid, (index, _) in self._workers.items():
             if index in hanging:
-                logger.error("killing a worker that sends no heartbeats: pid=%d", pid)
+                logger.error("worker sends no heartbeats, killing it: pid=%d", pid)
                 _signal(pid, signal.SIGKILL)
 
-    def _replace(self, pid: int) -> None:
+    def _replace_worker(self, pid: int) -> None:
         index, started = self._workers.pop(pid)
-        logger.error("A worker (process %s) ended; starting another", pid)
+        logger.error("worker exited, starting another: pid=%d", pid)
         # If each new worker crashes as it starts, the parent must not fork without a pause.
         if time.monotonic() - started < CRASH_LOOP_SECONDS:
             with interruptible():
@@ -159,9 +159,9 @@ class Supervisor:
             sock.close()
         for pid in self._workers:
             _signal(pid, signal.SIGTERM)
-        deadline = time.monotonic() + self._settings.shutdown_timeout + KILL_AFTER
+        deadline = time.monotonic() + self._settings.shutdown_timeout + KILL_DELAY
         while self._workers and time.monotonic() < deadline:
-            time.sleep(POLL)
+            time.sleep(POLL_INTERVAL)
             for pid in _reap():
                 self._workers.pop(pid, None)
         for pid in self._workers:
@@ -175,8 +175,8 @@ def block_signals() -> None:
 
     Run each slow step inside ``interruptible``, which unblocks them.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING | {signal.SIGCHLD})
-    for number in STOPPING:
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS | {signal.SIGCHLD})
+    for number in STOP_SIGNALS:
         ignored = signal.getsignal(number) == signal.SIG_IGN
         if not (ignored and number == signal.SIGHUP):  # Keep SIGHUP ignored for nohup.
             signal.signal(number, _interrupt)
@@ -186,24 +186,24 @@ def block_signals() -> None:
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
     """Unblock the stop signals: one of them raises ``KeyboardInterrupt`` inside the block."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     # Interrupt only once: a second signal must not interrupt the cleanup.
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     raise KeyboardInterrupt
 
 
-def _interrupt_again(dropped: "sys.UnraisableHookArgs") -> None:
+def _interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:
     # Python drops an exception raised in a finalizer or during a fork, so raise it again a little
     # later.
-    if dropped.exc_type is not KeyboardInterrupt:
-        sys.__unraisablehook__(dropped)
+    if unraisable.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(unraisable)
         return
     signal.setitimer(signal.ITIMER_REAL, INTERRUPT_RETRY)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
@@ -220,9 +220,9 @@ def _next_signal(awaited: set[signal.Signals], timeout: float) -> int | None:
 def _bind(host: str, port: int, count: int) -> list[socket.socket]:
     """Return one listening socket per worker, all on one port. The kernel balances connections.
 
-    Retry for ``PORT_WAIT`` seconds while the port is in use, then raise ``StartError``.
+    Retry for ``PORT_TIMEOUT`` seconds while the port is in use, then raise ``StartError``.
     """
-    deadline = time.monotonic() + PORT_WAIT
+    deadline = time.monotonic() + PORT_TIMEOUT
     while True:
         try:
             # First bind without SO_REUSEPORT, which would share the port with another program.
@@ -235,12 +235,12 @@ def _bind(host: str, port: int, count: int) -> list[socket.socket]:
                 time.sleep(0.1)
                 continue
             reasons = {
-                errno.EADDRINUSE: f"Port {port} is taken: stop what listens there, or set PORT.",
-                errno.EACCES: f"Port {port} needs more rights than this user has; set PORT.",
+                errno.EADDRINUSE: f"Port {port} is in use: stop that program, or set PORT.",
+                errno.EACCES: f"This user may not listen on port {port}: set PORT.",
                 errno.EADDRNOTAVAIL: f"HOST {host} is not an address of this machine.",
             }
-            sentence = reasons.get(error.errno or 0, f"Cannot listen: {error.strerror}.")
-            raise StartError(sentence) from error
+            reason = reasons.get(error.errno or 0, f"Cannot listen: {error.strerror}.")
+            raise StartError(reason) from error
 
 
 def _socket(host: str, port: int, *, shared: bool) -> socket.socket:

@@ -17,7 +17,7 @@ from service.http.server import Server
 from service.settings.settings import Settings
 
 HEARTBEAT_INTERVAL = 1.0  # Seconds between two heartbeats, and between two checks by the parent.
-SILENT_LOOKS = 20  # A worker hangs when this many consecutive checks find no heartbeat.
+MAX_SILENT_CHECKS = 20  # A worker hangs when so many consecutive checks find no heartbeat.
 PR_SET_PDEATHSIG = 1
 
 
@@ -32,7 +32,7 @@ class Heartbeats:
     def __init__(self, count: int) -> None:
         """Allocate the shared memory for ``count`` workers, before they are forked."""
         self._flags = mmap.mmap(-1, count)
-        self._silent_looks: list[int | None] = [None] * count  # None: not watched yet.
+        self._silent_checks: list[int | None] = [None] * count  # None: not watched yet.
 
     def send(self, index: int) -> None:
         """Send a heartbeat from the worker at ``index``."""
@@ -41,18 +41,18 @@ class Heartbeats:
     def reset(self, index: int) -> None:
         """Clear the state of ``index``. A new worker is watched from its first heartbeat on."""
         self._flags[index] = 0
-        self._silent_looks[index] = None
+        self._silent_checks[index] = None
 
-    def look(self) -> list[int]:
-        """Check for heartbeats. Return the indexes of the workers that reach the limit now."""
+    def find_hanging(self) -> list[int]:
+        """Check for heartbeats, and return the indexes of the workers that reach the limit now."""
         hanging = []
-        for index, silent_looks in enumerate(self._silent_looks):
+        for index, silent_checks in enumerate(self._silent_checks):
             if self._flags[index]:
                 self._flags[index] = 0
-                self._silent_looks[index] = 0
-            elif silent_looks is not None:
-                self._silent_looks[index] = silent_looks + 1
-                if silent_looks + 1 == SILENT_LOOKS:
+                self._silent_checks[index] = 0
+            elif silent_checks is not None:
+                self._silent_checks[index] = silent_checks + 1
+                if silent_checks + 1 == MAX_SILENT_CHECKS:
                     hanging.append(index)
         return hanging
 
@@ -90,11 +90,13 @@ def run_worker(
         # Exclude the objects that exist until the process exits from every later collection.
         gc.collect()
         gc.freeze()
+        # The parent watches a worker from its first heartbeat on. Send it after the start, which
+        # may take long, but before the worker is ready: a worker that serves requests is watched.
+        # The drain may take long as well, but the event loop runs during it and sends heartbeats.
+        heartbeats.send(index)
         if ready is not None:
             os.write(ready, b".")
             os.close(ready)
-        # Send the first heartbeat after the start, which may take long. The drain may take long as
-        # well, but the event loop runs during it and sends heartbeats.
         heartbeat_task = asyncio.create_task(_send_heartbeats(heartbeats, index))
         await stop.wait()
         await server.stop()

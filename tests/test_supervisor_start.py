@@ -1,4 +1,4 @@
-"""Starting the service: what it says, and what it says when it cannot."""
+"""Test the messages of a start, and the one sentence of a start that fails."""
 
 import contextlib
 import os
@@ -22,24 +22,24 @@ NewDatabase = Callable[[], str]
 
 @pytest.fixture(scope="module")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnPostgres]:
-    """A server to stop and start."""
+    """Start a PostgreSQL server that the tests of this module stop and start."""
     with OwnPostgres(tmp_path_factory.mktemp("postgres") / "data") as server:
         yield server
 
 
 def one_sentence(text: str) -> str:
-    """``text``, which must be one line that a person can act on."""
+    """Return ``text``. Fail unless it is one line without a traceback."""
     assert text.count("\n") == 1 and "Traceback" not in text, text
     return text
 
 
-def refused(process: Process) -> str:
-    """What ``process`` said in one sentence when it ended with status 1."""
+def start_error(process: Process) -> str:
+    """Return the one sentence with which ``process`` exits. Fail unless its status is 1."""
     assert process.status() == 1, process.out + process.err
     return one_sentence(process.err)
 
 
-def test_the_first_start_needs_nothing_and_says_what_it_does(tmp_path: Path) -> None:
+def test_first_start_needs_no_settings_and_reports_its_steps(tmp_path: Path) -> None:
     with serve(tmp_path, command=RUN) as service:
         service.serving()
         messages = [line["message"] for line in service.log()]
@@ -55,9 +55,7 @@ def test_the_first_start_needs_nothing_and_says_what_it_does(tmp_path: Path) -> 
         assert service.err == ""
 
 
-def test_every_line_of_the_log_is_json_and_no_secret_is_in_it(
-    tmp_path: Path, new_database: NewDatabase
-) -> None:
+def test_log_lines_are_json_without_secrets(tmp_path: Path, new_database: NewDatabase) -> None:
     with serve(tmp_path, DATABASE_URL=new_database()) as service:
         token = service.serving().register("jake")
         service.login("jake")
@@ -74,17 +72,17 @@ def test_every_line_of_the_log_is_json_and_no_secret_is_in_it(
 def test_terminal_shows_plain_lines_and_ends_with_urls_and_how_to_stop(
     tmp_path: Path, new_database: NewDatabase
 ) -> None:
-    ours, theirs = pty.openpty()
-    os.set_blocking(ours, False)
+    own_end, service_end = pty.openpty()
+    os.set_blocking(own_end, False)
     text = ""
 
     def shown() -> str:
         nonlocal text
         with contextlib.suppress(BlockingIOError):
-            text += os.read(ours, 65536).decode()
+            text += os.read(own_end, 65536).decode()
         return text
 
-    run = f"exec {shlex.join(RUN)} > {os.ttyname(theirs)}"
+    run = f"exec {shlex.join(RUN)} > {os.ttyname(service_end)}"
     try:
         with serve(tmp_path, command=("sh", "-c", run), DATABASE_URL=new_database()) as service:
             eventually(lambda: "Ctrl+C" in shown(), "the start")
@@ -99,40 +97,38 @@ def test_terminal_shows_plain_lines_and_ends_with_urls_and_how_to_stop(
             eventually(lambda: line.search(shown()), "the line of the request")
             assert '{"' not in text
     finally:
-        os.close(ours)
-        os.close(theirs)
+        os.close(own_end)
+        os.close(service_end)
 
 
-def test_a_second_start_over_one_folder_leaves_the_first_alone(tmp_path: Path) -> None:
+def test_second_start_with_the_same_data_folder_fails(tmp_path: Path) -> None:
     with serve(tmp_path) as first:
         first.serving()
         with serve(tmp_path / "second", DATA_DIR=first.data_dir) as second:
-            sentence = refused(second)
+            sentence = start_error(second)
         assert f"in use by process {first.pid}" in sentence and "DATA_DIR" in sentence
         first.register("jake")
 
 
 @needs_proc
-def test_a_taken_port_ends_the_start_before_anything_is_made(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as stranger:
-        port = stranger.getsockname()[1]
+def test_port_in_use_stops_the_start_before_it_creates_files(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other_program:
+        port = other_program.getsockname()[1]
         with serve(tmp_path, PORT=port, WEB_CONCURRENCY=2) as service:
             assert (
-                refused(service) == f"Port {port} is taken: stop what listens there, or set PORT.\n"
+                start_error(service) == f"Port {port} is in use: stop that program, or set PORT.\n"
             )
             assert service.left() == []
             assert not (service.data_dir / "postgres").exists()
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "a..b"])
-def test_a_foreign_host_is_named(tmp_path: Path, host: str) -> None:
+def test_host_of_another_machine_stops_the_start(tmp_path: Path, host: str) -> None:
     with serve(tmp_path, HOST=host) as service:
-        assert refused(service) == f"HOST {host} is not an address of this machine.\n"
+        assert start_error(service) == f"HOST {host} is not an address of this machine.\n"
 
 
-def test_an_address_of_ip_version_6_is_shown_as_a_url(
-    tmp_path: Path, new_database: NewDatabase
-) -> None:
+def test_ipv6_host_is_shown_as_a_url(tmp_path: Path, new_database: NewDatabase) -> None:
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError:
@@ -141,7 +137,7 @@ def test_an_address_of_ip_version_6_is_shown_as_a_url(
         service.says(f"http://[::1]:{service.port}")
 
 
-def test_an_unknown_database_or_user_is_told_at_once(tmp_path: Path, server_url: str) -> None:
+def test_unknown_database_or_user_stops_the_start_at_once(tmp_path: Path, server_url: str) -> None:
     nowhere = re.sub(r"/\w+(\?|$)", r"/nowhere\1", server_url)
     nobody = re.sub(r"//([^@/]*@)?", "//nobody:hush@", server_url)
     for command, url, reason in (
@@ -149,42 +145,42 @@ def test_an_unknown_database_or_user_is_told_at_once(tmp_path: Path, server_url:
         ("migrate", nobody, "nobody"),
     ):
         with serve(tmp_path, command=(*RUN, command), DATABASE_URL=url) as service:
-            sentence = refused(service)
+            sentence = start_error(service)
         assert sentence.startswith("The database cannot be reached: ")
         assert reason in sentence and "hush" not in sentence
         assert "Waiting" not in service.out
 
 
-def test_a_wrong_password_is_told_at_once(tmp_path: Path, postgres: OwnPostgres) -> None:
+def test_wrong_password_stops_the_start_at_once(tmp_path: Path, postgres: OwnPostgres) -> None:
     rules = postgres.folder / "postgres" / "pg_hba.conf"
-    open_to_all = rules.read_text()
+    trust_all = rules.read_text()
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute("create role guarded login password 'right'")
-        rules.write_text(f"local all guarded scram-sha-256\n{open_to_all}")
+        rules.write_text(f"local all guarded scram-sha-256\n{trust_all}")
         connection.execute("select pg_reload_conf()")
     for credentials in ("guarded:wrong", "guarded"):
         url = re.sub(r"//[^@]*@", f"//{credentials}@", postgres.url)
         with serve(tmp_path, DATABASE_URL=url) as service:
-            assert "password" in refused(service) and "wrong" not in service.err
+            assert "password" in start_error(service) and "wrong" not in service.err
             assert "Waiting" not in service.out
 
 
-def test_a_user_without_rights_is_told_what_to_grant(
+def test_error_names_the_missing_grant_when_the_user_lacks_rights(
     tmp_path: Path, new_database: NewDatabase
 ) -> None:
     url = new_database()
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("drop role if exists without_rights")
         connection.execute("create role without_rights login password 'x'")
-    weak = re.sub(r"//([^@/]*@)?", "//without_rights:x@", url)
-    with serve(tmp_path, DATABASE_URL=weak) as service:
-        assert "GRANT CREATE ON SCHEMA public TO without_rights" in refused(service)
+    url_without_rights = re.sub(r"//([^@/]*@)?", "//without_rights:x@", url)
+    with serve(tmp_path, DATABASE_URL=url_without_rights) as service:
+        assert "GRANT CREATE ON SCHEMA public TO without_rights" in start_error(service)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("drop role without_rights")
 
 
 @pytest.mark.parametrize("command", ["serve", "migrate", "seed"])
-def test_a_database_of_a_newer_version_ends_the_start(
+def test_database_of_a_newer_version_stops_the_start(
     tmp_path: Path, new_database: NewDatabase, command: str
 ) -> None:
     url = new_database()
@@ -194,32 +190,32 @@ def test_a_database_of_a_newer_version_ends_the_start(
             "insert into _yoyo_migration values ('a hash', '9999_from_the_future', now())"
         )
     with serve(tmp_path, command=(*RUN, command), DATABASE_URL=url) as service:
-        sentence = refused(service)
+        sentence = start_error(service)
         assert "newer version of this service, which applied 9999_from_the_future:" in sentence
 
 
-def test_what_libpq_refuses_in_a_url_is_told_without_the_password(tmp_path: Path) -> None:
+def test_error_about_a_malformed_url_does_not_show_the_password(tmp_path: Path) -> None:
     for url, reason in (
         ("postgresql://jake:hu%sh@localhost/x", "invalid percent-encoded"),
         ("postgresql://jake:hu%25sh@localhost/x?colour=red", '"colour"'),
     ):
         with serve(tmp_path, DATABASE_URL=url) as service:
-            sentence = refused(service)
+            sentence = start_error(service)
             assert reason in sentence and "sh@" not in sentence and "hu%" not in sentence
 
 
-def test_a_server_that_never_answers_is_given_up(
+def test_start_fails_when_the_server_stays_unreachable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(migration, "CONNECT_TIMEOUT", 0.1)
     url = f"postgresql://jake:hush@127.0.0.1:{free_port()}/x"
-    said: list[str] = []
+    messages: list[str] = []
     with pytest.raises(migration.MigrationError, match="Connection refused$"):
-        migration.migrate(url, said.append)
-    assert said == ["Waiting for the database to accept connections ..."]
+        migration.migrate(url, messages.append)
+    assert messages == ["Waiting for the database to accept connections ..."]
 
 
-def test_a_server_that_starts_later_is_waited_for(tmp_path: Path, postgres: OwnPostgres) -> None:
+def test_start_waits_for_a_server_that_starts_later(tmp_path: Path, postgres: OwnPostgres) -> None:
     postgres.stop()
     with serve(tmp_path, DATABASE_URL=postgres.url) as service:
         service.says("Waiting for the database to accept connections")

@@ -1,4 +1,4 @@
-"""Stopping the service: what runs is finished, nothing is left behind."""
+"""Test that a stop finishes running requests and leaves no process and no file behind."""
 
 import contextlib
 import http.client
@@ -30,12 +30,12 @@ from tests.processes import (
 pytestmark = needs_proc
 
 NewDatabase = Callable[[], str]
-STOPPING = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+STOP_SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 
 
 @pytest.fixture(scope="module")
-def away(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a server that does not answer."""
+def stopped_server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return the URL of a stopped server."""
     with OwnPostgres(tmp_path_factory.mktemp("postgres") / "data") as server:
         server.stop()
         yield server.url
@@ -44,28 +44,28 @@ def away(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def begin_slow_login(
     service: Process, connection: http.client.HTTPConnection, name: str = "jake"
 ) -> None:
-    """Begin a login, and return when the service is at work on it."""
+    """Send a login, and return when the service has started to process it."""
     ask(connection, "GET", "/health")  # The connection is accepted.
     begin(connection, "POST", "/api/users/login", account(name))
-    # What arrives later is answered sooner, so the login has been read by then.
+    # This request arrived after the login, so the login has been read, too.
     assert service.request("GET", "/health")[0] == 200
 
 
 @contextlib.contextmanager
 def hanging_request(service: Process) -> Iterator[socket.socket]:
-    """A request whose body never comes; inside ``with`` the service waits for it."""
+    """Send a request without its body. Inside the ``with`` block the service waits for the body."""
     with socket.create_connection(("127.0.0.1", service.port)) as client:
         client.sendall(
             b"POST /api/users HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
             b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n"
         )
-        # The answer to Expect says that the request has begun.
+        # The response to Expect shows that the request has started.
         assert client.recv(100).startswith(b"HTTP/1.1 100")
         yield client
 
 
-def refuses(port: int) -> bool:
-    """Whether nobody listens there any more."""
+def is_port_closed(port: int) -> bool:
+    """Return whether no process listens on the port."""
     try:
         socket.create_connection(("127.0.0.1", port)).close()
     except ConnectionError:
@@ -73,7 +73,7 @@ def refuses(port: int) -> bool:
     return False
 
 
-def test_a_signal_lets_the_running_request_finish(tmp_path: Path) -> None:
+def test_running_request_finishes_after_a_signal(tmp_path: Path) -> None:
     with serve(tmp_path, BCRYPT_COST=13) as service:
         service.serving().register("jake")
         with service.connection() as connection:
@@ -86,26 +86,26 @@ def test_a_signal_lets_the_running_request_finish(tmp_path: Path) -> None:
         assert service.err == ""
 
 
-def test_while_it_stops_new_clients_are_turned_away(
+def test_new_connections_are_rejected_during_the_drain(
     tmp_path: Path, new_database: NewDatabase
 ) -> None:
     with serve(tmp_path, DATABASE_URL=new_database(), SHUTDOWN_TIMEOUT=3600) as service:
         service.serving()
         with hanging_request(service):
             service.send(signal.SIGTERM)
-            eventually(lambda: refuses(service.port), "the end of listening")
+            eventually(lambda: is_port_closed(service.port), "the end of listening")
             assert len(service.workers()) == 1
         assert service.status() == 0
 
 
-def test_more_signals_during_the_drain_change_nothing(tmp_path: Path) -> None:
+def test_more_signals_during_the_drain_have_no_effect(tmp_path: Path) -> None:
     with serve(tmp_path, BCRYPT_COST=13) as service:
         service.serving().register("jake")
         with service.connection() as connection:
             begin_slow_login(service, connection)
             service.send(signal.SIGTERM)
-            eventually(lambda: refuses(service.port), "the end of listening")
-            os.killpg(service.pid, signal.SIGINT)  # As a terminal sends it: to the workers too.
+            eventually(lambda: is_port_closed(service.port), "the end of listening")
+            os.killpg(service.pid, signal.SIGINT)  # A terminal sends it to the workers, too.
             os.killpg(service.pid, signal.SIGTERM)
             service.send(signal.SIGHUP)
             assert answer(connection)[0] == 200
@@ -114,7 +114,7 @@ def test_more_signals_during_the_drain_change_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
-def test_idle_connections_do_not_delay_the_end(
+def test_idle_connections_do_not_delay_the_stop(
     tmp_path: Path, new_database: NewDatabase, number: signal.Signals
 ) -> None:
     settings = {"WEB_CONCURRENCY": 2, "SHUTDOWN_TIMEOUT": 3600}
@@ -128,7 +128,7 @@ def test_idle_connections_do_not_delay_the_end(
 
 
 @pytest.mark.parametrize("seconds", [0, 1])
-def test_a_request_that_hangs_is_broken_off_at_the_limit(
+def test_hanging_request_is_aborted_after_the_shutdown_timeout(
     tmp_path: Path, new_database: NewDatabase, seconds: int
 ) -> None:
     url = new_database()
@@ -137,20 +137,23 @@ def test_a_request_that_hangs_is_broken_off_at_the_limit(
         with hanging_request(service) as client:
             service.send(signal.SIGTERM)
             assert service.status() == 0
-            # The worker ended by itself, and so had the time to close what it held.
+            # The worker exited by itself and closed its connections.
             assert client.recv(1000) == b""
         # PostgreSQL ends the process behind a closed connection a moment later.
         connections = (
             "select count(*) from pg_stat_activity"
             " where datname = current_database() and pid <> pg_backend_pid()"
         )
-        with psycopg.connect(url, autocommit=True) as onlooker:
-            eventually(lambda: onlooker.execute(connections).fetchone() == (0,), "their end")
+        with psycopg.connect(url, autocommit=True) as observer:
+            eventually(
+                lambda: observer.execute(connections).fetchone() == (0,),
+                "the end of the connections",
+            )
         assert service.left() == []
         assert "exception" not in service.out + service.err
 
 
-def test_a_statement_that_hangs_is_broken_off_at_the_limit(
+def test_hanging_statement_is_aborted_after_the_shutdown_timeout(
     tmp_path: Path, new_database: NewDatabase
 ) -> None:
     url = new_database()
@@ -159,11 +162,17 @@ def test_a_statement_that_hangs_is_broken_off_at_the_limit(
         with psycopg.connect(url) as blocker, service.connection() as connection:
             blocker.execute("lock table users")
             begin(connection, "GET", "/api/user", token=token)
-            with psycopg.connect(url, autocommit=True) as onlooker:
-                eventually(lambda: onlooker.execute(COUNT_BLOCKED).fetchone() != (0,), "the wait")
+            with psycopg.connect(url, autocommit=True) as observer:
+                eventually(
+                    lambda: observer.execute(COUNT_BLOCKED).fetchone() != (0,),
+                    "the statement to wait",
+                )
                 service.send(signal.SIGTERM)
                 assert service.status() == 0
-                eventually(lambda: onlooker.execute(COUNT_BLOCKED).fetchone() == (0,), "its end")
+                eventually(
+                    lambda: observer.execute(COUNT_BLOCKED).fetchone() == (0,),
+                    "the end of the statement",
+                )
         assert service.left() == []
 
 
@@ -171,7 +180,7 @@ def test_a_statement_that_hangs_is_broken_off_at_the_limit(
     ("words", "number"),
     [("Creating the database", signal.SIGTERM), ("Migrating the database", signal.SIGINT)],
 )
-def test_a_signal_during_the_start_ends_it_cleanly(
+def test_signal_during_the_start_stops_it_cleanly(
     tmp_path: Path, words: str, number: signal.Signals
 ) -> None:
     with serve(tmp_path) as service:
@@ -185,7 +194,7 @@ def test_a_signal_during_the_start_ends_it_cleanly(
         assert not list(service.data_dir.glob("postgres.new-*"))
 
 
-def test_an_interruption_that_python_drops_comes_again(tmp_path: Path) -> None:
+def test_interrupt_is_raised_again_when_python_drops_it(tmp_path: Path) -> None:
     program = """if True:
         import os, signal, time
         from service.supervisor import interruptible, block_signals
@@ -211,20 +220,20 @@ def test_an_interruption_that_python_drops_comes_again(tmp_path: Path) -> None:
         assert process.err == ""
 
 
-def test_a_signal_ends_the_wait_for_a_database(tmp_path: Path, away: str) -> None:
+def test_signal_ends_the_wait_for_a_database(tmp_path: Path, stopped_server_url: str) -> None:
     for command, number, status in (
         ("serve", signal.SIGTERM, 0),
         ("serve", signal.SIGINT, 0),
         ("migrate", signal.SIGTERM, 130),
     ):
-        with serve(tmp_path, command=(*RUN, command), DATABASE_URL=away) as service:
+        with serve(tmp_path, command=(*RUN, command), DATABASE_URL=stopped_server_url) as service:
             service.says("Waiting for the database to accept connections")
             service.send(number)
             assert service.status() == status
             assert "Traceback" not in service.err
 
 
-def test_a_hangup_is_ignored_under_nohup(tmp_path: Path, new_database: NewDatabase) -> None:
+def test_hangup_is_ignored_under_nohup(tmp_path: Path, new_database: NewDatabase) -> None:
     with serve(tmp_path, command=("nohup", *RUN), DATABASE_URL=new_database()) as service:
         service.serving()
         service.send(signal.SIGHUP)
@@ -233,18 +242,18 @@ def test_a_hangup_is_ignored_under_nohup(tmp_path: Path, new_database: NewDataba
         assert service.status() == 0
 
 
-@pytest.mark.parametrize("again", [False, True], ids=["started", "started again"])
-def test_postgres_takes_nothing_over_from_the_service(tmp_path: Path, again: bool) -> None:
+@pytest.mark.parametrize("restarted", [False, True], ids=["started", "restarted"])
+def test_postgresql_inherits_no_signal_mask_or_socket(tmp_path: Path, restarted: bool) -> None:
     with serve(tmp_path) as service:
         service.serving()
-        if again:  # The second time it is started by a parent that blocks its signals.
+        if restarted:  # Now a parent that blocks its signals starts it.
             os.kill(min(set(service.children()) & set(service.postgres())), signal.SIGKILL)
-            service.says("starting it again")
-            eventually(lambda: service.request("GET", "/health")[0] == 200, "its return")
+            service.says("embedded postgresql exited, starting it again")
+            eventually(lambda: service.request("GET", "/health")[0] == 200, "the recovery")
         for pid in service.postgres():
             status = Path(f"/proc/{pid}/status").read_text()
             blocked = int(status.split("SigBlk:")[1].split()[0], 16)
-            for number in (*STOPPING, signal.SIGCHLD, signal.SIGQUIT):
+            for number in (*STOP_SIGNALS, signal.SIGCHLD, signal.SIGQUIT):
                 assert not blocked >> number - 1 & 1, f"{number.name} is blocked in {pid}"
             held = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}
             listening = {f"socket:[{inode}]" for inode in sockets_on(service.port)}
@@ -252,7 +261,7 @@ def test_postgres_takes_nothing_over_from_the_service(tmp_path: Path, again: boo
 
 
 def sockets_on(port: int) -> set[str]:
-    """The inodes of the sockets that listen on a port."""
+    """Return the inodes of the sockets that listen on a port."""
     lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
     rows = [line.split() for line in lines]
     return {row[9] for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "0A"}

@@ -1,4 +1,4 @@
-"""Two real processes over one database: what one ends, the other refuses."""
+"""Test two processes with one database: a session that one ends, the other rejects."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ REVOKED = {"errors": {"token": ["has been revoked"]}, "code": "token_revoked"}
 def processes(
     new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[list[Process]]:
-    """Two of them, each started on its own."""
+    """Start two services with the same database."""
     url = new_database()
     migrate(url, lambda _: None)
     with contextlib.ExitStack() as stack:
@@ -25,7 +25,7 @@ def processes(
         ]
 
 
-# By another device of the same user, where the path does not name one.
+# Requests from another device of the same user, each of which ends the session.
 ENDINGS = {
     "one session": ("DELETE", "/api/user/sessions/{id}", None),
     "all others": ("DELETE", "/api/user/sessions", None),
@@ -35,11 +35,13 @@ ENDINGS = {
 
 
 @pytest.mark.parametrize("name", ENDINGS)
-def test_what_one_process_ends_the_other_refuses(processes: list[Process], name: str) -> None:
+def test_session_ended_in_one_process_is_rejected_by_the_other(
+    processes: list[Process], name: str
+) -> None:
     one, other = processes
-    name_of_user = name.replace(" ", "-")
-    token = one.register(name_of_user)
-    status, device = one.request("POST", "/api/users/login", account(name_of_user))
+    username = name.replace(" ", "-")
+    token = one.register(username)
+    status, device = one.request("POST", "/api/users/login", account(username))
     assert status == 200
     method, path, body = ENDINGS[name]
     with other.connection() as connection:
@@ -49,13 +51,13 @@ def test_what_one_process_ends_the_other_refuses(processes: list[Process], name:
 
         assert ask_other()[0] == 200
         sessions = one.request("GET", "/api/user/sessions", None, token)[1]["sessions"]
-        (mine,) = (session["id"] for session in sessions if session["current"])
-        status, _ = one.request(method, path.format(id=mine), body, device["user"]["token"])
+        (session_id,) = (session["id"] for session in sessions if session["current"])
+        status, _ = one.request(method, path.format(id=session_id), body, device["user"]["token"])
         assert status in (200, 204)
-        eventually(lambda: ask_other() == (401, REVOKED), "the refusal")
+        eventually(lambda: ask_other() == (401, REVOKED), "the rejection")
 
 
-def test_what_one_process_changes_the_other_shows(processes: list[Process]) -> None:
+def test_user_changed_in_one_process_is_current_in_the_other(processes: list[Process]) -> None:
     one, other = processes
     token = one.register("changes")
     assert other.request("GET", "/api/user", None, token)[1]["user"]["bio"] == ""

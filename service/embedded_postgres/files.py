@@ -39,9 +39,9 @@ DATABASE = "conduit"
 _UNASSIGNED_UIDS = range(61000, 61184)
 # Fixed paths, because the path of a Unix socket has at most 107 bytes and TMPDIR may be private to
 # root. Other users share these folders, so use them only through mkdtemp.
-_RUN_FOLDER_PARENTS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
-_RUN_FOLDER_PREFIX = "conduit-"
-_REASONS = ("error:", "ERROR:", "FATAL:", "PANIC:")
+_RUNTIME_PARENTS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
+_RUNTIME_PREFIX = "conduit-"
+_ERROR_MARKS = ("error:", "ERROR:", "FATAL:", "PANIC:")
 _STAGING_PREFIX = "postgres.new-"
 
 
@@ -55,7 +55,7 @@ class RuntimeDirectory:
     major: str
 
 
-def owner_of(data_dir: Path) -> Owner:
+def choose_owner(data_dir: Path) -> Owner:
     """Return the user that PostgreSQL runs as.
 
     This is the current user. For root it is the owner of the existing data or, without such data,
@@ -70,7 +70,7 @@ def owner_of(data_dir: Path) -> Owner:
     return Owner(uid, uid)
 
 
-def make_run_folder(owner: Owner, report: Callable[[str], None]) -> RuntimeDirectory:
+def create_runtime_directory(owner: Owner, report: Callable[[str], None]) -> RuntimeDirectory:
     """Create the runtime directory, with a socket folder that only `owner` can enter.
 
     Raise EmbeddedError if the binaries are missing or `owner` cannot run them.
@@ -78,9 +78,9 @@ def make_run_folder(owner: Owner, report: Callable[[str], None]) -> RuntimeDirec
     package = _installed_package()
     installed = package / "pginstall" / "bin"
     major = _major_version(installed, owner)
-    for parent in _RUN_FOLDER_PARENTS:
+    for parent in _RUNTIME_PARENTS:
         try:
-            path = Path(tempfile.mkdtemp(prefix=_RUN_FOLDER_PREFIX, dir=parent))
+            path = Path(tempfile.mkdtemp(prefix=_RUNTIME_PREFIX, dir=parent))
         except OSError:
             continue
         try:
@@ -88,21 +88,21 @@ def make_run_folder(owner: Owner, report: Callable[[str], None]) -> RuntimeDirec
             path.chmod(0o711)
             binaries = installed
             if major is None:
-                report(f"Copying PostgreSQL to {path}, where an unprivileged user reaches it ...")
+                report(f"Copying PostgreSQL to {path}, so that an unprivileged user can run it ...")
                 binaries = _copy_binaries(package, path)
-            reached = major or _major_version(binaries, owner)
-            if reached is not None:
+            runnable = major or _major_version(binaries, owner)
+            if runnable is not None:
                 socket = path / "s"
                 socket.mkdir(mode=0o700)
                 os.chown(socket, owner.uid, owner.gid)
-                return RuntimeDirectory(path, socket, binaries, reached)
+                return RuntimeDirectory(path, socket, binaries, runnable)
         except BaseException:
             shutil.rmtree(path, ignore_errors=True)
             raise
         shutil.rmtree(path, ignore_errors=True)
     raise EmbeddedError(
-        f"No folder among {', '.join(_RUN_FOLDER_PARENTS)} lets the embedded PostgreSQL run:"
-        " make one writable and executable, or set DATABASE_URL."
+        f"The embedded PostgreSQL can run in none of {', '.join(_RUNTIME_PARENTS)}:"
+        " make one of them writable and executable, or set DATABASE_URL."
     )
 
 
@@ -115,27 +115,27 @@ def remove_leftovers(data_dir: Path, recorded: str) -> None:
     for staging in data_dir.glob(f"{_STAGING_PREFIX}*"):
         shutil.rmtree(staging, ignore_errors=True)
     path = Path(recorded)
-    if str(path.parent) not in _RUN_FOLDER_PARENTS or not path.name.startswith(_RUN_FOLDER_PREFIX):
+    if str(path.parent) not in _RUNTIME_PARENTS or not path.name.startswith(_RUNTIME_PREFIX):
         return
     try:
-        held = hold(path)
+        descriptor = lock_run_directory(path)
     except OSError:
         return
     try:
-        if os.fstat(held).st_uid == os.geteuid():
+        if os.fstat(descriptor).st_uid == os.geteuid():
             shutil.rmtree(path, ignore_errors=True)
     finally:
-        os.close(held)
+        os.close(descriptor)
 
 
-def hold(run_folder: Path) -> int:
+def lock_run_directory(path: Path) -> int:
     """Lock a runtime directory and return the descriptor that holds the lock.
 
     The lock marks the directory as in use, for `remove_leftovers` and for systemd-tmpfiles, which
     cleans /tmp. Raise OSError if the directory is missing, is a link, or is locked by another
     process.
     """
-    descriptor = os.open(run_folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -154,7 +154,7 @@ def create_data_folder(folder: Path, owner: Owner, binaries: Path, *, durable: b
     creator = owner if _has_name(owner.uid) else _named_substitute(owner)
     staging = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=folder.parent))
     try:
-        give(staging, creator)
+        chown_tree(staging, creator)
         data = data_argument(staging)
         initdb = [str(binaries / "initdb"), "-D", data, "-U", ROLE, "--no-sync"]
         initdb += ["--locale-provider=builtin", "--locale=C.UTF-8", "--encoding=UTF8"]
@@ -164,7 +164,7 @@ def create_data_folder(folder: Path, owner: Owner, binaries: Path, *, durable: b
         single = [str(binaries / "postgres"), "--single", "-D", data]
         single += ["-c", "fsync=off", "-c", "exit_on_error=on", "postgres"]
         _run(single, creator, staging, f"create database {DATABASE}\n")
-        give(staging, owner)
+        chown_tree(staging, owner)
         if durable:
             _run([str(binaries / "initdb"), "--sync-only", "-D", data], owner, staging)
         staging.rename(folder)
@@ -178,7 +178,7 @@ def create_data_folder(folder: Path, owner: Owner, binaries: Path, *, durable: b
         os.close(parent)
 
 
-def give(folder: Path, owner: Owner) -> None:
+def chown_tree(folder: Path, owner: Owner) -> None:
     """Change the owner of `folder` and everything in it to `owner`, without following links.
 
     Do nothing if the current user is not root.
@@ -244,15 +244,15 @@ def _major_version(binaries: Path, owner: Owner) -> str | None:
 def _run(command: list[str], owner: Owner, folder: Path, stdin_text: str = "") -> str:
     options = spawn_options(owner, folder, signal.SIGKILL)
     del options["stdin"]
-    done: subprocess.CompletedProcess[str] = subprocess.run(
+    completed: subprocess.CompletedProcess[str] = subprocess.run(
         command, input=stdin_text, capture_output=True, text=True, errors="replace", **options
     )
-    if done.returncode != 0:
-        lines = (done.stdout + done.stderr).strip().splitlines() or ["it said nothing"]
+    if completed.returncode != 0:
+        lines = (completed.stdout + completed.stderr).strip().splitlines() or ["no output"]
         # The last line is often about the cleanup; an earlier line has the reason.
-        reasons = [line for line in lines if any(word in line for word in _REASONS)] or lines
+        reasons = [line for line in lines if any(word in line for word in _ERROR_MARKS)] or lines
         raise EmbeddedError(f"PostgreSQL's {Path(command[0]).name} failed: {reasons[-1].strip()}")
-    return done.stdout
+    return completed.stdout
 
 
 def _has_name(uid: int) -> bool:

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 _POLL_SECONDS = 0.02
-_PREVIOUS_SECONDS = 60.0
-_SHUTDOWN = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
+_PREVIOUS_SERVER_SECONDS = 60.0
+_SHUTDOWN_SIGNALS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -90,8 +90,8 @@ def wait_for_previous_server(folder: Path, owner: Owner, report: Callable[[str],
     """
     if sys.platform != "linux" or not folder.exists():
         return
-    deadline = time.monotonic() + _PREVIOUS_SECONDS
-    reported = False
+    deadline = time.monotonic() + _PREVIOUS_SERVER_SECONDS
+    is_reported = False
     while processes := _server_processes(cluster_name(folder).encode(), owner.uid):
         if not any(processes.values()):
             # The server process is gone, so no client can receive the results of these processes.
@@ -103,9 +103,9 @@ def wait_for_previous_server(folder: Path, owner: Owner, report: Callable[[str],
                 f"A PostgreSQL of an earlier start, process {min(processes)}, still uses {folder}:"
                 " stop that process, or set DATA_DIR to another folder."
             )
-        elif not reported:
-            reported = True
-            report("Waiting for the PostgreSQL of an earlier start to finish ...")
+        elif not is_reported:
+            is_reported = True
+            report("Waiting for the PostgreSQL of an earlier start to exit ...")
         time.sleep(_POLL_SECONDS)
 
 
@@ -119,12 +119,12 @@ def is_ready(folder: Path, pid: int) -> bool:
     return len(lines) > 7 and lines[0] == str(pid) and lines[7].strip() == "ready"
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
+def stop_process(process: subprocess.Popen[bytes]) -> None:
     """Stop a server: fast shutdown, immediate shutdown, then SIGKILL, within 30 seconds in total.
 
     Do nothing if the server has already exited.
     """
-    for number, seconds in _SHUTDOWN:
+    for number, seconds in _SHUTDOWN_SIGNALS:
         process.send_signal(number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(seconds)

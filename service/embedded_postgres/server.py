@@ -32,11 +32,11 @@ from service.embedded_postgres.files import (
     DATABASE,
     ROLE,
     RuntimeDirectory,
+    choose_owner,
+    chown_tree,
     create_data_folder,
-    give,
-    hold,
-    make_run_folder,
-    owner_of,
+    create_runtime_directory,
+    lock_run_directory,
     remove_leftovers,
 )
 from service.embedded_postgres.processes import (
@@ -44,16 +44,16 @@ from service.embedded_postgres.processes import (
     Owner,
     cluster_name,
     data_argument,
-    end,
     is_alive,
     is_ready,
     spawn_options,
+    stop_process,
     wait_for_previous_server,
 )
 
 __all__ = ["EmbeddedError", "EmbeddedServer"]
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 _MAX_CONNECTIONS = 200
 _PORT = 5432
 _POLL_SECONDS = 0.02
@@ -70,7 +70,7 @@ class EmbeddedServer:
     def __init__(
         self,
         data_dir: Path,
-        report: Callable[[str], None] = _log.info,
+        report: Callable[[str], None] = _logger.info,
         *,
         durable: bool = True,
     ) -> None:
@@ -81,7 +81,7 @@ class EmbeddedServer:
         `durable=False`, for tests, the server is faster, but a kill loses the last commits and a
         power failure can lose all data.
         """
-        self._shown = data_dir
+        self._given_dir = data_dir  # As messages show it.
         self._data_dir = data_dir.absolute()
         self._folder = self._data_dir / "postgres"
         self._report = report
@@ -89,7 +89,7 @@ class EmbeddedServer:
         self._lock: int | None = None
         self._runtime_lock: int | None = None
         self._owner: Owner | None = None
-        self._run: RuntimeDirectory | None = None
+        self._runtime: RuntimeDirectory | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -106,26 +106,26 @@ class EmbeddedServer:
             leftover = self._acquire_lock()
         try:
             with self._wrap_errors():
-                self._owner = owner_of(self._data_dir)
+                self._owner = choose_owner(self._data_dir)
                 wait_for_previous_server(self._folder, self._owner, self._report)
                 remove_leftovers(self._data_dir, leftover)
-                self._run = make_run_folder(self._owner, self._report)
-                self._runtime_lock = hold(self._run.path)
-                self._record(f"{os.getpid()}\n{self._run.path}\n")
-                self._prepare_data(self._owner, self._run)
+                self._runtime = create_runtime_directory(self._owner, self._report)
+                self._runtime_lock = lock_run_directory(self._runtime.path)
+                self._write_record(f"{os.getpid()}\n{self._runtime.path}\n")
+                self._prepare_data(self._owner, self._runtime)
                 self._launch()
         except BaseException:
             self.stop()
             raise
-        return f"postgresql://{ROLE}@/{DATABASE}?host={self._run.socket}&port={_PORT}"
+        return f"postgresql://{ROLE}@/{DATABASE}?host={self._runtime.socket}&port={_PORT}"
 
     def restart(self) -> None:
         """Start PostgreSQL again after it exited, with the same data and the same DSN.
 
         Raise EmbeddedError if it does not start. The lock remains held until `stop`.
         """
-        assert self._owner is not None and self._process is not None, "start comes first"
-        end(self._process)
+        assert self._owner is not None and self._process is not None, "the server was not started"
+        stop_process(self._process)
         with self._wrap_errors():
             wait_for_previous_server(self._folder, self._owner, self._report)
             self._launch()
@@ -137,9 +137,9 @@ class EmbeddedServer:
         less than a second, and at most 30 seconds.
         """
         if self._process is not None:
-            end(self._process)
-        if self._run is not None:
-            shutil.rmtree(self._run.path, ignore_errors=True)
+            stop_process(self._process)
+        if self._runtime is not None:
+            shutil.rmtree(self._runtime.path, ignore_errors=True)
         if self._lock is not None:
             os.ftruncate(self._lock, 0)
         self._clear_state()
@@ -156,7 +156,7 @@ class EmbeddedServer:
         for descriptor in (self._runtime_lock, self._lock):
             if descriptor is not None:
                 os.close(descriptor)
-        self._lock = self._runtime_lock = self._owner = self._run = self._process = None
+        self._lock = self._runtime_lock = self._owner = self._runtime = self._process = None
 
     @contextlib.contextmanager
     def _wrap_errors(self) -> Iterator[None]:
@@ -164,10 +164,10 @@ class EmbeddedServer:
             yield
         except (OSError, subprocess.SubprocessError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            place = getattr(error, "filename", None) or self._shown
+            path = getattr(error, "filename", None) or self._given_dir
             raise EmbeddedError(
-                f"The database in {self._shown} cannot be used: {reason} ({place});"
-                " put that right, or set DATA_DIR to another folder."
+                f"The database in {self._given_dir} cannot be used: {reason} ({path});"
+                " correct that, or set DATA_DIR to another folder."
             ) from error
 
     def _open(self, name: str, flags: int) -> int:
@@ -197,8 +197,9 @@ class EmbeddedServer:
                 if is_alive(holder) or time.monotonic() > deadline:
                     os.close(lock)
                     raise EmbeddedError(
-                        f"The database in {self._shown} is in use by process {holder or 'unknown'}:"
-                        " stop that process, or set DATA_DIR to another folder."
+                        f"The database in {self._given_dir} is in use by process"
+                        f" {holder or 'unknown'}: stop that process, or set DATA_DIR to another"
+                        " folder."
                     ) from None
                 time.sleep(_POLL_SECONDS)
             except OSError:
@@ -207,42 +208,42 @@ class EmbeddedServer:
         self._lock = lock
         return _read_record(lock)[1]
 
-    def _record(self, text: str) -> None:
+    def _write_record(self, text: str) -> None:
         assert self._lock is not None
         # Write before truncating: a kill between the two steps must not lose the recorded path.
         os.pwrite(self._lock, text.encode(), 0)
         os.ftruncate(self._lock, len(text.encode()))
 
-    def _prepare_data(self, owner: Owner, run: RuntimeDirectory) -> None:
-        shown = self._shown / "postgres"
-        holder = self._folder.stat().st_uid if self._folder.exists() else owner.uid
-        if holder == 0:
+    def _prepare_data(self, owner: Owner, runtime: RuntimeDirectory) -> None:
+        given = self._given_dir / "postgres"
+        data_owner = self._folder.stat().st_uid if self._folder.exists() else owner.uid
+        if data_owner == 0:
             # Root has copied or restored the folder. PostgreSQL never runs as root.
-            give(self._folder, owner)
-        elif holder != owner.uid:
+            chown_tree(self._folder, owner)
+        elif data_owner != owner.uid:
             raise EmbeddedError(
-                f"The data in {shown} belongs to user {holder}:"
+                f"The data in {given} belongs to user {data_owner}:"
                 " start as that user or as root, or set DATA_DIR to another folder."
             )
         if not self._folder.exists() or not any(self._folder.iterdir()):
-            self._report(f"Creating the database in {shown} ...")
-            create_data_folder(self._folder, owner, run.binaries, durable=self._durable)
+            self._report(f"Creating the database in {given} ...")
+            create_data_folder(self._folder, owner, runtime.binaries, durable=self._durable)
         version = self._folder / "PG_VERSION"
         if not version.exists():
             raise EmbeddedError(
-                f"{shown} is not a PostgreSQL data folder:"
+                f"{given} is not a PostgreSQL data folder:"
                 " move it away, or set DATA_DIR to another folder."
             )
         major = version.read_text().strip()
-        if major != run.major:
+        if major != runtime.major:
             raise EmbeddedError(
-                f"The data in {shown} is of PostgreSQL {major}, but the embedded one is"
-                f" {run.major}: dump and reload it, or set DATA_DIR to another folder."
+                f"The data in {given} is of PostgreSQL {major}, but the embedded one is"
+                f" {runtime.major}: dump and reload it, or set DATA_DIR to another folder."
             )
 
     def _launch(self) -> None:
-        assert self._owner is not None and self._run is not None
-        for stale in self._run.socket.iterdir():
+        assert self._owner is not None and self._runtime is not None
+        for stale in self._runtime.socket.iterdir():
             stale.unlink()
         if sys.platform == "linux":
             # No server uses this folder now. The process id in this file may belong to another
@@ -250,7 +251,7 @@ class EmbeddedServer:
             (self._folder / "postmaster.pid").unlink(missing_ok=True)
         settings = [
             "listen_addresses=",
-            f"unix_socket_directories={self._run.socket}",
+            f"unix_socket_directories={self._runtime.socket}",
             "unix_socket_permissions=0700",
             f"port={_PORT}",
             f"max_connections={_MAX_CONNECTIONS}",
@@ -259,7 +260,7 @@ class EmbeddedServer:
             "log_destination=stderr",
             *(() if self._durable else _NOT_DURABLE),
         ]
-        command = [str(self._run.binaries / "postgres"), "-D", data_argument(self._folder)]
+        command = [str(self._runtime.binaries / "postgres"), "-D", data_argument(self._folder)]
         command += [part for setting in settings for part in ("-c", setting)]
         log = self._open_log()
         try:
@@ -280,19 +281,19 @@ class EmbeddedServer:
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes], log_start: int) -> None:
         started = time.monotonic()
-        reported = False
+        is_reported = False
         while not is_ready(self._folder, process.pid):
             waited = time.monotonic() - started
             exited = process.poll() is not None
             if exited or waited > _READY_SECONDS:
-                end(process)
+                stop_process(process)
                 problem = "stopped while starting" if exited else "did not become ready"
                 raise EmbeddedError(
-                    f"PostgreSQL {problem}; the end of {self._shown / 'postgres.log'} says:"
+                    f"PostgreSQL {problem}; the end of {self._given_dir / 'postgres.log'} says:"
                     f" {self._log_tail(log_start)}"
                 )
-            if waited > _REPORT_AFTER_SECONDS and not reported:
-                reported = True
+            if waited > _REPORT_AFTER_SECONDS and not is_reported:
+                is_reported = True
                 self._report("PostgreSQL is recovering from an interruption ...")
             time.sleep(_POLL_SECONDS)
 
@@ -304,5 +305,5 @@ class EmbeddedServer:
 
 
 def _read_record(lock: int) -> tuple[str, str]:
-    holder, _, run_folder = os.pread(lock, 4096, 0).decode(errors="replace").partition("\n")
-    return holder, run_folder.strip()
+    holder, _, runtime_path = os.pread(lock, 4096, 0).decode(errors="replace").partition("\n")
+    return holder, runtime_path.strip()

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: real servers over real folders, killed in every way that happens."""
+"""Test the embedded PostgreSQL with real servers and real folders, also after a kill."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become 
 
 ROOT = Path(__file__).resolve().parents[2]
 NOBODY = 65534
-# Prints what a person would see, then the DSN and the process id, and stops at end of input.
+# Print the messages for the terminal, the DSN and the process id. Stop at the end of the input.
 PARENT = """
 import sys
 from pathlib import Path
@@ -55,7 +55,7 @@ class Start(Protocol):
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Start servers that are stopped when the test ends, however it ends."""
+    """Return a function that starts a server. Stop all its servers at the end of the test."""
     servers: list[EmbeddedServer] = []
 
     def started(data_dir: Path, durable: bool = False) -> tuple[EmbeddedServer, str]:
@@ -69,7 +69,7 @@ def start() -> Iterator[Start]:
 
 @contextlib.contextmanager
 def parent(data_dir: Path, path: Path | None = None) -> Iterator[subprocess.Popen[str]]:
-    """Run PARENT over a folder, with packages from `path` where wanted."""
+    """Run PARENT with a data folder, and with packages from `path` if it is given."""
     process = subprocess.Popen(
         [sys.executable, "-c", PARENT, str(data_dir)],
         cwd=ROOT,
@@ -87,9 +87,9 @@ def parent(data_dir: Path, path: Path | None = None) -> Iterator[subprocess.Pope
 
 
 def as_nobody(action: Callable[[], object]) -> str:
-    """Run `action` in a fork of this process as an ordinary user; its result or error, as text.
+    """Run `action` as an unprivileged user and return its result or its error as text.
 
-    A fork, because the Python that runs the tests may itself be out of that user's reach.
+    It runs in a fork, because that user may have no access to the Python that runs the tests.
     """
     read, write = os.pipe()
     child = os.fork()
@@ -104,16 +104,16 @@ def as_nobody(action: Callable[[], object]) -> str:
         os.write(write, result.encode())
         os._exit(0)
     os.close(write)
-    with os.fdopen(read) as answer:
-        text = answer.read()
+    with os.fdopen(read) as pipe:
+        text = pipe.read()
     os.waitpid(child, 0)
     return text
 
 
-def need_binaries_for_nobody() -> None:
+def skip_without_binaries_for_nobody() -> None:
     binary = installed_package() / "pginstall" / "bin" / "postgres"
     if as_nobody(lambda: os.access(binary, os.X_OK)) != "True":
-        pytest.skip("an ordinary user cannot reach this virtual environment")
+        pytest.skip("an unprivileged user has no access to this virtual environment")
 
 
 def installed_package() -> Path:
@@ -122,7 +122,7 @@ def installed_package() -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def await_line(process: subprocess.Popen[str], beginning: str) -> str:
+def wait_for_line(process: subprocess.Popen[str], beginning: str) -> str:
     assert process.stdout is not None and process.stderr is not None
     for line in process.stdout:
         if line.startswith(beginning):
@@ -130,8 +130,8 @@ def await_line(process: subprocess.Popen[str], beginning: str) -> str:
     raise AssertionError(process.stderr.read())
 
 
-def await_server(process: subprocess.Popen[str]) -> tuple[str, int]:
-    _, dsn, pid = await_line(process, "DSN").split()
+def wait_for_server(process: subprocess.Popen[str]) -> tuple[str, int]:
+    _, dsn, pid = wait_for_line(process, "DSN").split()
     return dsn, int(pid)
 
 
@@ -140,7 +140,7 @@ def finish(process: subprocess.Popen[str]) -> str:
     return errors
 
 
-def await_exit(pid: int) -> None:
+def wait_for_exit(pid: int) -> None:
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -189,7 +189,7 @@ def test_first_start_creates_a_durable_database_that_only_listens_on_a_socket(
     with psycopg.connect(dsn) as connection:
         row = connection.execute("select current_database(), current_user").fetchone()
     assert row == ("conduit", "conduit")
-    wanted = {
+    expected = {
         "fsync": "on",
         "synchronous_commit": "on",
         "full_page_writes": "on",
@@ -197,10 +197,10 @@ def test_first_start_creates_a_durable_database_that_only_listens_on_a_socket(
         "server_encoding": "UTF8",
         "max_connections": "200",
     }
-    assert {name: show(dsn, name) for name in wanted} == wanted
+    assert {name: show(dsn, name) for name in expected} == expected
 
 
-def test_the_person_waiting_is_told_of_the_creation_once(tmp_path: Path) -> None:
+def test_creation_of_the_database_is_reported_once(tmp_path: Path) -> None:
     lines: list[str] = []
     server = EmbeddedServer(tmp_path / "data", lines.append, durable=False)
     dsn = server.start()
@@ -213,7 +213,7 @@ def test_the_person_waiting_is_told_of_the_creation_once(tmp_path: Path) -> None
     assert not [line for line in lines if line.startswith("Creating")]
 
 
-def test_rows_outlive_a_stop_and_a_kill_of_the_server(tmp_path: Path, start: Start) -> None:
+def test_rows_survive_a_stop_and_a_kill_of_the_server(tmp_path: Path, start: Start) -> None:
     first, dsn = start(tmp_path, durable=True)
     add_row(dsn)
     first.stop()
@@ -234,20 +234,18 @@ def test_stop_is_idempotent_and_removes_the_socket_folder(tmp_path: Path, start:
     assert pid is not None
     server.stop()
     server.stop()
-    await_exit(pid)
+    wait_for_exit(pid)
     assert server.pid is None
     assert not socket_folder(dsn).parent.exists()
 
 
 @linux_only
-def test_a_killed_parent_takes_the_server_along_and_loses_nothing(
-    tmp_path: Path, start: Start
-) -> None:
+def test_server_exits_with_its_killed_parent_and_loses_no_row(tmp_path: Path, start: Start) -> None:
     with parent(tmp_path) as process:
-        dsn, pid = await_server(process)
+        dsn, pid = wait_for_server(process)
         add_row(dsn)
         process.kill()
-        await_exit(pid)
+        wait_for_exit(pid)
     assert socket_folder(dsn).exists()
     _, new_dsn = start(tmp_path)
     assert count_rows(new_dsn) == 1
@@ -255,28 +253,26 @@ def test_a_killed_parent_takes_the_server_along_and_loses_nothing(
 
 
 @linux_only
-def test_a_start_right_after_a_killed_parent_waits_for_its_server(
-    tmp_path: Path, start: Start
-) -> None:
+def test_start_waits_for_the_server_of_a_killed_parent(tmp_path: Path, start: Start) -> None:
     with parent(tmp_path) as process:
-        dsn, pid = await_server(process)
+        dsn, pid = wait_for_server(process)
         add_row(dsn)
         os.kill(pid, signal.SIGSTOP)
         process.kill()
     lines: list[str] = []
 
-    def wake(line: str) -> None:
+    def resume(line: str) -> None:
         lines.append(line)
         os.kill(pid, signal.SIGCONT)
 
-    server = EmbeddedServer(tmp_path, wake)
+    server = EmbeddedServer(tmp_path, resume)
     dsn = server.start()
-    assert lines == ["Waiting for the PostgreSQL of an earlier start to finish ..."]
+    assert lines == ["Waiting for the PostgreSQL of an earlier start to exit ..."]
     assert count_rows(dsn) == 1
     server.stop()
 
 
-def test_a_second_server_over_one_folder_is_refused(tmp_path: Path, start: Start) -> None:
+def test_second_server_with_the_same_folder_is_rejected(tmp_path: Path, start: Start) -> None:
     _, dsn = start(tmp_path)
     with parent(tmp_path) as process:
         errors = finish(process)
@@ -287,7 +283,7 @@ def test_a_second_server_over_one_folder_is_refused(tmp_path: Path, start: Start
     assert show(dsn, "server_version_num")
 
 
-def test_a_worker_that_disowns_the_server_neither_stops_it_nor_keeps_the_lock(
+def test_detached_worker_neither_stops_the_server_nor_holds_the_lock(
     tmp_path: Path, start: Start
 ) -> None:
     server, dsn = start(tmp_path)
@@ -307,7 +303,7 @@ def test_a_worker_that_disowns_the_server_neither_stops_it_nor_keeps_the_lock(
     assert os.waitpid(worker, 0) == (worker, 0)
 
 
-def test_a_stale_pid_file_naming_a_live_process_harms_nobody(tmp_path: Path, start: Start) -> None:
+def test_stale_pid_file_of_another_process_is_ignored(tmp_path: Path, start: Start) -> None:
     server, dsn = start(tmp_path, durable=True)
     add_row(dsn)
     kill_server(server)
@@ -327,9 +323,9 @@ def test_a_stale_pid_file_naming_a_live_process_harms_nobody(tmp_path: Path, sta
 
 
 @linux_only
-def test_an_interrupted_creation_leaves_nothing_in_the_way(tmp_path: Path, start: Start) -> None:
+def test_start_succeeds_after_an_interrupted_creation(tmp_path: Path, start: Start) -> None:
     with parent(tmp_path) as process:
-        await_line(process, "Creating")
+        wait_for_line(process, "Creating")
         process.kill()
     assert not (tmp_path / "postgres").exists()
     (tmp_path / "postgres.new-half" / "base").mkdir(parents=True)
@@ -338,23 +334,23 @@ def test_an_interrupted_creation_leaves_nothing_in_the_way(tmp_path: Path, start
     assert not list(tmp_path.glob("postgres.new-*"))
 
 
-def test_a_record_of_somebody_elses_folder_is_not_followed(tmp_path: Path, start: Start) -> None:
-    precious = tmp_path / "precious"
-    precious.mkdir()
+def test_recorded_folder_of_another_program_is_not_removed(tmp_path: Path, start: Start) -> None:
+    unrelated = tmp_path / "unrelated"
+    unrelated.mkdir()
     link = Path(f"/tmp/conduit-{secrets.token_hex(8)}")
-    link.symlink_to(precious)
+    link.symlink_to(unrelated)
     with tempfile.TemporaryDirectory() as other:
         _, other_dsn = start(Path(other))
-        for recorded in (precious, link, socket_folder(other_dsn).parent):
+        for recorded in (unrelated, link, socket_folder(other_dsn).parent):
             (tmp_path / "lock").write_text(f"1\n{recorded}\n")
             server, _ = start(tmp_path)
             server.stop()
-        assert precious.exists()
+        assert unrelated.exists()
         assert show(other_dsn, "server_version_num")
     link.unlink()
 
 
-def test_data_of_another_version_is_refused_untouched(tmp_path: Path) -> None:
+def test_data_of_another_version_is_rejected_and_not_changed(tmp_path: Path) -> None:
     (tmp_path / "postgres").mkdir()
     (tmp_path / "postgres" / "PG_VERSION").write_text("15\n")
     with pytest.raises(EmbeddedError, match=r"is of PostgreSQL 15, but the embedded one is \d+:"):
@@ -362,15 +358,15 @@ def test_data_of_another_version_is_refused_untouched(tmp_path: Path) -> None:
     assert (tmp_path / "postgres" / "PG_VERSION").read_text() == "15\n"
 
 
-def test_a_folder_of_other_things_is_refused_untouched(tmp_path: Path) -> None:
+def test_folder_with_other_files_is_rejected_and_not_changed(tmp_path: Path) -> None:
     (tmp_path / "postgres").mkdir()
-    (tmp_path / "postgres" / "letter").write_text("dear")
+    (tmp_path / "postgres" / "other file").write_text("text")
     with pytest.raises(EmbeddedError, match="is not a PostgreSQL data folder"):
         EmbeddedServer(tmp_path).start()
-    assert (tmp_path / "postgres" / "letter").read_text() == "dear"
+    assert (tmp_path / "postgres" / "other file").read_text() == "text"
 
 
-def test_an_impossible_place_is_one_sentence(tmp_path: Path) -> None:
+def test_impossible_data_folder_is_reported_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(EmbeddedError, match=r"cannot be used: (Not a directory|File exists)"):
         EmbeddedServer(tmp_path / "file").start()
@@ -378,7 +374,7 @@ def test_an_impossible_place_is_one_sentence(tmp_path: Path) -> None:
         EmbeddedServer(tmp_path / "file" / "data").start()
 
 
-def test_a_server_that_cannot_start_is_quoted(tmp_path: Path, start: Start) -> None:
+def test_error_quotes_the_log_of_a_server_that_cannot_start(tmp_path: Path, start: Start) -> None:
     server, _ = start(tmp_path)
     server.stop()
     (tmp_path / "postgres" / "postgresql.auto.conf").write_text("work_mem = 'a lot'\n")
@@ -393,7 +389,7 @@ def test_missing_binaries_are_one_sentence(tmp_path: Path, monkeypatch: pytest.M
 
 
 @root_only
-def test_another_user_cannot_reach_the_socket(tmp_path: Path, start: Start) -> None:
+def test_socket_is_not_accessible_to_another_user(tmp_path: Path, start: Start) -> None:
     _, dsn = start(tmp_path)
     folder = socket_folder(dsn)
     owner = folder.stat().st_uid
@@ -411,7 +407,7 @@ def test_another_user_cannot_reach_the_socket(tmp_path: Path, start: Start) -> N
 
 
 @root_only
-def test_root_works_below_private_folders_and_leaves_them_private(tmp_path: Path) -> None:
+def test_root_can_use_private_folders_without_changing_their_permissions(tmp_path: Path) -> None:
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
     installed = installed_package()
@@ -419,15 +415,15 @@ def test_root_works_below_private_folders_and_leaves_them_private(tmp_path: Path
     shutil.copytree(installed, private / installed.name, ignore=skipped)
     libraries = f"{installed.name}.libs"
     shutil.copytree(installed.with_name(libraries), private / libraries)
-    # As after an installation under umask 077.
+    # As after an installation with umask 077.
     (private / installed.name / "pginstall" / "bin" / "postgres").chmod(0o700)
     with parent(private / "data", path=private) as process:
-        await_line(process, "Copying PostgreSQL to ")
-        dsn, _ = await_server(process)
+        wait_for_line(process, "Copying PostgreSQL to ")
+        dsn, _ = wait_for_server(process)
         add_row(dsn)
         assert finish(process) == ""
     with parent(private / "data", path=private) as process:
-        dsn, _ = await_server(process)
+        dsn, _ = wait_for_server(process)
         assert count_rows(dsn) == 1
         with psycopg.connect(dsn) as connection:
             connection.execute("create extension citext")
@@ -438,7 +434,7 @@ def test_root_works_below_private_folders_and_leaves_them_private(tmp_path: Path
 
 
 @root_only
-def test_data_that_root_restored_from_a_copy_is_used(tmp_path: Path, start: Start) -> None:
+def test_root_can_use_data_restored_from_a_copy(tmp_path: Path, start: Start) -> None:
     server, dsn = start(tmp_path / "old")
     add_row(dsn)
     server.stop()
@@ -448,8 +444,8 @@ def test_data_that_root_restored_from_a_copy_is_used(tmp_path: Path, start: Star
 
 
 @root_only
-def test_an_ordinary_user_and_root_take_turns(start: Start) -> None:
-    need_binaries_for_nobody()
+def test_unprivileged_user_and_root_can_use_the_same_data(start: Start) -> None:
+    skip_without_binaries_for_nobody()
     data_dir = Path(tempfile.mkdtemp())
     os.chown(data_dir, NOBODY, NOBODY)
 
@@ -471,18 +467,18 @@ def test_an_ordinary_user_and_root_take_turns(start: Start) -> None:
 
 
 @root_only
-def test_an_ordinary_user_is_refused_roots_data_in_one_sentence(start: Start) -> None:
-    need_binaries_for_nobody()
+def test_unprivileged_user_cannot_use_the_data_of_root(start: Start) -> None:
+    skip_without_binaries_for_nobody()
     data_dir = Path(tempfile.mkdtemp())
     try:
         server, _ = start(data_dir)
         server.stop()
         data_dir.chmod(0o755)
-        answer = as_nobody(EmbeddedServer(data_dir).start)
-        assert answer.startswith(f"EmbeddedError: The database in {data_dir} cannot be used:")
+        result = as_nobody(EmbeddedServer(data_dir).start)
+        assert result.startswith(f"EmbeddedError: The database in {data_dir} cannot be used:")
         (data_dir / "lock").unlink()
         data_dir.chmod(0o777)
-        answer = as_nobody(EmbeddedServer(data_dir).start)
-        assert answer.startswith(f"EmbeddedError: The data in {data_dir}/postgres belongs to user")
+        result = as_nobody(EmbeddedServer(data_dir).start)
+        assert result.startswith(f"EmbeddedError: The data in {data_dir}/postgres belongs to user")
     finally:
         shutil.rmtree(data_dir)

@@ -170,13 +170,13 @@ async def update(request: web.Request) -> web.StreamResponse:
         for name, key in fields.KEYS.items()
     }
     own = {fields.uniqueness_key(user.username), fields.email_key(user.email)}
-    counted: dict[bytes, datetime] = {}
+    conflict_windows: dict[bytes, datetime] = {}
     # Many front-ends send unchanged values too. Do not count a request that has only those.
     if any(key is not None and key not in own for key in keys.values()):
         await throttle.admit_registration(client)
         # Count the conflict before the check for it, unlike in a registration. A change can be
         # undone without a trace, so past the limit a success would reveal as much as a conflict.
-        counted = await throttle.admit_conflict(client)
+        conflict_windows = await throttle.admit_conflict(client)
     await _check_availability(database, keys, except_id=user.id)
     password_hash = None
     if "password" in given:
@@ -205,7 +205,7 @@ async def update(request: web.Request) -> web.StreamResponse:
 
     async with _map_unique_violations(database, keys, except_id=user.id):
         row = await database.transact(change)
-    await throttle.release_conflict(counted)
+    await throttle.release_conflict(conflict_windows)
     await touch(database, client, user)
     changed = User.of(row, user.session_id, user.session_expires_at, user.session_use)
     return current_user_response(changed, request.app[TOKENS], request.app[SETTINGS])

@@ -20,7 +20,7 @@ two folders contain files of the same name, or when a header does not match its 
 """
 
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,12 +65,12 @@ class SqlError(Exception):
 class Runner(Protocol):
     """The interface of ``Database``, which runs a query and retries it."""
 
-    def run(self, query: "Query", arguments: list[Any]) -> Awaitable[Any]:
+    def run(self, query: "Query", arguments: list[Any]) -> Coroutine[Any, Any, Any]:
         """Run ``query`` with ``arguments`` in the order of its parameters; return its result."""
 
 
 Connection: TypeAlias = asyncpg.Connection | PoolConnectionProxy
-AnyQuery: TypeAlias = Callable[..., Awaitable[Any]]
+AnyQuery: TypeAlias = Callable[..., Coroutine[Any, Any, Any]]
 """The type of a query that is passed as a value. Its parameters are checked only at the call."""
 
 
@@ -96,7 +96,7 @@ class Query:
         """Return the name of the method of asyncpg that returns what ``returns`` names."""
         return METHODS[self.returns]
 
-    def __call__(self, db: "Runner | Connection", **arguments: Any) -> Awaitable[Any]:
+    def __call__(self, db: "Runner | Connection", **arguments: Any) -> Coroutine[Any, Any, Any]:
         """Run on ``db`` with one keyword argument for each parameter of the header.
 
         Raise ``TypeError`` for a missing or an unknown argument, and the errors of ``db``.
@@ -110,7 +110,7 @@ class Query:
         if self.invalidates and (calls := _CALLS.get()) is not None:
             calls.append(self)
         if isinstance(db, Connection):
-            result: Awaitable[Any] = getattr(db, self.method)(self.text, *values)
+            result: Coroutine[Any, Any, Any] = getattr(db, self.method)(self.text, *values)
             return result
         return db.run(self, values)
 

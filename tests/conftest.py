@@ -30,7 +30,7 @@ from service.settings.settings import Settings
 from tests.document import assert_documented
 
 SECRET = "tests sign with this, 32 bytes and more"
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "jwt_secret": SECRET,
     "bcrypt_cost": 4,
     "database_pool_size": 20,

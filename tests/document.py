@@ -55,7 +55,7 @@ class Document:
         self.data: dict[str, Any] = orjson.loads(raw)
         # A path without parameters takes precedence over a template that also matches.
         paths = sorted(self.data["paths"], key=lambda path: path.count("{"))
-        self.patterns = {path: pattern_of(path) for path in paths}
+        self.patterns: dict[str, re.Pattern[str]] = {path: pattern_of(path) for path in paths}
         self._validators: dict[tuple[str, str, int], Draft202012Validator] = {}
 
     def path_of(self, method: str, path: str) -> str | None:

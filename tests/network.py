@@ -54,11 +54,11 @@ class Network:
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        host, port = str(self._server["host"]), self._server.get("port", 5432)
+        host, port = str(self._server["host"]), int(self._server.get("port") or 5432)
         if host.startswith("/"):
             upstream = await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
         else:
-            upstream = await asyncio.open_connection(host, int(port))
+            upstream = await asyncio.open_connection(host, port)
         first_bytes = bytearray()
         for source, target in ((reader, upstream[1]), (upstream[0], writer)):
             task = asyncio.create_task(self._forward(source, target, first_bytes))

@@ -11,11 +11,10 @@ from typing import Any
 
 import run
 from service import supervisor, worker
+from service.app import create_app
 
 INTERVAL = 0.2  # Seconds.
 HOLD = Path("hold")
-
-create_app = worker.create_app
 
 
 def create_app_when_released(*arguments: Any) -> Any:
@@ -26,6 +25,7 @@ def create_app_when_released(*arguments: Any) -> Any:
 
 
 if __name__ == "__main__":
-    worker.HEARTBEAT_INTERVAL = supervisor.HEARTBEAT_INTERVAL = INTERVAL
-    worker.create_app = create_app_when_released
+    for module in (worker, supervisor):
+        vars(module)["HEARTBEAT_INTERVAL"] = INTERVAL
+    vars(worker)["create_app"] = create_app_when_released
     sys.exit(run.main())

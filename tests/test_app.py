@@ -3,6 +3,7 @@
 import importlib
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -17,8 +18,8 @@ from tests.conftest import SETTINGS
 URL = "postgresql://localhost/conduit"
 
 
-def app_of(**changes: object) -> web.Application:
-    settings = Settings(**{**SETTINGS, **changes})  # type: ignore[arg-type]
+def app_of(**changes: Any) -> web.Application:
+    settings = Settings(**{**SETTINGS, **changes})
     return create_app(settings, URL, RequestLog(io.StringIO()))
 
 

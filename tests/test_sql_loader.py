@@ -198,7 +198,7 @@ def test_unknown_name_raises_attribute_error() -> None:
 def test_call_raises_type_error_when_an_argument_is_wrong(arguments: dict[str, Any]) -> None:
     query = sql.parse(FILE, GOOD).find
     with pytest.raises(TypeError, match="find"):
-        query(None, **arguments)  # type: ignore[arg-type]
+        _ = query(None, **arguments)
 
 
 async def test_arguments_are_passed_by_name(db: asyncpg.Connection) -> None:

@@ -181,7 +181,7 @@ def test_all_workers_killed_at_once_are_replaced(tmp_path: Path) -> None:
 
 
 def test_no_account_is_lost_when_the_service_is_killed(tmp_path: Path) -> None:
-    same = {"PORT": free_port(), "WEB_CONCURRENCY": 2}
+    same: dict[str, Any] = {"PORT": free_port(), "WEB_CONCURRENCY": 2}
     with serve(tmp_path, **same) as first:
         first.serving()
         names = [f"user{number}" for number in range(5)]

@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -117,7 +118,7 @@ def test_more_signals_during_the_drain_have_no_effect(tmp_path: Path) -> None:
 def test_idle_connections_do_not_delay_the_stop(
     tmp_path: Path, new_database: NewDatabase, number: signal.Signals
 ) -> None:
-    settings = {"WEB_CONCURRENCY": 2, "SHUTDOWN_TIMEOUT": 3600}
+    settings: dict[str, Any] = {"WEB_CONCURRENCY": 2, "SHUTDOWN_TIMEOUT": 3600}
     with serve(tmp_path, DATABASE_URL=new_database(), **settings) as service:
         service.serving()
         with service.connection() as used, service.connection() as unused:

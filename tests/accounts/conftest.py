@@ -18,8 +18,8 @@ REQUESTER = Requester("192.0.2.1", uuid4())
 
 
 def hasher_of(client: Client) -> PasswordHasher:
-    assert client.http.app is not None
-    return client.http.app[PASSWORDS]
+    hasher: PasswordHasher = client.http.app[PASSWORDS]
+    return hasher
 
 
 def hold_workers(

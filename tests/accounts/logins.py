@@ -75,7 +75,7 @@ def count_hashes(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     async def recorded(password: str, *arguments: Any) -> bool:
         given.append(password)
-        return await verify(password, *arguments)
+        return bool(await verify(password, *arguments))
 
     monkeypatch.setattr(hasher, "verify", recorded)
     return given

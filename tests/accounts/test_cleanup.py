@@ -18,7 +18,7 @@ DAY = 86_400  # ACCESS_TOKEN_TTL
 
 
 async def clean(client: Client) -> int:
-    database: Database = client.http.app[DATABASE]  # type: ignore[index]
+    database: Database = client.http.app[DATABASE]
     return await clean_up(database, client.settings)
 
 
@@ -138,7 +138,7 @@ async def test_cleanup_skips_locked_rows(
 async def test_cleanup_logs_a_failed_run_and_tries_again(
     client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    database: Database = client.http.app[DATABASE]  # type: ignore[index]
+    database: Database = client.http.app[DATABASE]
     runs = 0
     third = asyncio.Event()
 

@@ -32,7 +32,7 @@ from tests.conftest import Client, Dialect, MakeClient
 
 
 def removal_of(client: Client) -> ClosedAccounts:
-    app: Any = client.http.server.app  # type: ignore[attr-defined]
+    app: Any = client.http.app
     removal: ClosedAccounts = app[CLOSED_ACCOUNTS]
     return removal
 
@@ -166,7 +166,7 @@ async def test_removal_keeps_every_count_exact_between_batches(
     assert await find_wrong_counts(db) == []
 
 
-@pytest.mark.parametrize(("query", "limit"), STEPS, ids=[query.name for query, _ in STEPS])
+@pytest.mark.parametrize(("query", "limit"), STEPS, ids=lambda value: getattr(value, "name", ""))
 async def test_batch_deletes_at_most_its_limit_of_rows(
     client: Client, alice: str, db: asyncpg.Connection, query: sql.Query, limit: int
 ) -> None:

@@ -43,7 +43,7 @@ async def test_finish_opens_a_session_without_a_request(
     user = await sql.users.find_credentials(app[DATABASE], id=user_id)
     caller = HttpClient.at("203.0.113.9", "curl/8.5.0")
     response = await app[SIGN_IN].finish(caller, user)
-    body = orjson.loads(response.body)  # type: ignore[attr-defined]
+    body = orjson.loads(response.body)
     assert (response.status, set(body)) == (200, {"user", "refresh_token", "expires_in"})
     assert await client.is_authenticated(body["user"]["token"])
     event = await db.fetchrow("select kind, ip, user_agent from events order by id desc limit 1")

@@ -10,7 +10,7 @@ from tests.conftest import Answer, Client
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
-DRAGON = {
+DRAGON: dict[str, Any] = {
     "title": "How to train your dragon",
     "description": "Ever wonder how?",
     "body": "You have to believe",
@@ -102,7 +102,7 @@ async def close_account(client: Client, token: str, name: str) -> None:
 
 async def wait_until_removed(client: Client) -> None:
     """Wait until all content of the closed accounts is removed."""
-    app: Any = client.http.server.app  # type: ignore[attr-defined]
+    app: Any = client.http.app
     async with asyncio.timeout(20):
         # It returns False while the background task holds the lock.
         while not await app[CLOSED_ACCOUNTS].remove_all():

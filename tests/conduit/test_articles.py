@@ -264,7 +264,8 @@ async def test_routes_respond_with_401_before_they_look_up_the_article(
         ("POST", f"/api/articles/{slug}/comments"),
         ("DELETE", f"/api/articles/{slug}/comments/{comment['id']}"),
     ]:
-        for body in (None, {"article": {}}):
+        bodies: list[Any] = [None, {"article": {}}]
+        for body in bodies:
             response = await client.send(method, path, body)
             assert_error(response, 401, "token_missing", {"token": ["is missing"]})
             response = await client.send(method, path, body, token="stale")

@@ -131,10 +131,12 @@ async def test_long_slug_is_not_found(client: Client) -> None:
     assert_error(response, 404, "not_found", {"article": ["not found"]})
 
 
+NO_STRINGS: list[Any] = [0, 1.5, True, [], ["x"], {}]
+NO_LISTS: list[Any] = ["a", "", 1, True, {}, {"a": "b"}, [1], ["a", None], [["a"]], [{}]]
 WRONG: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     f"{field} {value!r}": ({field: value}, {field: NOT_A_STRING})
     for field in ("title", "description", "body")
-    for value in (0, 1.5, True, [], ["x"], {})
+    for value in NO_STRINGS
 }
 WRONG |= {
     f"{field} {value!r}": ({field: value}, {field: BLANK})
@@ -142,10 +144,7 @@ WRONG |= {
     for value in (None, "", " ", "\t\n\u2003")
 }
 WRONG |= {f"{field} NUL": ({field: "a\0"}, {field: NOT_ALLOWED}) for field in DRAGON}
-WRONG |= {
-    f"tagList {value!r}": ({"tagList": value}, {"tagList": NOT_A_LIST})
-    for value in ("a", "", 1, True, {}, {"a": "b"}, [1], ["a", None], [["a"]], [{}])
-}
+WRONG |= {f"tagList {value!r}": ({"tagList": value}, {"tagList": NOT_A_LIST}) for value in NO_LISTS}
 WRONG |= {
     "tagList null": ({"tagList": None}, {"tagList": BLANK}),
     "tagList NUL": ({"tagList": ["a", "b\0"]}, {"tagList": NOT_ALLOWED}),

@@ -34,7 +34,7 @@ PATH = "/api/articles/dragons"
 # An account that its owner deletes is closed, and its row is deleted later. An operator can delete
 # the row at once.
 DELETIONS_OF_BOB = {
-    "closed": sql.closed_accounts.close.text.replace(
+    "closed": sql.NAMESPACES["closed_accounts"].close.text.replace(
         "$1", "(select id from users where username = 'bob')"
     ),
     "deleted": "delete from users where username = 'bob'",
@@ -44,7 +44,7 @@ DELETIONS_OF_BOB = {
 @pytest.fixture(params=DELETIONS_OF_BOB)
 def deletion_of_bob(request: pytest.FixtureRequest) -> str:
     """Return the statement that closes and the one that deletes Bob's account, in turn."""
-    return DELETIONS_OF_BOB[request.param]
+    return DELETIONS_OF_BOB[str(request.param)]
 
 
 @pytest.mark.parametrize(
@@ -150,18 +150,19 @@ async def test_concurrent_requests_of_a_closed_account_leave_no_rows(
         async with db.transaction():
             # All requests wait for the lock of the user's row. Then their order is unknown.
             await db.execute("select from users where id = $1 for update", user_id)
+            requests: list[tuple[tuple[Any, ...], str | None]] = [
+                (("POST", "/api/articles", {"article": DRAGON}), token),
+                (("POST", f"{PATH}/favorite"), token),
+                (("DELETE", "/api/user", password), token),
+                (("POST", f"{PATH}/comments", COMMENT), token),
+                (("POST", "/api/profiles/alice/follow"), token),
+                (("POST", f"/api/profiles/{name}/follow"), alice),
+                (("POST", "/api/users/login", password), None),
+                (("POST", "/api/articles", {"article": DRAGON}), token),
+            ]
             running = [
-                asyncio.create_task(client.send(*request, token=asking))
-                for request, asking in [
-                    (("POST", "/api/articles", {"article": DRAGON}), token),
-                    (("POST", f"{PATH}/favorite"), token),
-                    (("DELETE", "/api/user", password), token),
-                    (("POST", f"{PATH}/comments", COMMENT), token),
-                    (("POST", "/api/profiles/alice/follow"), token),
-                    (("POST", f"/api/profiles/{name}/follow"), alice),
-                    (("POST", "/api/users/login", password), None),
-                    (("POST", "/api/articles", {"article": DRAGON}), token),
-                ]
+                asyncio.create_task(client.send(*request, token=sender))
+                for request, sender in requests
             ]
             await until_blocked(db, len(running))
         responses = await asyncio.gather(*running)
@@ -222,7 +223,9 @@ async def test_deletion_and_creation_by_a_reader_do_not_deadlock(
             sql.articles.delete(two_connections[1], article_id=article_id)
         )
         await until_blocked(db, 2)
-    assert (await publishing)["slug"] == "new"
+    created = await publishing
+    assert created is not None
+    assert created["slug"] == "new"
     assert await deleting
     assert await find_wrong_counts(db) == []
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -23,7 +24,7 @@ def allowed_connections(url: str) -> int:
     return int(maximum) - int(reserved)
 
 
-def warnings(caplog: pytest.LogCaptureFixture, url: str, **settings: int) -> list[str]:
+def warnings(caplog: pytest.LogCaptureFixture, url: str, **settings: Any) -> list[str]:
     """Return the warnings of a start with these settings."""
     caplog.clear()
     warn_of_connection_limit(Settings(**settings), url)
@@ -53,7 +54,7 @@ def test_no_warning_when_the_server_is_unreachable(caplog: pytest.LogCaptureFixt
 def test_service_starts_with_one_warning_when_connections_exceed_the_limit(
     tmp_path: Path, new_database: Callable[[], str]
 ) -> None:
-    settings = {"WEB_CONCURRENCY": 2, "DATABASE_POOL_SIZE": 1000}
+    settings: dict[str, Any] = {"WEB_CONCURRENCY": 2, "DATABASE_POOL_SIZE": 1000}
     with serve(tmp_path, DATABASE_URL=new_database(), **settings) as service:
         service.serving().register("jake")
         warned = [line["message"] for line in service.log() if line["level"] == "warning"]

@@ -12,7 +12,7 @@ import pytest
 from service.database import circuit_breaker, pool
 from service.mail.outbox import OUTBOX
 from tests.answers import assert_error
-from tests.conftest import Client, MakeClient
+from tests.conftest import Answer, Client, MakeClient
 from tests.network import Network
 from tests.postgres import OwnPostgres
 
@@ -96,7 +96,7 @@ async def test_requests_get_503_while_the_database_is_down(
     token = await client.register("jake")
     await asyncio.to_thread(postgres.stop)
     user = {"username": "anne", "email": EMAIL, "password": "long enough"}
-    requests: list[Callable[[], Awaitable[object]]] = [
+    requests: list[Callable[[], Awaitable[Answer]]] = [
         lambda: client.get("/api/user", token=token),
         lambda: client.put("/api/user", {"user": {"bio": "x"}}, token=token),
         lambda: client.post("/api/users", {"user": user}),

@@ -6,6 +6,7 @@ import logging
 import re
 import socket
 import struct
+from typing import Any
 
 import aiohttp
 import orjson
@@ -197,7 +198,7 @@ async def test_logs_contain_no_secret(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     wire = await serve(routes)
-    session = aiohttp.ClientSession(f"http://127.0.0.1:{wire.port}")
+    session: Any = aiohttp.ClientSession(f"http://127.0.0.1:{wire.port}")
     client = Client(session, Settings(**SETTINGS), wire.log)
     password, new_password, wrong = "the first password", "the second password", "a wrong password"
     user = {"username": "alice", "email": "alice@example.test", "password": password}

@@ -1,5 +1,7 @@
 """The flags and the description of a route."""
 
+from typing import Any
+
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
@@ -8,11 +10,11 @@ from service.http.routes import Auth, Operation, RouteTableDef, operation_of
 from tests.conftest import Client
 
 
-def register(routes: RouteTableDef, **flags: object) -> Operation:
+def register(routes: RouteTableDef, **flags: Any) -> Operation:
     async def handler(request: web.Request) -> web.Response:
         return web.Response()
 
-    routes.get("/things", operation_id="GetThings", **flags)(handler)  # type: ignore[arg-type]
+    routes.get("/things", operation_id="GetThings", **flags)(handler)
     operation: Operation = handler.operation  # type: ignore[attr-defined]
     return operation
 
@@ -44,5 +46,5 @@ async def test_operation_of_returns_none_when_no_route_matches(client: Client) -
     for path, is_known in (("/api/tags", True), ("/nothing", False)):
         match = await app.router.resolve(make_mocked_request("GET", path))
         request = make_mocked_request("GET", path)
-        request._match_info = match  # type: ignore[assignment]
+        request._match_info = match
         assert (operation_of(request) is not None) is is_known

@@ -3,10 +3,13 @@
 import asyncio
 import gzip
 import zlib
+from collections.abc import Callable
+from typing import Any
 
 import orjson
 import pytest
 from aiohttp import hdrs, http_parser
+from aiohttp.compression_utils import ZLibDecompressor
 
 from service.app import create_app
 from service.settings.settings import Settings
@@ -16,7 +19,7 @@ from tests.http.conftest import RawConnection, answer_of
 
 MEGABYTE = 1024 * 1024
 NOT_SUPPORTED = {"body": ["must be sent without a Content-Encoding"]}
-PACKERS = {"gzip": gzip.compress, "deflate": zlib.compress}
+PACKERS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress}
 
 
 def request_of(
@@ -116,10 +119,10 @@ async def test_compressed_body_is_not_decompressed(
 ) -> None:
     made = []
 
-    class Decompressor(http_parser.ZLibDecompressor):
-        def __init__(self, **options: object) -> None:
+    class Decompressor(ZLibDecompressor):
+        def __init__(self, **options: Any) -> None:
             made.append(options)
-            super().__init__(**options)  # type: ignore[arg-type]
+            super().__init__(**options)
 
     monkeypatch.setattr(http_parser, "ZLibDecompressor", Decompressor)
     bomb = PACKERS[encoding](b" " * (100 * MEGABYTE))

@@ -30,7 +30,7 @@ async def stored_hash(db: asyncpg.Connection) -> str:
 async def test_verify_credentials_needs_no_request(
     client: Client, alice: str, db: asyncpg.Connection
 ) -> None:
-    verifier = client.http.app[CREDENTIAL_VERIFIER]  # type: ignore[index]
+    verifier = client.http.app[CREDENTIAL_VERIFIER]
     user_id = await db.fetchval("select id from users")
     caller = HttpClient.at("203.0.113.9", "curl/8.5.0")
     row = await verifier.verify_credentials(caller, user_id, PASSWORD)
@@ -49,7 +49,7 @@ async def test_verify_credentials_needs_no_request(
 async def test_failure_writes_the_same_events_whether_or_not_the_account_exists(
     client: Client, alice: str, db: asyncpg.Connection, account: str
 ) -> None:
-    verifier = client.http.app[CREDENTIAL_VERIFIER]  # type: ignore[index]
+    verifier = client.http.app[CREDENTIAL_VERIFIER]
     user_id = await db.fetchval("select id from users")
     account_id = user_id if account == "known" else unknown_account_id("nobody@example.test")
     for _ in range(5):
@@ -153,7 +153,7 @@ async def test_login_succeeds_without_a_renewal_when_the_hash_queue_is_full(
         await asyncio.sleep(0)
         return result
 
-    hasher.verify = verify_and_fill  # type: ignore[method-assign]
+    hasher.verify = verify_and_fill  # type: ignore[assignment, method-assign]
     answer = await later.post("/api/users/login", CREDENTIALS)
     gate.set()
     await asyncio.gather(*jobs, *taken)

@@ -23,8 +23,8 @@ async def cached(make_client: MakeClient) -> Client:
 
 
 def cache_of(client: Client) -> SessionCache:
-    assert client.http.app is not None
-    return client.http.app[SESSION_CACHE]
+    cache: SessionCache = client.http.app[SESSION_CACHE]
+    return cache
 
 
 async def authenticate(client: Client, token: str) -> Any:

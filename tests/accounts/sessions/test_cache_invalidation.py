@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
 
 import asyncpg
 import pytest
@@ -45,7 +46,7 @@ async def show_a_used_token(client: Client, device: Device) -> int:
 async def test_response_to_a_change_waits_until_it_is_applied_or_the_cache_is_disabled(
     client: Client,
     network: Network,
-    end: Callable[[Client, Device], Awaitable[int]],
+    end: Callable[[Client, Device], Coroutine[Any, Any, int]],
     status: int,
 ) -> None:
     """The same holds for an error response. Afterwards the process listens again."""

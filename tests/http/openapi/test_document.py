@@ -73,7 +73,11 @@ def test_document_describes_each_tag_and_begins_with_accounts(document: Document
 def test_security_of_an_operation_follows_from_the_flag_of_its_route(
     dialect_client: Client, document: Document
 ) -> None:
-    expected = {Auth.REQUIRED: [{"Token": []}], Auth.OPTIONAL: [{"Token": []}, {}], Auth.NONE: []}
+    expected: dict[Auth, list[Any]] = {
+        Auth.REQUIRED: [{"Token": []}],
+        Auth.OPTIONAL: [{"Token": []}, {}],
+        Auth.NONE: [],
+    }
     for route in dialect_client.http.app.router.routes():
         if route.resource is None or route.method == hdrs.METH_HEAD:
             continue

@@ -31,7 +31,7 @@ class TwoInstances:
 async def wait_until_trusted(client: Client) -> Client:
     """Wait until the instance trusts its cache, and return ``client``."""
     while not client.http.app[CHANGE_LISTENER].is_trusted():
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
     return client
 
 

@@ -23,7 +23,7 @@ async def wait_until_trusted(listener: ChangeListener) -> None:
     """Wait until the process listens and trusts its cache."""
     async with asyncio.timeout(20):
         while not listener.is_trusted():
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ async def test_response_to_a_change_waits_until_it_is_applied_or_the_cache_is_di
     ending = asyncio.create_task(end(client, first))
     while listener.is_trusted():
         assert not ending.done()
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
     assert await asyncio.wait_for(ending, 20) == status
     assert not await client.is_authenticated(newest.access)
     network.free()
@@ -212,7 +212,7 @@ async def is_never_trusted(database: Database, url: str, caplog: pytest.LogCaptu
     async with asyncio.timeout(20):
         while "cache disabled: lost the LISTEN connection" not in caplog.text:
             assert not listener.is_trusted()
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
     await listener.stop()
     return True
 

@@ -1,5 +1,6 @@
 """Test that the documents, ``.env.example``, the settings and the routes agree."""
 
+import ast
 import json
 import re
 import shlex
@@ -18,6 +19,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 OPERATIONS = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 ENV_EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
 NAMES = {setting.name.upper() for setting in fields(Settings)}
+LEVELS = "debug|info|warning|error|exception|critical"
 DOCUMENTS = [
     "README.md",
     "CONTRIBUTING.md",
@@ -73,6 +75,35 @@ def test_readme_lists_every_route() -> None:
         for name in re.findall(r"`((?:GET|POST|PUT|DELETE) [^`]+)`", row[0])
     }
     assert listed == routes
+
+
+def logged_messages() -> set[str]:
+    """Return the first line of each message that the service logs, with ``...`` for each value.
+
+    ``report`` is the function that the supervisor and the commands pass to the start: it logs.
+    """
+    messages = set()
+    for file in [ROOT / "run.py", *(ROOT / "service").rglob("*.py")]:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) and node.args else ""
+            if not re.fullmatch(rf"(logger|_log)\.({LEVELS})|(self\._)?report", called):
+                continue
+            assert isinstance(node, ast.Call)
+            message = node.args[0]
+            if isinstance(message, ast.JoinedStr):
+                parts = [v.value if isinstance(v, ast.Constant) else "..." for v in message.values]
+                text = "".join(map(str, parts))
+            else:
+                assert isinstance(message, ast.Constant), f"{file.name}: {called} has no text"
+                text = re.sub(r"%[sd]", "...", str(message.value))
+            messages.add(text.partition("\n")[0])
+    return messages
+
+
+def test_operations_page_lists_every_log_message() -> None:
+    rows = table(OPERATIONS, "Logs")
+    listed = {row[0].strip("`") for row in rows if len(row) == 3 and row[0] != "message"}
+    assert listed - {"---"} == logged_messages()
 
 
 def test_readme_quotes_the_tables_of_the_bench() -> None:

@@ -11,7 +11,7 @@ from bench.table import Row
 from service.accounts.sessions.access_tokens import ALGORITHM, AccessTokens
 from service.accounts.sessions.cache import SessionCache
 
-SECRET = "only for tokens that nobody accepts after the bench"  # noqa: S105
+SECRET = "only for tokens of the bench, which no service accepts"  # noqa: S105
 TTL = 86_400
 COUNT = 20_000  # Tokens for one slice, each for another session.
 ROUNDS = 7

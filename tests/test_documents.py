@@ -136,6 +136,12 @@ def test_relative_links_lead_to_existing_files_and_headings(document: str) -> No
     assert missing == set()
 
 
+def test_architecture_links_every_decision() -> None:
+    architecture = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    decisions = {path.name for path in (ROOT / "docs/decisions").glob("*.md")}
+    assert {name for name in decisions if f"](decisions/{name})" not in architecture} == set()
+
+
 @pytest.mark.parametrize(
     "document", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/operations.md"]
 )

@@ -136,15 +136,25 @@ def test_relative_links_lead_to_existing_files_and_headings(document: str) -> No
     assert missing == set()
 
 
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_tests_named_in_documents_exist_in_the_linked_file(document: str) -> None:
+    path = ROOT / document
+    named = re.findall(r"\[`(test_\w+)`\]\(([^)]+)\)", path.read_text(encoding="utf-8"))
+    missing = {
+        name
+        for name, file in named
+        if f"def {name}(" not in (path.parent / file).read_text(encoding="utf-8")
+    }
+    assert missing == set()
+
+
 def test_architecture_links_every_decision() -> None:
     architecture = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     decisions = {path.name for path in (ROOT / "docs/decisions").glob("*.md")}
     assert {name for name in decisions if f"](decisions/{name})" not in architecture} == set()
 
 
-@pytest.mark.parametrize(
-    "document", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/operations.md"]
-)
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/architecture.md"])
 def test_paths_in_documents_for_developers_exist(document: str) -> None:
     """Files by their suffix, folders by their slash; ``<number>_<name>.sql`` is no path."""
     text = (ROOT / document).read_text(encoding="utf-8")

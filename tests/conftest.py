@@ -148,7 +148,7 @@ async def until_blocked(db: asyncpg.Connection, count: int) -> None:
 
 
 @dataclass
-class Answer:
+class Response:
     """A response whose body has been read."""
 
     status: int
@@ -165,16 +165,16 @@ class Device:
     session: str
 
     @classmethod
-    def of(cls, answer: Answer) -> "Device":
+    def of(cls, response: Response) -> "Device":
         """Return the tokens from the response to a registration, a login or a refresh."""
-        assert answer.status in (200, 201), answer
-        access = answer.body.get("access_token") or answer.body["user"]["token"]
+        assert response.status in (200, 201), response
+        access = response.body.get("access_token") or response.body["user"]["token"]
         claims = jwt.decode(access, options={"verify_signature": False})
-        return cls(access, answer.body["refresh_token"], claims["sid"])
+        return cls(access, response.body["refresh_token"], claims["sid"])
 
 
 class Client:
-    """Send requests with JSON bodies to one instance of the service, and return ``Answer`` objects.
+    """Send requests with JSON bodies to one instance of the service. Return ``Response`` objects.
 
     Check each response against the OpenAPI document of the instance, if the test client has access
     to the application.
@@ -187,28 +187,28 @@ class Client:
 
     async def send(
         self, method: str, path: str, json: Any = None, *, token: str | None = None, **options: Any
-    ) -> Answer:
+    ) -> Response:
         headers = dict(options.pop("headers", None) or {})
         if token is not None:
             headers["Authorization"] = f"Token {token}"
         if json is not None:
             options["json"] = json
-        async with self.http.request(method, path, headers=headers, **options) as response:
-            answer = Answer(response.status, await read(response), response.headers)
+        async with self.http.request(method, path, headers=headers, **options) as received:
+            response = Response(received.status, await read(received), received.headers)
             if isinstance(self.http, TestClient) and self.http.app is not None:
-                assert_documented(self.http.app, method, response.url.raw_path, answer)
-            return answer
+                assert_documented(self.http.app, method, received.url.raw_path, response)
+            return response
 
-    async def get(self, path: str, **options: Any) -> Answer:
+    async def get(self, path: str, **options: Any) -> Response:
         return await self.send("GET", path, **options)
 
-    async def post(self, path: str, json: Any = None, **options: Any) -> Answer:
+    async def post(self, path: str, json: Any = None, **options: Any) -> Response:
         return await self.send("POST", path, json, **options)
 
-    async def put(self, path: str, json: Any = None, **options: Any) -> Answer:
+    async def put(self, path: str, json: Any = None, **options: Any) -> Response:
         return await self.send("PUT", path, json, **options)
 
-    async def delete(self, path: str, json: Any = None, **options: Any) -> Answer:
+    async def delete(self, path: str, json: Any = None, **options: Any) -> Response:
         return await self.send("DELETE", path, json, **options)
 
     async def register(self, name: str, **changes: Any) -> str:
@@ -229,7 +229,7 @@ class Client:
         """Return whether the service accepts the access token."""
         return (await self.get("/api/user", token=access)).status == 200
 
-    async def refresh(self, token: str) -> Answer:
+    async def refresh(self, token: str) -> Response:
         """Exchange a refresh token for new tokens, and return the response."""
         return await self.post("/api/auth/refresh", {"refresh_token": token})
 

@@ -139,10 +139,10 @@ def assert_documented(app: web.Application, method: str, path: str, response: An
     """Assert that the document describes ``response``. ``path`` is the percent-encoded path."""
     document = read_document(app[DOCUMENT])
     if not is_added_by_a_test(app, document, path):
-        check_answer(document, method, path, response)
+        check_response(document, method, path, response)
 
 
-def check_answer(document: Document, method: str, path: str, response: Any) -> None:
+def check_response(document: Document, method: str, path: str, response: Any) -> None:
     """Assert that ``document`` describes ``response``. ``path`` is the percent-encoded path."""
     if method == "HEAD":
         return

@@ -11,8 +11,8 @@ import orjson
 import schemathesis
 from multidict import CIMultiDict
 
-from tests.conftest import Answer
-from tests.document import check_answer, read_document
+from tests.conftest import Response
+from tests.document import check_response, read_document
 
 
 @schemathesis.check
@@ -22,5 +22,5 @@ def documented(ctx: Any, response: Any, case: Any) -> None:
     headers = CIMultiDict((name, value[0]) for name, value in response.headers.items())
     is_json = headers.get("Content-Type", "").startswith("application/json")
     body = orjson.loads(response.content) if is_json and response.content else response.content
-    answer = Answer(response.status_code, body or None, headers)
-    check_answer(document, case.method, urlsplit(response.request.url).path, answer)
+    checked = Response(response.status_code, body or None, headers)
+    check_response(document, case.method, urlsplit(response.request.url).path, checked)

@@ -216,7 +216,7 @@ def ask(
 ) -> tuple[int, Any]:
     """Send a request on ``connection`` and return the status and the body."""
     begin(connection, method, path, body, token)
-    return answer(connection)
+    return read_response(connection)
 
 
 def begin(
@@ -233,7 +233,7 @@ def begin(
     connection.request(method, path, json.dumps(body) if body is not None else None, headers)
 
 
-def answer(connection: http.client.HTTPConnection) -> tuple[int, Any]:
+def read_response(connection: http.client.HTTPConnection) -> tuple[int, Any]:
     """Read the response to the request sent with ``begin``. Return the status and the body."""
     response = connection.getresponse()
     content = response.read()

@@ -20,11 +20,11 @@ from tests.processes import (
     RUN,
     Process,
     account,
-    answer,
     ask,
     begin,
     eventually,
     needs_proc,
+    read_response,
     serve,
 )
 
@@ -80,7 +80,7 @@ def test_running_request_finishes_after_a_signal(tmp_path: Path) -> None:
         with service.connection() as connection:
             begin_slow_login(service, connection)
             service.send(signal.SIGTERM)
-            status, body = answer(connection)
+            status, body = read_response(connection)
             assert status == 200 and body["user"]["username"] == "jake"
         assert service.status() == 0
         assert service.left() == []
@@ -109,7 +109,7 @@ def test_more_signals_during_the_drain_have_no_effect(tmp_path: Path) -> None:
             os.killpg(service.pid, signal.SIGINT)  # A terminal sends it to the workers, too.
             os.killpg(service.pid, signal.SIGTERM)
             service.send(signal.SIGHUP)
-            assert answer(connection)[0] == 200
+            assert read_response(connection)[0] == 200
         assert service.status() == 0
         assert service.left() == []
 

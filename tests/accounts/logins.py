@@ -12,7 +12,7 @@ import sql
 from service.accounts.passwords.hasher import PASSWORDS
 from service.accounts.throttling.login_attempts import Attempt, LoginAttempts
 from service.http.client import Client as HttpClient
-from tests.conftest import Answer, Client
+from tests.conftest import Client, Response
 
 HERE, ELSEWHERE = "192.0.2.1", "198.51.100.1"
 CLIENT_HERE = HttpClient.at(HERE)
@@ -20,7 +20,7 @@ WRONG = "wrong"
 LOCKED = {"errors": {"credentials": ["too many attempts"]}, "code": "too_many_attempts"}
 
 
-async def login(client: Client, name: str, password: str = WRONG, *, ip: str = HERE) -> Answer:
+async def login(client: Client, name: str, password: str = WRONG, *, ip: str = HERE) -> Response:
     """Log in as ``name`` and return the response. ``ip`` has an effect only behind a proxy."""
     user = {"email": f"{name}@example.test", "password": password}
     headers = {"X-Forwarded-For": ip}
@@ -34,7 +34,7 @@ def host(number: int, site: str = "2001:db8:0") -> str:
 
 async def statuses(*requests: Any) -> Counter[int]:
     """Send the requests concurrently, and count the responses of each status."""
-    return Counter(answer.status for answer in await asyncio.gather(*requests))
+    return Counter(response.status for response in await asyncio.gather(*requests))
 
 
 async def exhaust_account(client: Client, name: str) -> None:

@@ -16,7 +16,6 @@ import sql
 from service.accounts import closed_accounts
 from service.accounts.closed_accounts import CLOSED_ACCOUNTS, LOCK, STEPS, ClosedAccounts
 from tests.accounts.large_account import MANY, fill
-from tests.answers import assert_error
 from tests.conduit.content import (
     close_account,
     comment_on,
@@ -29,6 +28,7 @@ from tests.conduit.content import (
 )
 from tests.conduit.counts import find_wrong_counts
 from tests.conftest import Client, Dialect, MakeClient
+from tests.responses import assert_error
 
 
 def removal_of(client: Client) -> ClosedAccounts:
@@ -80,11 +80,11 @@ async def test_content_is_shown_without_its_author_until_it_is_removed(
     favorited = (await dialect_client.get("/api/articles/knights")).body["article"]
     assert favorited["favoritesCount"] == 1
     for name in ("alice", "-"):
-        answer = await dialect_client.get(f"/api/profiles/{name}", token=bob)
-        assert_error(answer, 404, "not_found", {"profile": ["not found"]})
+        response = await dialect_client.get(f"/api/profiles/{name}", token=bob)
+        assert_error(response, 404, "not_found", {"profile": ["not found"]})
         for filtered in (f"author={name}", f"favorited={name}", f"author=bob&favorited={name}"):
-            answer = await dialect_client.get(f"/api/articles?{filtered}")
-            assert answer.body == {"articles": [], "articlesCount": 0}
+            response = await dialect_client.get(f"/api/articles?{filtered}")
+            assert response.body == {"articles": [], "articlesCount": 0}
     stored = await db.fetchval("select users::text from users where closed_at is not null")
     assert "lice" not in stored
     assert await find_wrong_counts(db) == []
@@ -103,8 +103,8 @@ async def test_username_shown_for_closed_accounts_cannot_be_registered(
     dialect_client: Client, dialect: Dialect
 ) -> None:
     user = {"username": "-", "email": "x@example.test", "password": "password"}
-    answer = await dialect_client.post("/api/users", {"user": user})
-    assert (answer.status, list(answer.body["errors"])) == (dialect.invalid, ["username"])
+    response = await dialect_client.post("/api/users", {"user": user})
+    assert (response.status, list(response.body["errors"])) == (dialect.invalid, ["username"])
 
 
 @pytest.mark.usefixtures("paused")
@@ -120,8 +120,8 @@ async def test_next_owner_of_a_username_has_none_of_the_content(
     await publish(client, again, "New")
     assert slugs_of(await client.get("/api/articles?author=alice")) == ["new"]
     assert slugs_of(await client.get("/api/articles?favorited=alice")) == []
-    answer = await client.get("/api/profiles/alice", token=bob)
-    assert answer.body == {"profile": expected_profile("alice")}
+    response = await client.get("/api/profiles/alice", token=bob)
+    assert response.body == {"profile": expected_profile("alice")}
     assert slugs_of(await client.get("/api/articles/feed", token=bob)) == []
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from service.accounts import fields
-from tests.answers import assert_error, assert_invalid
-from tests.conftest import Answer, Client, Dialect, MakeClient
+from tests.conftest import Client, Dialect, MakeClient, Response
+from tests.responses import assert_error, assert_invalid
 
 NOT_ALLOWED = "has a character that is not allowed"
 NO_EMAIL = "is not a valid email address"
@@ -17,7 +17,7 @@ TOO_MANY_BYTES = "is too long (maximum is 72 bytes)"
 UNTRIMMED = "can't start or end with a space"
 
 
-async def register(client: Client, **changes: str) -> Answer:
+async def register(client: Client, **changes: str) -> Response:
     user = {"username": "jake", "email": "jake@jake.jake", "password": "jakejake", **changes}
     return await client.post("/api/users", {"user": user})
 
@@ -45,8 +45,8 @@ async def test_password_accepts_any_characters(client: Client, password: str) ->
     assert (await client.post("/api/users/login", {"user": credentials})).status == 200
     for other in (password + "x", password[:-1], password.swapcase() + " "):
         credentials["password"] = other
-        answer = await client.post("/api/users/login", {"user": credentials})
-        assert_error(answer, 401, "invalid_credentials", {"credentials": ["invalid"]})
+        response = await client.post("/api/users/login", {"user": credentials})
+        assert_error(response, 401, "invalid_credentials", {"credentials": ["invalid"]})
 
 
 BAD_PASSWORDS = {
@@ -78,16 +78,16 @@ async def test_login_gets_invalid_credentials_for_a_wrong_password_of_any_length
     await client.register("jake", password="a" * 72)
     for length in (1, 71, 73, 100_000):
         credentials = {"email": "jake@example.test", "password": "a" * length}
-        answer = await client.post("/api/users/login", {"user": credentials})
-        assert_error(answer, 401, "invalid_credentials", {"credentials": ["invalid"]})
+        response = await client.post("/api/users/login", {"user": credentials})
+        assert_error(response, 401, "invalid_credentials", {"credentials": ["invalid"]})
 
 
 async def test_deletion_gets_invalid_credentials_when_the_password_has_extra_characters(
     client: Client,
 ) -> None:
     token = await client.register("jake", password="a" * 72)
-    answer = await client.delete("/api/user", {"user": {"password": "a" * 73}}, token=token)
-    assert_error(answer, 401, "invalid_credentials", {"credentials": ["invalid"]})
+    response = await client.delete("/api/user", {"user": {"password": "a" * 73}}, token=token)
+    assert_error(response, 401, "invalid_credentials", {"credentials": ["invalid"]})
 
 
 EMAILS = {
@@ -118,8 +118,8 @@ async def test_email_accepts_valid_emails_and_each_spelling_logs_in(
     client: Client, given: str, kept: str
 ) -> None:
     assert len(given) <= 254
-    answer = await register(client, email=given)
-    assert (answer.status, answer.body["user"]["email"]) == (200, kept)
+    response = await register(client, email=given)
+    assert (response.status, response.body["user"]["email"]) == (200, kept)
     for email in (given, kept, given.upper()):
         credentials = {"email": email, "password": "jakejake"}
         assert (await client.post("/api/users/login", {"user": credentials})).status == 200
@@ -159,8 +159,8 @@ async def test_email_rejects_invalid_emails(
 async def test_email_rejects_255_characters(dialect_client: Client, dialect: Dialect) -> None:
     email = "a" * 64 + "@" + ".".join(["b" * 62] * 2 + ["c" * 64])
     assert len(email) == 255
-    answer = await register(dialect_client, email=email)
-    assert_invalid(answer, dialect.invalid, email="is too long (maximum is 254 characters)")
+    response = await register(dialect_client, email=email)
+    assert_invalid(response, dialect.invalid, email="is too long (maximum is 254 characters)")
 
 
 USERNAMES = {
@@ -186,14 +186,14 @@ USERNAMES = {
 
 @pytest.mark.parametrize("username", USERNAMES.values(), ids=USERNAMES)
 async def test_username_accepts_any_visible_text(client: Client, username: str) -> None:
-    answer = await register(client, username=username)
-    assert (answer.status, answer.body["user"]["username"]) == (200, username)
+    response = await register(client, username=username)
+    assert (response.status, response.body["user"]["username"]) == (200, username)
 
 
 async def test_username_is_stored_in_composed_form(client: Client) -> None:
     decomposed = unicodedata.normalize("NFD", "é" * 50)
-    answer = await register(client, username=decomposed)
-    assert (answer.status, answer.body["user"]["username"]) == (200, "é" * 50)
+    response = await register(client, username=decomposed)
+    assert (response.status, response.body["user"]["username"]) == (200, "é" * 50)
 
 
 BAD_USERNAMES = {
@@ -225,8 +225,8 @@ BAD_USERNAMES = {
 async def test_username_rejects_invalid_values(
     dialect_client: Client, dialect: Dialect, username: str, message: str
 ) -> None:
-    answer = await register(dialect_client, username=username)
-    assert_invalid(answer, dialect.invalid, username=message)
+    response = await register(dialect_client, username=username)
+    assert_invalid(response, dialect.invalid, username=message)
     token = await dialect_client.register("alice")
     change = await dialect_client.put("/api/user", {"user": {"username": username}}, token=token)
     assert_invalid(change, dialect.invalid, username=message)
@@ -234,14 +234,14 @@ async def test_username_rejects_invalid_values(
 
 @pytest.mark.parametrize("bio", ["a" * 500, "🐘" * 500, "  lines\n\tand tabs ", "\u202eright"])
 async def test_bio_accepts_any_text_of_500_characters(client: Client, alice: str, bio: str) -> None:
-    answer = await client.put("/api/user", {"user": {"bio": bio}}, token=alice)
-    assert (answer.status, answer.body["user"]["bio"]) == (200, bio)
+    response = await client.put("/api/user", {"user": {"bio": bio}}, token=alice)
+    assert (response.status, response.body["user"]["bio"]) == (200, bio)
 
 
 async def test_bio_rejects_501_characters(dialect_client: Client, dialect: Dialect) -> None:
     token = await dialect_client.register("alice")
-    answer = await dialect_client.put("/api/user", {"user": {"bio": "a" * 501}}, token=token)
-    assert_invalid(answer, dialect.invalid, bio="is too long (maximum is 500 characters)")
+    response = await dialect_client.put("/api/user", {"user": {"bio": "a" * 501}}, token=token)
+    assert_invalid(response, dialect.invalid, bio="is too long (maximum is 500 characters)")
 
 
 IMAGES = {
@@ -258,8 +258,8 @@ IMAGES = {
 @pytest.mark.parametrize("image", IMAGES.values(), ids=IMAGES)
 async def test_image_accepts_http_urls(client: Client, alice: str, image: str) -> None:
     assert len(image) <= 2048
-    answer = await client.put("/api/user", {"user": {"image": image}}, token=alice)
-    assert (answer.status, answer.body["user"]["image"]) == (200, image)
+    response = await client.put("/api/user", {"user": {"image": image}}, token=alice)
+    assert (response.status, response.body["user"]["image"]) == (200, image)
 
 
 LONG_IMAGE = "https://example.test/" + "a" * 2028
@@ -290,8 +290,8 @@ BAD_IMAGES = {
 async def test_image_rejects_other_texts(
     client: Client, alice: str, image: str, message: str
 ) -> None:
-    answer = await client.put("/api/user", {"user": {"image": image}}, token=alice)
-    assert_invalid(answer, 400, image=message)
+    response = await client.put("/api/user", {"user": {"image": image}}, token=alice)
+    assert_invalid(response, 400, image=message)
 
 
 STRICT_IMAGES = [image for image, _ in BAD_IMAGES.values() if image != LONG_IMAGE]
@@ -301,23 +301,23 @@ async def test_strict_image_accepts_any_text(make_client: MakeClient) -> None:
     client = await make_client(realworld_strict=True)
     token = await client.register("alice")
     for image in (*STRICT_IMAGES, '"><script>alert(1)</script>', " ", "\x01" * 2048, "🐘" * 2048):
-        answer = await client.put("/api/user", {"user": {"image": image}}, token=token)
-        assert (answer.status, answer.body["user"]["image"]) == (200, image)
+        response = await client.put("/api/user", {"user": {"image": image}}, token=token)
+        assert (response.status, response.body["user"]["image"]) == (200, image)
         shown = await client.get("/api/profiles/alice")
         assert shown.body["profile"]["image"] == image
-    answer = await client.put("/api/user", {"user": {"image": ""}}, token=token)
-    assert (answer.status, answer.body["user"]["image"]) == (200, None)
+    response = await client.put("/api/user", {"user": {"image": ""}}, token=token)
+    assert (response.status, response.body["user"]["image"]) == (200, None)
 
 
 async def test_strict_image_rejects_what_cannot_be_stored(make_client: MakeClient) -> None:
     client = await make_client(realworld_strict=True)
     token = await client.register("alice")
     for image, message in ((LONG_IMAGE, BAD_IMAGES["2,049 characters"][1]), ("\0", NOT_ALLOWED)):
-        answer = await client.put("/api/user", {"user": {"image": image}}, token=token)
-        assert_invalid(answer, 422, image=message)
+        response = await client.put("/api/user", {"user": {"image": image}}, token=token)
+        assert_invalid(response, 422, image=message)
     raw = b'{"user": {"image": "\\ud800"}}'
-    answer = await client.put("/api/user", token=token, data=raw)
-    assert_invalid(answer, 422, body="is not valid JSON")
+    response = await client.put("/api/user", token=token, data=raw)
+    assert_invalid(response, 422, body="is not valid JSON")
 
 
 async def test_login_does_not_parse_email_that_is_too_long(

@@ -12,8 +12,8 @@ import pytest
 from service.accounts.security_log import EventKind
 from service.http.client import MAX_USER_AGENT
 from service.http.responses import MAX_PAGE_BYTES
-from tests.answers import assert_error, assert_invalid
 from tests.conftest import Client, Device, Dialect, MakeClient
+from tests.responses import assert_error, assert_invalid
 
 ROOT = Path(__file__).resolve().parents[2]
 AGENT = {"User-Agent": "Laptop/1.0"}
@@ -21,9 +21,9 @@ AGENT = {"User-Agent": "Laptop/1.0"}
 
 async def log_of(client: Client, access: str) -> list[dict[str, Any]]:
     """Return all events of the account, oldest first."""
-    answer = await client.get("/api/user/events?limit=100", token=access)
-    assert (answer.status, answer.body["next_before"]) == (200, None)
-    events: list[dict[str, Any]] = answer.body["events"]
+    response = await client.get("/api/user/events?limit=100", token=access)
+    assert (response.status, response.body["next_before"]) == (200, None)
+    events: list[dict[str, Any]] = response.body["events"]
     return events[::-1]
 
 
@@ -35,12 +35,12 @@ async def test_event_has_kind_time_ip_user_agent_and_session(client: Client) -> 
     before = datetime.now(UTC) - timedelta(milliseconds=1)
     user = {"username": "alice", "email": "alice@example.test", "password": "alice-secret"}
     device = Device.of(await client.post("/api/users", {"user": user}, headers=AGENT))
-    answer = await client.get("/api/user/events", token=device.access)
-    (event,) = answer.body["events"]
+    response = await client.get("/api/user/events", token=device.access)
+    (event,) = response.body["events"]
     identity, moment = event["id"], event["created_at"]
     assert isinstance(identity, int) and moment.endswith("Z") and len(moment) == 24
     assert before <= datetime.fromisoformat(moment) <= datetime.now(UTC)
-    assert (answer.status, answer.body) == (
+    assert (response.status, response.body) == (
         200,
         {
             "events": [
@@ -196,16 +196,16 @@ async def test_list_events_rejects_invalid_parameters(
     dialect_client: Client, dialect: Dialect, query: str, field: str, message: str
 ) -> None:
     token = await dialect_client.register("alice")
-    answer = await dialect_client.get(f"/api/user/events?{query}", token=token)
-    assert_invalid(answer, dialect.invalid, **{field: message})
+    response = await dialect_client.get(f"/api/user/events?{query}", token=token)
+    assert_invalid(response, dialect.invalid, **{field: message})
 
 
 async def test_list_events_returns_only_events_of_the_current_user(
     client: Client, alice: str, bob: str
 ) -> None:
     assert len(await log_of(client, bob)) == 1
-    answer = await client.get("/api/user/events")
-    assert_error(answer, 401, "token_missing", {"token": ["is missing"]})
+    response = await client.get("/api/user/events")
+    assert_error(response, 401, "token_missing", {"token": ["is missing"]})
 
 
 async def test_longest_page_of_events_is_within_the_size_of_a_page(
@@ -218,9 +218,9 @@ async def test_longest_page_of_events_is_within_the_size_of_a_page(
         " from users cross join generate_series(1, 99)",
         *("ffff:" * 7 + "ffff", "🐘" * MAX_USER_AGENT),
     )
-    answer = await client.get("/api/user/events?limit=100", token=alice)
-    assert len(answer.body["events"]) == 100
-    assert int(answer.headers["Content-Length"]) < MAX_PAGE_BYTES
+    response = await client.get("/api/user/events?limit=100", token=alice)
+    assert len(response.body["events"]) == 100
+    assert int(response.headers["Content-Length"]) < MAX_PAGE_BYTES
 
 
 # An insert has a literal or a parameter as its second column, the kind.

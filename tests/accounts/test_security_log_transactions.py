@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.conftest import Answer, Client, Device, MakeClient
+from tests.conftest import Client, Device, MakeClient, Response
 
 LOGIN = {"user": {"email": "alice@example.test", "password": "alice-secret"}}
 STATE = (
@@ -40,50 +40,50 @@ async def state(db: asyncpg.Connection) -> list[Any]:
     return [await db.fetchval(query) for query in STATE]
 
 
-Act = Callable[[Client, Device], Awaitable[Answer]]
+Act = Callable[[Client, Device], Awaitable[Response]]
 
 
-async def register(client: Client, _: Device) -> Answer:
+async def register(client: Client, _: Device) -> Response:
     user = {"username": "bob", "email": "bob@example.test", "password": "bob-secret"}
     return await client.post("/api/users", {"user": user})
 
 
-async def sign_in(client: Client, _: Device) -> Answer:
+async def sign_in(client: Client, _: Device) -> Response:
     return await client.post("/api/users/login", LOGIN)
 
 
-async def fail_to_sign_in(client: Client, _: Device) -> Answer:
+async def fail_to_sign_in(client: Client, _: Device) -> Response:
     wrong = {"user": {**LOGIN["user"], "password": "wrong"}}
     return await client.post("/api/users/login", wrong)
 
 
-async def sign_out(client: Client, device: Device) -> Answer:
+async def sign_out(client: Client, device: Device) -> Response:
     return await client.post("/api/auth/logout", token=device.access)
 
 
-async def end_one(client: Client, device: Device) -> Answer:
+async def end_one(client: Client, device: Device) -> Response:
     return await client.delete(f"/api/user/sessions/{device.session}", token=device.access)
 
 
-async def end_others(client: Client, device: Device) -> Answer:
+async def end_others(client: Client, device: Device) -> Response:
     return await client.delete("/api/user/sessions", token=device.access)
 
 
-async def change_the_password(client: Client, device: Device) -> Answer:
+async def change_the_password(client: Client, device: Device) -> Response:
     change = {"user": {"password": "another secret"}}
     return await client.put("/api/user", change, token=device.access)
 
 
-async def change_the_email(client: Client, device: Device) -> Answer:
+async def change_the_email(client: Client, device: Device) -> Response:
     change = {"user": {"email": "new@example.test"}}
     return await client.put("/api/user", change, token=device.access)
 
 
-async def delete_the_account(client: Client, device: Device) -> Answer:
+async def delete_the_account(client: Client, device: Device) -> Response:
     return await client.delete("/api/user", LOGIN, token=device.access)
 
 
-async def reuse_a_token(client: Client, device: Device) -> Answer:
+async def reuse_a_token(client: Client, device: Device) -> Response:
     return await client.refresh(device.refresh)
 
 

@@ -3,16 +3,16 @@ import bcrypt
 import pytest
 
 from tests.accounts.logins import count_hashes
-from tests.answers import assert_error, assert_invalid
-from tests.conftest import SECRET, Answer, Client, Dialect, MakeClient
+from tests.conftest import SECRET, Client, Dialect, MakeClient, Response
+from tests.responses import assert_error, assert_invalid
 
 JAKE = {"username": "jake", "email": "jake@jake.jake", "password": "jakejake"}
 BLANK = "can't be blank"
 
 
-def user_of(answer: Answer, dialect: Dialect) -> dict[str, object]:
-    """Return the JSON of Jake in this dialect, with the token of ``answer``."""
-    token = answer.body["user"]["token"]
+def user_of(response: Response, dialect: Dialect) -> dict[str, object]:
+    """Return the JSON of Jake in this dialect, with the token of ``response``."""
+    token = response.body["user"]["token"]
     return {
         "user": {
             "email": "jake@jake.jake",
@@ -24,37 +24,37 @@ def user_of(answer: Answer, dialect: Dialect) -> dict[str, object]:
     }
 
 
-def login_body(answer: Answer, dialect: Dialect) -> dict[str, object]:
-    """Return the body of a registration or login of Jake, with the tokens of ``answer``."""
-    siblings = {"refresh_token": answer.body["refresh_token"], "expires_in": 86_400}
-    return {**user_of(answer, dialect), **siblings}
+def login_body(response: Response, dialect: Dialect) -> dict[str, object]:
+    """Return the body of a registration or login of Jake, with the tokens of ``response``."""
+    siblings = {"refresh_token": response.body["refresh_token"], "expires_in": 86_400}
+    return {**user_of(response, dialect), **siblings}
 
 
 async def test_registration_returns_the_user_and_tokens(
     dialect_client: Client, dialect: Dialect
 ) -> None:
-    answer = await dialect_client.post("/api/users", {"user": JAKE})
-    assert answer.status == dialect.registered
-    assert answer.body == login_body(answer, dialect)
-    assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
+    response = await dialect_client.post("/api/users", {"user": JAKE})
+    assert response.status == dialect.registered
+    assert response.body == login_body(response, dialect)
+    assert response.headers["Content-Type"] == "application/json; charset=utf-8"
 
 
 async def test_registration_returns_a_valid_access_token(
     dialect_client: Client, dialect: Dialect
 ) -> None:
     registered = await dialect_client.post("/api/users", {"user": JAKE})
-    answer = await dialect_client.get("/api/user", token=registered.body["user"]["token"])
-    assert answer.status == 200
-    assert answer.body == user_of(answer, dialect)
+    response = await dialect_client.get("/api/user", token=registered.body["user"]["token"])
+    assert response.status == 200
+    assert response.body == user_of(response, dialect)
 
 
 async def test_login_returns_the_user_and_tokens(dialect_client: Client, dialect: Dialect) -> None:
     await dialect_client.register("jake", **JAKE)
     credentials = {"email": "jake@jake.jake", "password": "jakejake"}
-    answer = await dialect_client.post("/api/users/login", {"user": credentials})
-    assert answer.status == 200
-    assert answer.body == login_body(answer, dialect)
-    again = await dialect_client.get("/api/user", token=answer.body["user"]["token"])
+    response = await dialect_client.post("/api/users/login", {"user": credentials})
+    assert response.status == 200
+    assert response.body == login_body(response, dialect)
+    again = await dialect_client.get("/api/user", token=response.body["user"]["token"])
     assert again.body == user_of(again, dialect)
 
 
@@ -76,8 +76,8 @@ async def test_login_rejects_malformed_email_as_invalid_input(
     """No account can have such an email: no password is verified, and no attempt is counted."""
     hashed = count_hashes(dialect_client, monkeypatch)
     given = {"email": email, "password": "not the password"}
-    answer = await dialect_client.post("/api/users/login", {"user": given})
-    assert_invalid(answer, dialect.invalid, email=message)
+    response = await dialect_client.post("/api/users/login", {"user": given})
+    assert_invalid(response, dialect.invalid, email=message)
     assert hashed == []
     assert await db.fetchval("select count(*) from throttle") == 0
 
@@ -87,19 +87,19 @@ async def test_current_user_gets_a_valid_access_token(
 ) -> None:
     token = await dialect_client.register("jake", **JAKE)
     for _ in range(3):
-        answer = await dialect_client.get("/api/user", token=token)
-        assert answer.status == 200
-        assert answer.body == user_of(answer, dialect)
-        token = answer.body["user"]["token"]
+        response = await dialect_client.get("/api/user", token=token)
+        assert response.status == 200
+        assert response.body == user_of(response, dialect)
+        token = response.body["user"]["token"]
 
 
 async def test_deletion_has_no_body_and_revokes_the_token(dialect_client: Client) -> None:
     token = await dialect_client.register("jake", **JAKE)
-    answer = await dialect_client.delete(
+    response = await dialect_client.delete(
         "/api/user", {"user": {"password": "jakejake"}}, token=token
     )
-    assert (answer.status, answer.body) == (204, None)
-    assert "Content-Length" not in answer.headers or answer.headers["Content-Length"] == "0"
+    assert (response.status, response.body) == (204, None)
+    assert "Content-Length" not in response.headers or response.headers["Content-Length"] == "0"
     after = await dialect_client.get("/api/user", token=token)
     assert_error(after, 401, "token_revoked", {"token": ["has been revoked"]})
     again = await dialect_client.delete(
@@ -127,9 +127,9 @@ async def test_registration_reports_every_invalid_field(
     dialect_client: Client, dialect: Dialect
 ) -> None:
     given = {"username": "", "email": "no email", "password": "short"}
-    answer = await dialect_client.post("/api/users", {"user": given})
+    response = await dialect_client.post("/api/users", {"user": given})
     assert_invalid(
-        answer,
+        response,
         dialect.invalid,
         email="is not a valid email address",
         password="is too short (minimum is 8 characters)",
@@ -140,9 +140,9 @@ async def test_registration_reports_every_invalid_field(
 async def test_update_reports_every_invalid_field(dialect_client: Client, dialect: Dialect) -> None:
     token = await dialect_client.register("jake", **JAKE)
     given = {"username": "x", "email": "x", "password": "x", "bio": 1, "image": "x" * 2049}
-    answer = await dialect_client.put("/api/user", {"user": given}, token=token)
+    response = await dialect_client.put("/api/user", {"user": given}, token=token)
     assert_invalid(
-        answer,
+        response,
         dialect.invalid,
         bio="must be a string",
         email="is not a valid email address",
@@ -157,8 +157,8 @@ async def test_login_reports_every_missing_field(
     dialect_client: Client, dialect: Dialect, value: str | None
 ) -> None:
     given = {} if value == "absent" else {"email": value, "password": value}
-    answer = await dialect_client.post("/api/users/login", {"user": given})
-    assert_invalid(answer, dialect.invalid, email=BLANK, password=BLANK)
+    response = await dialect_client.post("/api/users/login", {"user": given})
+    assert_invalid(response, dialect.invalid, email=BLANK, password=BLANK)
 
 
 async def test_password_is_stored_as_a_bcrypt_hash_of_the_configured_cost(
@@ -174,7 +174,7 @@ async def test_password_is_stored_as_a_bcrypt_hash_of_the_configured_cost(
 async def test_no_response_contains_a_hash_or_password(client: Client) -> None:
     token = await client.register("jake", **JAKE)
     credentials = {"email": "jake@jake.jake", "password": "jakejake"}
-    answers = [
+    responses = [
         await client.post("/api/users", {"user": JAKE}),
         await client.post("/api/users/login", {"user": credentials}),
         await client.get("/api/user", token=token),
@@ -182,7 +182,7 @@ async def test_no_response_contains_a_hash_or_password(client: Client) -> None:
         await client.delete("/api/user", {"user": {"password": "wrong"}}, token=token),
         await client.delete("/api/user", {"user": {"password": "another one"}}, token=token),
     ]
-    assert [answer.status for answer in answers] == [409, 200, 200, 200, 401, 204]
-    for answer in answers:
+    assert [response.status for response in responses] == [409, 200, 200, 200, 401, 204]
+    for response in responses:
         for secret in ("$2b$", "password_hash", "jakejake", "another one", SECRET):
-            assert secret not in str(answer.body) + str(answer.headers)
+            assert secret not in str(response.body) + str(response.headers)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.answers import assert_invalid
-from tests.conftest import Answer, Client, Dialect
+from tests.conftest import Client, Dialect, Response
+from tests.responses import assert_invalid
 
 BLANK = "can't be blank"
 NOT_ALLOWED = "has a character that is not allowed"
@@ -57,7 +57,7 @@ async def dialect_token(dialect_client: Client) -> str:
     return await dialect_client.register("alice")
 
 
-async def send(client: Client, token: str, route: Route, raw: bytes | None) -> Answer:
+async def send(client: Client, token: str, route: Route, raw: bytes | None) -> Response:
     return await client.send(
         route.method,
         route.path,
@@ -101,8 +101,8 @@ async def test_body_is_rejected_when_it_is_not_json(
     dialect_client: Client, dialect: Dialect, dialect_token: str, body: bytes | None
 ) -> None:
     for route in ROUTES.values():
-        answer = await send(dialect_client, dialect_token, route, body)
-        assert_invalid(answer, dialect.invalid, body="is not valid JSON")
+        response = await send(dialect_client, dialect_token, route, body)
+        assert_invalid(response, dialect.invalid, body="is not valid JSON")
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,8 @@ async def test_body_is_rejected_when_it_is_not_an_object(
     dialect_client: Client, dialect: Dialect, dialect_token: str, body: bytes
 ) -> None:
     for route in ROUTES.values():
-        answer = await send(dialect_client, dialect_token, route, body)
-        assert_invalid(answer, dialect.invalid, body="must be a JSON object")
+        response = await send(dialect_client, dialect_token, route, body)
+        assert_invalid(response, dialect.invalid, body="must be a JSON object")
 
 
 WRAPPERS = {
@@ -139,13 +139,13 @@ async def test_body_is_rejected_when_it_lacks_the_wrapper(
     message: str,
 ) -> None:
     for route in ROUTES.values():
-        answer = await send(dialect_client, dialect_token, route, json.dumps(body).encode())
-        assert_invalid(answer, dialect.invalid, user=message)
+        response = await send(dialect_client, dialect_token, route, json.dumps(body).encode())
+        assert_invalid(response, dialect.invalid, user=message)
 
 
 async def test_fields_outside_the_wrapper_are_ignored(client: Client) -> None:
-    answer = await client.post("/api/users", ROUTES["register"].fields)
-    assert_invalid(answer, 400, user=BLANK)
+    response = await client.post("/api/users", ROUTES["register"].fields)
+    assert_invalid(response, 400, user=BLANK)
 
 
 @pytest.mark.parametrize(
@@ -157,8 +157,8 @@ async def test_field_is_rejected_when_it_is_not_a_string(
     for name, field in FIELDS:
         route = ROUTES[name]
         body = {"user": {**route.fields, field: value}}
-        answer = await send(dialect_client, dialect_token, route, json.dumps(body).encode())
-        assert_invalid(answer, dialect.invalid, **{field: "must be a string"})
+        response = await send(dialect_client, dialect_token, route, json.dumps(body).encode())
+        assert_invalid(response, dialect.invalid, **{field: "must be a string"})
 
 
 @pytest.mark.parametrize("value", ["absent", None, "", " ", "\t\n", "\u2003\u00a0"], ids=repr)
@@ -175,10 +175,10 @@ async def test_required_field_is_rejected_when_it_is_missing_or_blank(
         fields = {**route.fields, field: value}
         if value == "absent":
             del fields[field]
-        answer = await send(
+        response = await send(
             dialect_client, dialect_token, route, json.dumps({"user": fields}).encode()
         )
-        assert_invalid(answer, dialect.invalid, **{field: BLANK})
+        assert_invalid(response, dialect.invalid, **{field: BLANK})
 
 
 async def test_field_is_rejected_when_it_contains_an_escaped_nul(
@@ -187,8 +187,8 @@ async def test_field_is_rejected_when_it_contains_an_escaped_nul(
     for name, field in FIELDS:
         route = ROUTES[name]
         body = {"user": {**route.fields, field: "long\0enough"}}
-        answer = await send(dialect_client, dialect_token, route, json.dumps(body).encode())
-        assert_invalid(answer, dialect.invalid, **{field: NOT_ALLOWED})
+        response = await send(dialect_client, dialect_token, route, json.dumps(body).encode())
+        assert_invalid(response, dialect.invalid, **{field: NOT_ALLOWED})
 
 
 NULS = {
@@ -211,8 +211,8 @@ async def test_body_is_rejected_when_it_contains_a_nul_anywhere(
 ) -> None:
     for route in ROUTES.values():
         body = {**extra, "user": {**route.fields, **extra["user"]}}
-        answer = await send(dialect_client, dialect_token, route, json.dumps(body).encode())
-        assert_invalid(answer, dialect.invalid, **{place: NOT_ALLOWED})
+        response = await send(dialect_client, dialect_token, route, json.dumps(body).encode())
+        assert_invalid(response, dialect.invalid, **{place: NOT_ALLOWED})
 
 
 @pytest.mark.parametrize(
@@ -225,27 +225,27 @@ async def test_response_stays_small_when_many_names_have_a_nul(
 ) -> None:
     raw = json.dumps({"user": {}, "other": other}).encode()
     assert len(raw) < client.settings.max_body_size
-    answer = await client.post("/api/users", data=io.BytesIO(raw))
-    assert (answer.status, answer.body["code"]) == (400, "invalid_input")
-    assert int(answer.headers["Content-Length"]) < 10_000
+    response = await client.post("/api/users", data=io.BytesIO(raw))
+    assert (response.status, response.body["code"]) == (400, "invalid_input")
+    assert int(response.headers["Content-Length"]) < 10_000
 
 
 async def test_fields_with_a_nul_are_reported_with_the_other_errors(client: Client) -> None:
     user = {"username": "ja\0ke", "email": "no email", "password": "long\0enough"}
-    answer = await client.post("/api/users", {"user": user, "other": ["\0"]})
+    response = await client.post("/api/users", {"user": user, "other": ["\0"]})
     refused = dict.fromkeys(("other", "password", "username"), NOT_ALLOWED)
-    assert_invalid(answer, 400, email="is not a valid email address", **refused)
+    assert_invalid(response, 400, email="is not a valid email address", **refused)
 
 
 async def test_escaped_backslash_before_u0000_is_text(client: Client, alice: str) -> None:
-    answer = await client.put("/api/user", {"user": {"bio": "\\u0000"}}, token=alice)
-    assert (answer.status, answer.body["user"]["bio"]) == (200, "\\u0000")
+    response = await client.put("/api/user", {"user": {"bio": "\\u0000"}}, token=alice)
+    assert (response.status, response.body["user"]["bio"]) == (200, "\\u0000")
 
 
 async def test_escaped_surrogate_pair_is_a_character(client: Client, alice: str) -> None:
     raw = b'{"user": {"bio": "\\ud83d\\ude00"}}'
-    answer = await client.put("/api/user", token=alice, data=raw)
-    assert (answer.status, answer.body["user"]["bio"]) == (200, "😀")
+    response = await client.put("/api/user", token=alice, data=raw)
+    assert (response.status, response.body["user"]["bio"]) == (200, "😀")
 
 
 @pytest.mark.parametrize(
@@ -257,18 +257,18 @@ async def test_body_is_parsed_as_json_with_any_content_type(
 ) -> None:
     raw = '{"user": {"bio": "ü"}}'.encode()
     headers = {"Content-Type": content_type}
-    answer = await client.put("/api/user", token=alice, data=raw, headers=headers)
-    assert (answer.status, answer.body["user"]["bio"]) == (200, "ü")
+    response = await client.put("/api/user", token=alice, data=raw, headers=headers)
+    assert (response.status, response.body["user"]["bio"]) == (200, "ü")
 
 
 @pytest.mark.parametrize("name", ["update", "delete"])
 async def test_body_is_not_validated_without_a_user(client: Client, name: str) -> None:
     route = ROUTES[name]
-    answer = await client.send(route.method, route.path, data=b"not JSON")
-    assert (answer.status, answer.body["code"]) == (401, "token_missing")
+    response = await client.send(route.method, route.path, data=b"not JSON")
+    assert (response.status, response.body["code"]) == (401, "token_missing")
 
 
 async def test_last_of_equal_keys_is_used(client: Client, alice: str) -> None:
     raw = b'{"user": {"bio": "first", "bio": "last"}}'
-    answer = await client.put("/api/user", token=alice, data=raw)
-    assert (answer.status, answer.body["user"]["bio"]) == (200, "last")
+    response = await client.put("/api/user", token=alice, data=raw)
+    assert (response.status, response.body["user"]["bio"]) == (200, "last")

@@ -73,11 +73,11 @@ async def test_concurrent_updates_favorites_and_comments_do_not_deadlock(
 
     put = partial(client.put, "/api/user", token=alice)
     comment = partial(client.post, f"{path}/comments", {"comment": {"body": "Hi"}}, token=alice)
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(put({"user": {"username": f"alice{number}"}}) for number in range(40)),
         *(put({"user": {"bio": f"{number}"}}) for number in range(40)),
         *(client.post(f"{path}/favorite", token=alice) for _ in range(40)),
         *(client.delete(f"{path}/favorite", token=alice) for _ in range(40)),
         *(comment() for _ in range(40)),
     )
-    assert Counter(answer.status for answer in answers) == {200: 160, 201: 40}
+    assert Counter(response.status for response in responses) == {200: 160, 201: 40}

@@ -10,8 +10,8 @@ import pytest
 
 from service.accounts.fields import uniqueness_key
 from tests.accounts.conftest import hasher_of, hold_workers, jobs_of, until
-from tests.answers import assert_error, assert_invalid
 from tests.conftest import Client, Dialect, MakeClient
+from tests.responses import assert_error, assert_invalid
 
 TAKEN = ["has already been taken"]
 MANY = 100
@@ -35,8 +35,8 @@ async def test_registration_rejects_a_taken_username_or_email(
     dialect_client: Client, dialect: Dialect, username: str, email: str, taken: list[str]
 ) -> None:
     await dialect_client.register("jake")
-    answer = await dialect_client.post("/api/users", account(username, email))
-    assert_error(answer, 409, "already_taken", dict.fromkeys(taken, TAKEN))
+    response = await dialect_client.post("/api/users", account(username, email))
+    assert_error(response, 409, "already_taken", dict.fromkeys(taken, TAKEN))
 
 
 NAME = "Zoë Ångström"
@@ -63,8 +63,8 @@ async def test_username_is_taken_in_every_unicode_form(
     client: Client, first: str, form: str
 ) -> None:
     await client.register("x", username=FORMS[first])
-    answer = await client.post("/api/users", account(FORMS[form], "other@example.test"))
-    assert_error(answer, 409, "already_taken", {"username": TAKEN})
+    response = await client.post("/api/users", account(FORMS[form], "other@example.test"))
+    assert_error(response, 409, "already_taken", {"username": TAKEN})
 
 
 @pytest.mark.parametrize(
@@ -81,8 +81,8 @@ async def test_username_is_taken_when_it_folds_to_the_same_text(
     client: Client, first: str, second: str
 ) -> None:
     await client.register("x", username=first)
-    answer = await client.post("/api/users", account(second, "other@example.test"))
-    assert_error(answer, 409, "already_taken", {"username": TAKEN})
+    response = await client.post("/api/users", account(second, "other@example.test"))
+    assert_error(response, 409, "already_taken", {"username": TAKEN})
 
 
 @pytest.mark.parametrize(
@@ -97,8 +97,8 @@ async def test_username_is_taken_when_it_folds_to_the_same_text(
 )
 async def test_email_is_taken_in_every_form(client: Client, first: str, second: str) -> None:
     await client.register("jake", email=first)
-    answer = await client.post("/api/users", account("other", second))
-    assert_error(answer, 409, "already_taken", {"email": TAKEN})
+    response = await client.post("/api/users", account("other", second))
+    assert_error(response, 409, "already_taken", {"email": TAKEN})
     credentials = {"email": second, "password": "jake-secret"}
     assert (await client.post("/api/users/login", {"user": credentials})).status == 200
 
@@ -123,18 +123,18 @@ async def test_emails_differ_when_their_domains_differ_in_idna_2008(
         punycode = idna.encode(domain, uts46=True).decode()
         for spelling in (email, f"{local_part}@{punycode}", f"{local_part.upper()}@{punycode}"):
             credentials = {"email": spelling, "password": f"{name}-secret"}
-            answer = await client.post("/api/users/login", {"user": credentials})
-            assert (answer.status, answer.body["user"]["username"]) == (200, name)
+            response = await client.post("/api/users/login", {"user": credentials})
+            assert (response.status, response.body["user"]["username"]) == (200, name)
 
 
 async def test_emails_differ_in_an_update_when_their_domains_differ_in_idna_2008(
     client: Client, alice: str, bob: str
 ) -> None:
     for token, email in ((alice, "a@straße.de"), (bob, "a@strasse.de")):
-        answer = await client.put("/api/user", {"user": {"email": email}}, token=token)
-        assert (answer.status, answer.body["user"]["email"]) == (200, email)
-    answer = await client.put("/api/user", {"user": {"email": "A@XN--STRAE-OQA.de"}}, token=bob)
-    assert_error(answer, 409, "already_taken", {"email": TAKEN})
+        response = await client.put("/api/user", {"user": {"email": email}}, token=token)
+        assert (response.status, response.body["user"]["email"]) == (200, email)
+    response = await client.put("/api/user", {"user": {"email": "A@XN--STRAE-OQA.de"}}, token=bob)
+    assert_error(response, 409, "already_taken", {"email": TAKEN})
 
 
 # Characters without a glyph, and code points that Unicode reserves for more of them.
@@ -160,14 +160,16 @@ INVISIBLE = {
 
 @pytest.mark.parametrize("character", INVISIBLE.values(), ids=INVISIBLE)
 async def test_username_ignores_invisible_characters(client: Client, character: str) -> None:
-    answer = await client.post("/api/users", account(character * 3, "blank@example.test"))
-    assert_invalid(answer, 400, username="can't be blank")
-    answer = await client.post("/api/users", account(f"{character} {character}", "b@example.test"))
-    assert_invalid(answer, 400, username="can't be blank")
+    response = await client.post("/api/users", account(character * 3, "blank@example.test"))
+    assert_invalid(response, 400, username="can't be blank")
+    response = await client.post(
+        "/api/users", account(f"{character} {character}", "b@example.test")
+    )
+    assert_invalid(response, 400, username="can't be blank")
     await client.register("jake")
     for username in (f"jake{character}", f"{character}jake", f"ja{character * 2}ke"):
-        answer = await client.post("/api/users", account(username, "other@example.test"))
-        assert_error(answer, 409, "already_taken", {"username": TAKEN})
+        response = await client.post("/api/users", account(username, "other@example.test"))
+        assert_error(response, 409, "already_taken", {"username": TAKEN})
 
 
 def test_uniqueness_key_of_a_key_is_the_same_key() -> None:
@@ -183,39 +185,39 @@ def test_uniqueness_key_of_a_key_is_the_same_key() -> None:
 async def test_one_of_concurrent_registrations_of_an_email_succeeds(
     client: Client, db: asyncpg.Connection
 ) -> None:
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(client.post("/api/users", account(f"jake{n}", "jake@jake.jake")) for n in range(MANY))
     )
-    assert Counter(answer.status for answer in answers) == {200: 1, 409: MANY - 1}
-    for answer in answers:
-        if answer.status == 409:
-            assert_error(answer, 409, "already_taken", {"email": TAKEN})
+    assert Counter(response.status for response in responses) == {200: 1, 409: MANY - 1}
+    for response in responses:
+        if response.status == 409:
+            assert_error(response, 409, "already_taken", {"email": TAKEN})
     assert await db.fetchval("select count(*) from users") == 1
 
 
 async def test_one_of_concurrent_registrations_of_a_username_succeeds(
     client: Client, db: asyncpg.Connection
 ) -> None:
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(client.post("/api/users", account("jake", f"jake{n}@jake.jake")) for n in range(MANY))
     )
-    assert Counter(answer.status for answer in answers) == {200: 1, 409: MANY - 1}
-    for answer in answers:
-        if answer.status == 409:
-            assert_error(answer, 409, "already_taken", {"username": TAKEN})
+    assert Counter(response.status for response in responses) == {200: 1, 409: MANY - 1}
+    for response in responses:
+        if response.status == 409:
+            assert_error(response, 409, "already_taken", {"username": TAKEN})
     assert await db.fetchval("select count(*) from users") == 1
 
 
 async def test_concurrent_registrations_report_both_fields_when_both_are_taken(
     client: Client, db: asyncpg.Connection
 ) -> None:
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(client.post("/api/users", account("jake", "jake@jake.jake")) for _ in range(MANY))
     )
-    assert Counter(answer.status for answer in answers) == {200: 1, 409: MANY - 1}
-    for answer in answers:
-        if answer.status == 409:
-            assert_error(answer, 409, "already_taken", {"email": TAKEN, "username": TAKEN})
+    assert Counter(response.status for response in responses) == {200: 1, 409: MANY - 1}
+    for response in responses:
+        if response.status == 409:
+            assert_error(response, 409, "already_taken", {"email": TAKEN, "username": TAKEN})
     assert await db.fetchval("select count(*) from users") == 1
 
 
@@ -224,10 +226,10 @@ async def test_one_of_concurrent_registrations_succeeds_in_two_processes(
 ) -> None:
     # Like two processes, two applications share only the database.
     clients = [await make_client(), await make_client()]
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(clients[n % 2].post("/api/users", account("jake", "jake@jake.jake")) for n in range(20))
     )
-    assert Counter(answer.status for answer in answers) == {200: 1, 409: 19}
+    assert Counter(response.status for response in responses) == {200: 1, 409: 19}
     assert await db.fetchval("select count(*) from users") == 1
 
 
@@ -245,10 +247,10 @@ async def test_one_of_concurrent_updates_to_a_username_succeeds(
     # Each request has found the username available, and waits for its hash.
     await until(lambda: jobs_of(hasher) == len(jobs) + len(requests))
     gate.set()
-    answers = await asyncio.gather(*requests)
+    responses = await asyncio.gather(*requests)
     await asyncio.gather(*jobs)
-    assert Counter(answer.status for answer in answers) == {200: 1, 409: 19}
-    for answer in answers:
-        if answer.status == 409:
-            assert_error(answer, 409, "already_taken", {"username": TAKEN})
+    assert Counter(response.status for response in responses) == {200: 1, 409: 19}
+    for response in responses:
+        if response.status == 409:
+            assert_error(response, 409, "already_taken", {"username": TAKEN})
     assert await db.fetchval("select count(*) from users where username = 'Same'") == 1

@@ -3,8 +3,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.answers import assert_error, assert_invalid
 from tests.conftest import Client, Dialect
+from tests.responses import assert_error, assert_invalid
 
 ALICE = {"email": "alice@example.test", "username": "alice", "image": None}
 BLANK = "can't be blank"
@@ -12,15 +12,15 @@ BLANK = "can't be blank"
 
 async def change(client: Client, token: str, fields: Any) -> Any:
     """Update the user of ``token``, and return the user of the response without the token."""
-    answer = await client.put("/api/user", {"user": fields}, token=token)
-    assert answer.status == 200, answer
-    fresh = answer.body["user"].pop("token")
-    assert set(answer.body) == {"user"}
+    response = await client.put("/api/user", {"user": fields}, token=token)
+    assert response.status == 200, response
+    fresh = response.body["user"].pop("token")
+    assert set(response.body) == {"user"}
     # The response shows the stored user, and its token is valid.
     seen = await client.get("/api/user", token=fresh)
     seen.body["user"].pop("token")
-    assert seen.body == answer.body
-    return answer.body["user"]
+    assert seen.body == response.body
+    return response.body["user"]
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,8 @@ async def test_update_is_rejected_when_it_has_no_field(
     dialect_client: Client, dialect: Dialect, fields: dict[str, Any]
 ) -> None:
     token = await dialect_client.register("alice")
-    answer = await dialect_client.put("/api/user", {"user": fields}, token=token)
-    assert_invalid(answer, dialect.invalid, user="must have at least one field to change")
+    response = await dialect_client.put("/api/user", {"user": fields}, token=token)
+    assert_invalid(response, dialect.invalid, user="must have at least one field to change")
 
 
 @pytest.mark.parametrize("nothing", [None, "", "  ", "\t\n"])
@@ -115,8 +115,8 @@ async def test_update_rejects_empty_email_username_and_password(
     dialect_client: Client, dialect: Dialect, name: str, nothing: str | None
 ) -> None:
     token = await dialect_client.register("alice")
-    answer = await dialect_client.put("/api/user", {"user": {name: nothing}}, token=token)
-    assert_invalid(answer, dialect.invalid, **{name: BLANK})
+    response = await dialect_client.put("/api/user", {"user": {name: nothing}}, token=token)
+    assert_invalid(response, dialect.invalid, **{name: BLANK})
 
 
 @pytest.mark.parametrize(
@@ -134,8 +134,12 @@ async def test_update_changes_nothing_when_a_field_is_taken(
 ) -> None:
     token = await dialect_client.register("alice")
     await dialect_client.register("bob")
-    answer = await dialect_client.put("/api/user", {"user": {**fields, "bio": "new"}}, token=token)
-    assert_error(answer, 409, "already_taken", {name: ["has already been taken"] for name in taken})
+    response = await dialect_client.put(
+        "/api/user", {"user": {**fields, "bio": "new"}}, token=token
+    )
+    assert_error(
+        response, 409, "already_taken", {name: ["has already been taken"] for name in taken}
+    )
     seen = await dialect_client.get("/api/user", token=token)
     seen.body["user"].pop("token")
     assert seen.body["user"] == {**ALICE, "bio": dialect.no_bio}
@@ -154,6 +158,6 @@ async def test_update_can_change_the_case_of_username_and_email(client: Client, 
 
 async def test_update_changes_nothing_when_a_field_is_invalid(client: Client, alice: str) -> None:
     given = {"username": "alicia", "bio": "x" * 501}
-    answer = await client.put("/api/user", {"user": given}, token=alice)
-    assert_invalid(answer, 400, bio="is too long (maximum is 500 characters)")
+    response = await client.put("/api/user", {"user": given}, token=alice)
+    assert_invalid(response, 400, bio="is too long (maximum is 500 characters)")
     assert (await client.get("/api/user", token=alice)).body["user"]["username"] == "alice"

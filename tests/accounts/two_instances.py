@@ -9,7 +9,7 @@ import sql
 from service.database.change_listener import CHANGE_LISTENER
 from service.database.pool import DATABASE
 from service.logs import REQUEST_ID
-from tests.conftest import Answer, Client
+from tests.conftest import Client, Response
 
 REVOKED = {"errors": {"token": ["has been revoked"]}, "code": "token_revoked"}
 
@@ -22,7 +22,7 @@ class TwoInstances:
         self.second = second
         self.token = token
 
-    async def after_sync(self) -> Answer:
+    async def after_sync(self) -> Response:
         """Return the response of the second instance after it has applied every change."""
         await self.second.http.app[CHANGE_LISTENER].wait_until_applied()
         return await self.second.get("/api/user", token=self.token)

@@ -6,7 +6,7 @@ from typing import Any
 
 from service.accounts.closed_accounts import CLOSED_ACCOUNTS
 from service.http.responses import MAX_PAGE_BYTES
-from tests.conftest import Answer, Client
+from tests.conftest import Client, Response
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
@@ -63,13 +63,13 @@ async def register_longest_author(client: Client, name: str) -> str:
 
 async def read_all_pages(
     client: Client, path: str, name: str, *, token: str | None = None
-) -> list[Answer]:
+) -> list[Response]:
     """Return every page of a list, up to the empty one. Each page begins where the last one ended.
 
     Assert that no page is larger than ``MAX_RESPONSE_BYTES``. ``name`` is the key of the list in
     the body.
     """
-    pages: list[Answer] = []
+    pages: list[Response] = []
     offset = 0
     while not pages or pages[-1].body[name]:
         mark = "&" if "?" in path else "?"
@@ -140,7 +140,7 @@ def expected_article(
     return expected
 
 
-def slugs_of(response: Answer) -> list[str]:
+def slugs_of(response: Response) -> list[str]:
     """Return the slugs of the articles in a list."""
     assert response.status == 200, response
     return [article["slug"] for article in response.body["articles"]]

@@ -5,7 +5,6 @@ import asyncpg
 import pytest
 
 import sql
-from tests.answers import assert_error, assert_invalid
 from tests.conduit.content import (
     DRAGON,
     JSON,
@@ -21,6 +20,7 @@ from tests.conduit.content import (
 )
 from tests.conduit.counts import find_wrong_counts
 from tests.conftest import Client, Dialect
+from tests.responses import assert_error, assert_invalid
 
 SLUG = "how-to-train-your-dragon"
 PATH = f"/api/articles/{SLUG}"

@@ -7,9 +7,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.answers import assert_error, assert_invalid
 from tests.conduit.content import DRAGON, publish
-from tests.conftest import Answer, Client, Dialect
+from tests.conftest import Client, Dialect, Response
+from tests.responses import assert_error, assert_invalid
 
 BLANK = "can't be blank"
 NOT_A_STRING = "must be a string"
@@ -252,7 +252,7 @@ async def test_values_of_the_maximum_length_are_accepted(client: Client, alice: 
 async def test_article_body_of_a_million_bytes_is_stored(
     client: Client, alice: str, db: asyncpg.Connection
 ) -> None:
-    async def send(text: str) -> Answer:
+    async def send(text: str) -> Response:
         raw = json.dumps({"article": {**DRAGON, "body": text}}).encode()
         return await client.post("/api/articles", token=alice, data=io.BytesIO(raw))
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conduit.content import DRAGON, wait_until_removed
 from tests.conduit.counts import find_wrong_counts
-from tests.conftest import Answer, Client
+from tests.conftest import Client, Response
 
 TAGS = ["a", "b", "c", "d", "e"]
 WORKERS = 8
@@ -62,7 +62,7 @@ class Player:
         assert response.status < 500, (action.__name__, response)
         self.seen[action.__name__, response.status] += 1
 
-    async def publish(self) -> Answer:
+    async def publish(self) -> Response:
         title = f"Title {self.random.randrange(4)}"
         body = {"article": {**DRAGON, "title": title, "tagList": self.some_tags()}}
         response = await self.client.post("/api/articles", body, token=self.token)
@@ -71,27 +71,27 @@ class Player:
             self.own.append(response.body["article"]["slug"])
         return response
 
-    async def like(self) -> Answer:
+    async def like(self) -> Response:
         path = f"/api/articles/{self.some_slug()}/favorite"
         return await self.client.post(path, token=self.token)
 
-    async def unlike(self) -> Answer:
+    async def unlike(self) -> Response:
         path = f"/api/articles/{self.some_slug()}/favorite"
         return await self.client.delete(path, token=self.token)
 
-    async def retag(self) -> Answer:
+    async def retag(self) -> Response:
         changes = {"tagList": self.some_tags(), "title": f"Title {self.random.randrange(4)}"}
         path = f"/api/articles/{self.likely_own_slug()}"
         return await self.client.put(path, {"article": changes}, token=self.token)
 
-    async def remove(self) -> Answer:
+    async def remove(self) -> Response:
         return await self.client.delete(f"/api/articles/{self.likely_own_slug()}", token=self.token)
 
-    async def comment(self) -> Answer:
+    async def comment(self) -> Response:
         path = f"/api/articles/{self.some_slug()}/comments"
         return await self.client.post(path, {"comment": {"body": "x"}}, token=self.token)
 
-    async def leave(self) -> Answer:
+    async def leave(self) -> Response:
         body = {"user": {"password": f"{self.name}-secret"}}
         response = await self.client.delete("/api/user", body, token=self.token)
         await self.begin()

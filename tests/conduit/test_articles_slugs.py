@@ -4,10 +4,10 @@ import re
 import asyncpg
 import pytest
 
-from tests.answers import assert_error
 from tests.conduit.content import comment_on, favorite, publish
 from tests.conduit.counts import find_wrong_counts
 from tests.conftest import Client
+from tests.responses import assert_error
 
 CONCURRENT = 20
 

@@ -3,7 +3,6 @@ import pytest
 
 import sql
 from service.http.responses import MAX_PAGE_BYTES
-from tests.answers import assert_error
 from tests.conduit.content import (
     JSON,
     LONGEST_IN_JSON,
@@ -18,6 +17,7 @@ from tests.conduit.content import (
     wait_until_removed,
 )
 from tests.conftest import Client, Dialect, MakeClient
+from tests.responses import assert_error
 
 COMMENTS = "/api/articles/dragons/comments"
 NO_COMMENT = {"comment": ["not found"]}

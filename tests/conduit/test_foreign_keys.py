@@ -9,15 +9,15 @@ import pytest
 
 import sql
 from service.settings.rate_limit import NO_LIMIT
-from tests.answers import assert_error
 from tests.conduit.content import DRAGON, comment_on, favorite, publish, wait_until_removed
 from tests.conduit.counts import find_wrong_counts
-from tests.conftest import COUNT_BLOCKED, Answer, Client, Device, MakeClient, until_blocked
+from tests.conftest import COUNT_BLOCKED, Client, Device, MakeClient, Response, until_blocked
+from tests.responses import assert_error
 
 
 async def send_while(
     client: Client, db: asyncpg.Connection, deletion: str, *request: Any, token: str
-) -> Answer:
+) -> Response:
     """Send ``request`` and commit ``deletion`` when the request waits for its locks."""
     async with db.transaction():
         await db.execute(deletion)

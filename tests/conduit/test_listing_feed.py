@@ -3,7 +3,6 @@ import random
 import asyncpg
 import pytest
 
-from tests.answers import assert_error
 from tests.conduit.content import (
     close_account,
     expected_article,
@@ -14,6 +13,7 @@ from tests.conduit.content import (
     slugs_of,
 )
 from tests.conftest import Client, Dialect
+from tests.responses import assert_error
 
 FEED = "/api/articles/feed"
 

@@ -9,7 +9,6 @@ import orjson
 import pytest
 
 from service.http.responses import MAX_PAGE_BYTES
-from tests.answers import assert_invalid
 from tests.conduit.content import (
     DRAGON,
     LONGEST_IN_JSON,
@@ -18,7 +17,8 @@ from tests.conduit.content import (
     register_longest_author,
     slugs_of,
 )
-from tests.conftest import Answer, Client, MakeClient
+from tests.conftest import Client, MakeClient, Response
+from tests.responses import assert_invalid
 
 LONGEST_TAGS = [f"{number:02}" + LONGEST_IN_JSON * 48 for number in range(100)]
 
@@ -78,7 +78,7 @@ async def test_body_has_a_limit_of_its_own(
     client = await make_client(realworld_strict=True, max_body_size=16 * 1024 * 1024)
     token = await register_longest_author(client, "alice")
 
-    async def send(method: str, path: str, article: dict[str, Any]) -> Answer:
+    async def send(method: str, path: str, article: dict[str, Any]) -> Response:
         raw = io.BytesIO(orjson.dumps({"article": article}))
         return await client.send(method, path, token=token, data=raw)
 

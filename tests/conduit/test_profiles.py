@@ -4,9 +4,9 @@ from urllib.parse import quote
 import asyncpg
 import pytest
 
-from tests.answers import assert_error, assert_invalid
 from tests.conduit.content import JSON, close_account, expected_profile, follow, publish
 from tests.conftest import Client, Dialect
+from tests.responses import assert_error, assert_invalid
 
 NOT_FOUND = {"profile": ["not found"]}
 

@@ -11,10 +11,10 @@ import pytest
 
 from service.database import circuit_breaker, pool
 from service.mail.outbox import OUTBOX
-from tests.answers import assert_error
-from tests.conftest import Answer, Client, MakeClient
+from tests.conftest import Client, MakeClient, Response
 from tests.network import Network
 from tests.postgres import OwnPostgres
+from tests.responses import assert_error
 
 EMAIL = "jake@example.test"
 DISCONNECTED = {"status": "error", "database": "disconnected"}
@@ -62,8 +62,8 @@ async def load(client: Client, token: str, clients: int = 20) -> AsyncIterator[C
 
     async def request_repeatedly() -> None:
         while not is_over.is_set():
-            answer = await client.get("/api/user", token=token)
-            statuses[answer.status] += 1
+            response = await client.get("/api/user", token=token)
+            statuses[response.status] += 1
 
     async with asyncio.TaskGroup() as group:
         for _ in range(clients):
@@ -96,15 +96,15 @@ async def test_requests_get_503_while_the_database_is_down(
     token = await client.register("jake")
     await asyncio.to_thread(postgres.stop)
     user = {"username": "anne", "email": EMAIL, "password": "long enough"}
-    requests: list[Callable[[], Awaitable[Answer]]] = [
+    requests: list[Callable[[], Awaitable[Response]]] = [
         lambda: client.get("/api/user", token=token),
         lambda: client.put("/api/user", {"user": {"bio": "x"}}, token=token),
         lambda: client.post("/api/users", {"user": user}),
         lambda: client.post("/api/users/login", {"user": {"email": EMAIL, "password": "x"}}),
     ]
-    for answer in await asyncio.gather(*(request() for request in requests)):
-        assert_error(answer, 503, "database_unavailable", {"database": ["is not available"]})
-        assert int(answer.headers["Retry-After"]) > 0
+    for response in await asyncio.gather(*(request() for request in requests)):
+        assert_error(response, 503, "database_unavailable", {"database": ["is not available"]})
+        assert int(response.headers["Retry-After"]) > 0
     health = await client.get("/health")
     assert (health.status, health.body) == (503, DISCONNECTED)
     assert (await client.get("/api/user")).status == 401, "this needs no database"
@@ -144,7 +144,7 @@ async def test_reads_succeed_after_a_restart_of_the_database(
     reads = [asyncio.create_task(client.get("/api/user", token=token)) for _ in range(30)]
     await asyncio.sleep(0)
     await asyncio.to_thread(postgres.start)
-    assert Counter(answer.status for answer in await asyncio.gather(*reads)) == {200: 30}
+    assert Counter(response.status for response in await asyncio.gather(*reads)) == {200: 30}
 
 
 async def test_write_is_not_repeated_when_it_may_have_been_committed(
@@ -234,8 +234,8 @@ async def test_one_connection_serves_100_simultaneous_requests(
 ) -> None:
     client = await make_client(postgres.url, database_pool_size=1)
     token = await client.register("jake")
-    answers = await asyncio.gather(*(client.get("/api/user", token=token) for _ in range(100)))
-    assert Counter(answer.status for answer in answers) == {200: 100}
+    responses = await asyncio.gather(*(client.get("/api/user", token=token) for _ in range(100)))
+    assert Counter(response.status for response in responses) == {200: 100}
 
 
 @pytest.mark.usefixtures("short_retry_window")
@@ -248,8 +248,8 @@ async def test_requests_get_503_when_the_server_has_no_free_connection(
         try:
             token = await token_from_another_instance(make_client, postgres)
             client = await make_client(postgres.url.replace("//conduit@", "//modest@"))
-            answer = await client.get("/api/user", token=token)
-            assert_error(answer, 503, "database_unavailable", {"database": ["is not available"]})
+            response = await client.get("/api/user", token=token)
+            assert_error(response, 503, "database_unavailable", {"database": ["is not available"]})
             await connection.execute("alter role modest connection limit 5")
             await until_healthy(client)
         finally:
@@ -307,5 +307,5 @@ async def test_one_request_probes_and_the_others_fail_at_once_when_the_network_d
         assert (await client.get("/api/user", token=token)).status == 503
         before = network.connections
         requests = (client.get("/api/user", token=token) for _ in range(50))
-        assert {answer.status for answer in await asyncio.gather(*requests)} == {503}
+        assert {response.status for response in await asyncio.gather(*requests)} == {503}
         assert network.connections - before <= 1

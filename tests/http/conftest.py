@@ -17,7 +17,7 @@ from service.app import create_app
 from service.http.request_log import RequestLog
 from service.http.server import Server
 from service.settings.settings import Settings
-from tests.conftest import SETTINGS, Answer, Client
+from tests.conftest import SETTINGS, Client, Response
 
 Extend = Callable[..., Awaitable[Client]]
 
@@ -48,7 +48,7 @@ class RawConnection:
     log: io.StringIO
     server: Server
 
-    async def send(self, *parts: bytes) -> Answer:
+    async def send(self, *parts: bytes) -> Response:
         """Write ``parts``, read until the server closes the connection, and parse one response."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         for part in parts:
@@ -57,16 +57,16 @@ class RawConnection:
         raw = await reader.read()
         writer.close()
         await writer.wait_closed()
-        return answer_of(raw)
+        return response_of(raw)
 
 
-def answer_of(raw: bytes) -> Answer:
+def response_of(raw: bytes) -> Response:
     """Parse the bytes of one response. The headers become a plain dictionary."""
     head, _, body = raw.partition(b"\r\n\r\n")
     status_line, *lines = head.decode().split("\r\n")
     headers = dict(line.split(": ", 1) for line in lines)
     assert int(headers.get("Content-Length", 0)) == len(body)
-    return Answer(int(status_line.split()[1]), orjson.loads(body) if body else None, headers)
+    return Response(int(status_line.split()[1]), orjson.loads(body) if body else None, headers)
 
 
 Serve = Callable[..., Awaitable[RawConnection]]

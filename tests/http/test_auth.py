@@ -13,9 +13,9 @@ from service.app import create_app
 from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef
 from service.settings.settings import Settings
-from tests.answers import assert_error
-from tests.conftest import SETTINGS, Answer, Client, read
+from tests.conftest import SETTINGS, Client, Response, read
 from tests.http.conftest import Extend
+from tests.responses import assert_error
 
 routes = RouteTableDef()
 
@@ -47,39 +47,39 @@ async def service(extend: Extend) -> Client:
     return await extend(routes)
 
 
-async def ask(client: Client, path: str, *values: str) -> Answer:
+async def ask(client: Client, path: str, *values: str) -> Response:
     """Send a GET request with one ``Authorization`` header for each of ``values``."""
     headers = CIMultiDict([("Authorization", value) for value in values])
-    async with client.http.get(path, headers=headers) as response:
-        return Answer(response.status, await read(response), response.headers)
+    async with client.http.get(path, headers=headers) as received:
+        return Response(received.status, await read(received), received.headers)
 
 
 async def test_token_authenticates_its_user(service: Client) -> None:
     token = await service.register("alice")
     for path in ("/unmarked", "/required", "/optional"):
-        answer = await ask(service, path, f"Token {token}")
-        assert (answer.status, answer.body) == (200, {"name": "alice"})
+        response = await ask(service, path, f"Token {token}")
+        assert (response.status, response.body) == (200, {"name": "alice"})
 
 
 @pytest.mark.parametrize("path", ["/required", "/unmarked"])
 async def test_required_route_returns_401_when_the_token_is_missing(
     service: Client, path: str
 ) -> None:
-    answer = await ask(service, path)
-    assert_error(answer, 401, "token_missing", {"token": ["is missing"]})
-    assert answer.headers["WWW-Authenticate"] == "Token"
+    response = await ask(service, path)
+    assert_error(response, 401, "token_missing", {"token": ["is missing"]})
+    assert response.headers["WWW-Authenticate"] == "Token"
 
 
 async def test_optional_route_is_anonymous_when_the_token_is_missing(service: Client) -> None:
-    answer = await ask(service, "/optional")
-    assert (answer.status, answer.body) == (200, {"name": None})
+    response = await ask(service, "/optional")
+    assert (response.status, response.body) == (200, {"name": None})
 
 
 async def test_route_without_authentication_ignores_the_token(service: Client) -> None:
     token = await service.register("alice")
     for values in ([], [f"Token {token}"], ["nonsense"], ["Token x", "Token y"]):
-        answer = await ask(service, "/none", *values)
-        assert (answer.status, answer.body) == (200, {"authenticated": False})
+        response = await ask(service, "/none", *values)
+        assert (response.status, response.body) == (200, {"authenticated": False})
 
 
 EXPECTED_FORM = "is invalid: expected the header 'Authorization: Token <jwt>'"
@@ -127,11 +127,11 @@ async def assert_rejected(service: Client, values: list[str], message: str) -> N
     token = await service.register("alice")
     given = [value.replace("{}", token) for value in values]
     for path in ("/required", "/unmarked"):
-        answer = await ask(service, path, *given)
-        assert_error(answer, 401, "token_invalid", {"token": [message]})
-        assert answer.headers["WWW-Authenticate"] == "Token"
-    answer = await ask(service, "/optional", *given)
-    assert (answer.status, answer.body) == (200, {"name": None})
+        response = await ask(service, path, *given)
+        assert_error(response, 401, "token_invalid", {"token": [message]})
+        assert response.headers["WWW-Authenticate"] == "Token"
+    response = await ask(service, "/optional", *given)
+    assert (response.status, response.body) == (200, {"name": None})
 
 
 @pytest.mark.parametrize("values", MALFORMED_HEADERS.values(), ids=MALFORMED_HEADERS)
@@ -148,15 +148,15 @@ async def test_malformed_token_is_invalid(service: Client, values: list[str]) ->
 
 async def test_header_name_is_case_insensitive(service: Client) -> None:
     token = await service.register("alice")
-    answer = await service.get("/required", headers={"aUTHORIZATION": f"Token {token}"})
-    assert (answer.status, answer.body) == (200, {"name": "alice"})
+    response = await service.get("/required", headers={"aUTHORIZATION": f"Token {token}"})
+    assert (response.status, response.body) == (200, {"name": "alice"})
 
 
 async def test_token_in_the_query_or_a_cookie_is_ignored(service: Client) -> None:
     token = await service.register("alice")
     for options in ({"params": {"token": token}}, {"cookies": {"token": token}}):
-        answer = await service.get("/required", **options)
-        assert_error(answer, 401, "token_missing", {"token": ["is missing"]})
+        response = await service.get("/required", **options)
+        assert_error(response, 401, "token_missing", {"token": ["is missing"]})
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/api/user/nowhere"])
@@ -164,8 +164,8 @@ async def test_unknown_path_is_not_found_with_or_without_a_token(
     service: Client, path: str
 ) -> None:
     for values in ([], ["nonsense"]):
-        answer = await ask(service, path, *values)
-        assert_error(answer, 404, "not_found", {"path": ["not found"]})
+        response = await ask(service, path, *values)
+        assert_error(response, 404, "not_found", {"path": ["not found"]})
 
 
 async def test_handler_on_two_routes_must_have_the_same_flags() -> None:
@@ -197,8 +197,8 @@ async def test_route_of_an_aiohttp_table_requires_a_user(extend: Extend) -> None
         return json_response({"name": request["user"].username})
 
     service = await extend(plain)
-    answer = await ask(service, "/plain")
-    assert_error(answer, 401, "token_missing", {"token": ["is missing"]})
+    response = await ask(service, "/plain")
+    assert_error(response, 401, "token_missing", {"token": ["is missing"]})
     token = await service.register("alice")
     assert (await ask(service, "/plain", f"Token {token}")).body == {"name": "alice"}
 

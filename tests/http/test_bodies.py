@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from service.http import bodies
-from tests.answers import assert_error, assert_invalid
 from tests.conftest import Client, MakeClient
-from tests.http.conftest import RawConnection, answer_of
+from tests.http.conftest import RawConnection, response_of
+from tests.responses import assert_error, assert_invalid
 
 MEGABYTE = 1024 * 1024
 TOO_LARGE = {"body": ["is too large"]}
@@ -29,8 +29,8 @@ def bio_of(length: int) -> bytes:
 async def test_body_of_the_maximum_size_is_read(client: Client, alice: str) -> None:
     too_long = "is too long (maximum is 500 characters)"
     for data in (bio_of(MEGABYTE), in_pieces(bio_of(MEGABYTE))):
-        answer = await client.put("/api/user", token=alice, data=data)
-        assert_invalid(answer, 400, bio=too_long)
+        response = await client.put("/api/user", token=alice, data=data)
+        assert_invalid(response, 400, bio=too_long)
 
 
 @pytest.mark.parametrize("size", [MEGABYTE + 1, 10 * MEGABYTE], ids=["1 MB and 1", "10 MB"])
@@ -45,17 +45,17 @@ async def test_body_over_the_limit_is_rejected(
         ("/api/user", "PUT"),
     ):
         data = in_pieces(body) if chunked else io.BytesIO(body)
-        answer = await client.send(method, path, token=alice, data=data)
-        assert_error(answer, 413, "body_too_large", TOO_LARGE)
+        response = await client.send(method, path, token=alice, data=data)
+        assert_error(response, 413, "body_too_large", TOO_LARGE)
     assert (await client.get("/api/user", token=alice)).status == 200
 
 
 async def test_body_limit_is_max_body_size(make_client: MakeClient) -> None:
     client = await make_client(max_body_size=2000)
-    answer = await client.post("/api/users", data=b" " * 2001)
-    assert_error(answer, 413, "body_too_large", TOO_LARGE)
-    answer = await client.post("/api/users", data=b" " * 2000)
-    assert_invalid(answer, 400, body="is not valid JSON")
+    response = await client.post("/api/users", data=b" " * 2001)
+    assert_error(response, 413, "body_too_large", TOO_LARGE)
+    response = await client.post("/api/users", data=b" " * 2000)
+    assert_invalid(response, 400, body="is not valid JSON")
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["with its length", "chunked"])
@@ -77,7 +77,7 @@ async def test_connection_stays_usable_after_a_body_that_is_too_large(
     length = int(head_413.partition(b"Content-Length: ")[2].split(b"\r\n")[0])
     await reader.readexactly(length)
     writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    assert answer_of(await reader.read()).body == {"status": "ok", "database": "connected"}
+    assert response_of(await reader.read()).body == {"status": "ok", "database": "connected"}
     writer.close()
 
 
@@ -87,16 +87,16 @@ async def test_incomplete_body_does_not_affect_other_clients(wire: RawConnection
     writer.write(head + b'{"user"')
     writer.close()
     await writer.wait_closed()
-    answer = await wire.send(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    assert answer.status == 200
+    response = await wire.send(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert response.status == 200
 
 
 async def test_malformed_chunk_is_a_bad_request(wire: RawConnection) -> None:
     head = b"POST /api/users HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-    answer = await wire.send(head + b"not a length\r\n")
-    assert answer.status == 400
-    assert set(answer.body) == {"errors", "code"}
-    assert answer.headers["X-Request-ID"]
+    response = await wire.send(head + b"not a length\r\n")
+    assert response.status == 400
+    assert set(response.body) == {"errors", "code"}
+    assert response.headers["X-Request-ID"]
 
 
 async def test_body_that_arrives_too_slowly_is_rejected_with_408(
@@ -107,8 +107,8 @@ async def test_body_that_arrives_too_slowly_is_rejected_with_408(
     reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
     writer.write(head + b'{"user"')
     async with asyncio.timeout(20):
-        response = await reader.readuntil(b"\r\n\r\n")
-        length = int(response.partition(b"Content-Length: ")[2].split(b"\r\n")[0])
-        answer = answer_of(response + await reader.readexactly(length))
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.partition(b"Content-Length: ")[2].split(b"\r\n")[0])
+        response = response_of(head + await reader.readexactly(length))
     writer.close()
-    assert_error(answer, 408, "request_timeout", {"body": ["took too long to arrive"]})
+    assert_error(response, 408, "request_timeout", {"body": ["took too long to arrive"]})

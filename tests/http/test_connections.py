@@ -14,10 +14,10 @@ from aiohttp import web
 from service.database.pool import DATABASE
 from service.http.connections import HEADER_TIMEOUT, MAX_HEAD_BYTES, MAX_QUEUED_REQUESTS
 from service.http.routes import Auth, RouteTableDef
-from tests.answers import assert_error
 from tests.conftest import SETTINGS, until_blocked
 from tests.http.conftest import RawConnection, Serve
 from tests.network import Network
+from tests.responses import assert_error
 
 HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 HALF_BODY = b"POST /api/users HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{"
@@ -152,9 +152,9 @@ async def test_header_timeout_does_not_end_a_running_request(
 
 async def test_head_over_the_limit_is_rejected(wire: RawConnection) -> None:
     lines = b"".join(b"X-%d: %s\r\n" % (number, b"a" * 1_000) for number in range(100))
-    answer = await wire.send(b"GET /health HTTP/1.1\r\n" + lines[: MAX_HEAD_BYTES + 1])
+    response = await wire.send(b"GET /health HTTP/1.1\r\n" + lines[: MAX_HEAD_BYTES + 1])
     too_long = {"request": ["has a line or a header that is too long"]}
-    assert_error(answer, 400, "bad_request", too_long)
+    assert_error(response, 400, "bad_request", too_long)
 
 
 async def test_pipelined_requests_are_not_read_while_the_queue_is_full(
@@ -223,8 +223,8 @@ async def test_connections_that_are_reset_before_they_are_accepted_start_no_requ
         sock.sendall(GATE)
         reset(sock)
         sock.close()
-    answer = await wire.send(GATE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
-    assert (answer.status, gate.entered) == (204, 1)
+    response = await wire.send(GATE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    assert (response.status, gate.entered) == (204, 1)
 
 
 async def test_request_runs_no_statement_when_its_client_resets_while_it_waits_for_a_connection(

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.processes import RUN, Process, answer, needs_proc, serve
+from tests.processes import RUN, Process, needs_proc, read_response, serve
 
 pytestmark = needs_proc
 
@@ -59,7 +59,7 @@ def test_new_client_is_served_when_there_are_more_idle_connections_than_descript
                 if name == "nothing":
                     assert service.out.count("too many connections") == 1
             busy.send(b"}")
-            assert answer(busy)[0] == 400
+            assert read_response(busy)[0] == 400
 
 
 def test_soft_limit_of_descriptors_is_raised_to_the_hard_limit(tmp_path: Path) -> None:

@@ -23,38 +23,40 @@ async def listed(make_client: MakeClient) -> Client:
 async def test_preflight_allows_the_method(make_client: MakeClient, method: str, path: str) -> None:
     client = await make_client(cors_origins=("*",))
     headers = {"Origin": PAGE, **PREFLIGHT, "Access-Control-Request-Method": method}
-    answer = await client.send("OPTIONS", path, headers=headers)
-    assert (answer.status, answer.body) == (204, None)
-    assert answer.headers["Access-Control-Allow-Origin"] == "*"
-    assert method in answer.headers["Access-Control-Allow-Methods"].split(", ")
-    assert answer.headers["Access-Control-Allow-Headers"].startswith("authorization, content-type")
+    response = await client.send("OPTIONS", path, headers=headers)
+    assert (response.status, response.body) == (204, None)
+    assert response.headers["Access-Control-Allow-Origin"] == "*"
+    assert method in response.headers["Access-Control-Allow-Methods"].split(", ")
+    assert response.headers["Access-Control-Allow-Headers"].startswith(
+        "authorization, content-type"
+    )
 
 
 @pytest.mark.parametrize("path", ["/api/tags", "/api/user", "/no/such/path"])
 async def test_allowed_origin_can_read_responses_and_errors(listed: Client, path: str) -> None:
-    answer = await listed.get(path, headers={"Origin": PAGE})
-    assert answer.headers["Access-Control-Allow-Origin"] == PAGE
-    assert answer.headers["Access-Control-Expose-Headers"] == "Retry-After, X-Request-ID"
-    assert answer.headers["Vary"] == "Origin"
+    response = await listed.get(path, headers={"Origin": PAGE})
+    assert response.headers["Access-Control-Allow-Origin"] == PAGE
+    assert response.headers["Access-Control-Expose-Headers"] == "Retry-After, X-Request-ID"
+    assert response.headers["Vary"] == "Origin"
 
 
 async def test_other_origin_is_not_allowed(listed: Client) -> None:
-    answer = await listed.get("/api/tags", headers={"Origin": OTHER_ORIGIN})
-    assert answer.status == 200
-    assert "Access-Control-Allow-Origin" not in answer.headers
-    assert answer.headers["Vary"] == "Origin"
-    answer = await listed.send(
+    response = await listed.get("/api/tags", headers={"Origin": OTHER_ORIGIN})
+    assert response.status == 200
+    assert "Access-Control-Allow-Origin" not in response.headers
+    assert response.headers["Vary"] == "Origin"
+    response = await listed.send(
         "OPTIONS", "/api/tags", headers={"Origin": OTHER_ORIGIN, **PREFLIGHT}
     )
-    assert answer.status == 405
-    assert "Access-Control-Allow-Origin" not in answer.headers
+    assert response.status == 405
+    assert "Access-Control-Allow-Origin" not in response.headers
 
 
 async def test_no_origin_is_allowed_by_default(client: Client) -> None:
-    answer = await client.get("/api/tags", headers={"Origin": PAGE})
-    assert "Access-Control-Allow-Origin" not in answer.headers
-    answer = await client.send("OPTIONS", "/api/tags", headers={"Origin": PAGE, **PREFLIGHT})
-    assert answer.status == 405
+    response = await client.get("/api/tags", headers={"Origin": PAGE})
+    assert "Access-Control-Allow-Origin" not in response.headers
+    response = await client.send("OPTIONS", "/api/tags", headers={"Origin": PAGE, **PREFLIGHT})
+    assert response.status == 405
 
 
 async def test_options_request_without_an_origin_is_not_a_preflight(

@@ -13,9 +13,9 @@ import sql
 from service.database.pool import DATABASE
 from service.http.routes import Auth, RouteTableDef
 from service.logs import JsonFormatter, PlainFormatter, describe
-from tests.answers import assert_error
 from tests.conftest import Client
 from tests.http.conftest import Extend
+from tests.responses import assert_error
 
 HASH = "$2b$12$thehashthatmustneverleavethedatabase"
 INTERNAL_ERROR = {"server": ["internal error"]}
@@ -58,8 +58,8 @@ async def service(extend: Extend) -> Client:
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "PATCH", "OPTIONS"])
 async def test_unknown_path_is_not_found(client: Client, method: str, path: str) -> None:
-    answer = await client.send(method, path)
-    assert_error(answer, 404, "not_found", {"path": ["not found"]})
+    response = await client.send(method, path)
+    assert_error(response, 404, "not_found", {"path": ["not found"]})
 
 
 @pytest.mark.parametrize(
@@ -76,9 +76,9 @@ async def test_unknown_path_is_not_found(client: Client, method: str, path: str)
 async def test_response_names_the_allowed_methods_when_a_method_is_not_allowed(
     client: Client, method: str, path: str, allowed: str
 ) -> None:
-    answer = await client.send(method, path)
-    assert_error(answer, 405, "method_not_allowed", {"method": ["not allowed"]})
-    assert answer.headers["Allow"] == allowed
+    response = await client.send(method, path)
+    assert_error(response, 405, "method_not_allowed", {"method": ["not allowed"]})
+    assert response.headers["Allow"] == allowed
 
 
 async def test_head_returns_the_headers_of_get_without_a_body(client: Client, alice: str) -> None:
@@ -93,8 +93,8 @@ async def test_head_returns_the_headers_of_get_without_a_body(client: Client, al
 
 
 async def test_health_reports_the_state_of_the_database(client: Client) -> None:
-    answer = await client.get("/health")
-    assert (answer.status, answer.body) == (200, {"status": "ok", "database": "connected"})
+    response = await client.get("/health")
+    assert (response.status, response.body) == (200, {"status": "ok", "database": "connected"})
 
 
 async def test_internal_error_reveals_nothing_and_is_logged_once(service: Client) -> None:
@@ -103,11 +103,13 @@ async def test_internal_error_reveals_nothing_and_is_logged_once(service: Client
     handler.setFormatter(JsonFormatter())
     logging.getLogger().addHandler(handler)
     try:
-        answer = await service.get("/raises", headers={"X-Request-ID": "id-of-the-failed-request"})
+        response = await service.get(
+            "/raises", headers={"X-Request-ID": "id-of-the-failed-request"}
+        )
     finally:
         logging.getLogger().removeHandler(handler)
-    assert_error(answer, 500, "internal_error", INTERNAL_ERROR)
-    assert answer.headers["X-Request-ID"] == "id-of-the-failed-request"
+    assert_error(response, 500, "internal_error", INTERNAL_ERROR)
+    assert response.headers["X-Request-ID"] == "id-of-the-failed-request"
     (line,) = [orjson.loads(line) for line in log.getvalue().splitlines()]
     assert (line["level"], line["message"]) == ("error", "unhandled error")
     assert line["request_id"] == "id-of-the-failed-request"
@@ -123,8 +125,8 @@ async def test_service_continues_after_an_internal_error(service: Client) -> Non
 async def test_log_of_a_database_error_quotes_no_row(
     service: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
-    answer = await service.get("/breaks")
-    assert_error(answer, 500, "internal_error", INTERNAL_ERROR)
+    response = await service.get("/breaks")
+    assert_error(response, 500, "internal_error", INTERNAL_ERROR)
     (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert record.exc_info is not None
     # PostgreSQL quotes the row. Otherwise the test would prove nothing.
@@ -155,15 +157,15 @@ def test_description_of_a_cause_quotes_no_row() -> None:
 
 
 async def test_exception_of_aiohttp_gets_the_common_error_shape(service: Client) -> None:
-    answer = await service.get("/rejects")
-    assert_error(answer, 410, "bad_request", {"request": ["gone"]})
+    response = await service.get("/rejects")
+    assert_error(response, 410, "bad_request", {"request": ["gone"]})
 
 
 @pytest.mark.parametrize("given", ["a", "0", "a-b_c.D9", "x" * 64])
 async def test_request_id_of_the_client_is_kept_when_it_is_safe(client: Client, given: str) -> None:
     for path in ("/health", "/nowhere"):
-        answer = await client.get(path, headers={"X-Request-ID": given})
-        assert answer.headers["X-Request-ID"] == given
+        response = await client.get(path, headers={"X-Request-ID": given})
+        assert response.headers["X-Request-ID"] == given
 
 
 @pytest.mark.parametrize(
@@ -172,12 +174,12 @@ async def test_request_id_of_the_client_is_kept_when_it_is_safe(client: Client, 
 async def test_request_id_of_the_client_is_replaced_when_it_is_not_safe(
     client: Client, given: str
 ) -> None:
-    answer = await client.get("/health", headers={"X-Request-ID": given})
-    made = answer.headers["X-Request-ID"]
+    response = await client.get("/health", headers={"X-Request-ID": given})
+    made = response.headers["X-Request-ID"]
     assert made != given
     assert made.replace("-", "").isalnum()
 
 
 async def test_generated_request_ids_are_unique(client: Client) -> None:
-    answers = await asyncio.gather(*(client.get("/health") for _ in range(20)))
-    assert len({answer.headers["X-Request-ID"] for answer in answers}) == 20
+    responses = await asyncio.gather(*(client.get("/health") for _ in range(20)))
+    assert len({response.headers["X-Request-ID"] for response in responses}) == 20

@@ -44,8 +44,8 @@ def lines_of(client: Client) -> list[dict[str, object]]:
 async def test_each_request_is_logged_as_one_line_of_json(client: Client, alice: str) -> None:
     client.log.truncate(0)
     client.log.seek(0)
-    answer = await client.get("/api/user", token=alice, headers={"X-Request-ID": "abc"})
-    assert answer.status == 200
+    response = await client.get("/api/user", token=alice, headers={"X-Request-ID": "abc"})
+    assert response.status == 200
     (line,) = lines_of(client)
     assert list(line) == [
         "time",
@@ -99,9 +99,9 @@ async def test_line_has_the_path_template_of_the_route(extend: Extend) -> None:
 
 
 async def test_line_has_the_request_id_of_the_response(client: Client) -> None:
-    answers = [await client.get(path) for path in ("/health", "/nowhere", "/api/user")]
+    responses = [await client.get(path) for path in ("/health", "/nowhere", "/api/user")]
     logged = [line["request_id"] for line in lines_of(client)]
-    assert logged == [answer.headers["X-Request-ID"] for answer in answers]
+    assert logged == [response.headers["X-Request-ID"] for response in responses]
 
 
 async def test_line_is_plain_text_on_a_terminal(extend: Extend) -> None:
@@ -146,8 +146,8 @@ async def test_incomplete_upload_is_logged_once_with_499_at_info(
     async with asyncio.timeout(20):
         while not wire.log.getvalue():
             await asyncio.sleep(0)
-    answer = await wire.send(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    assert answer.status == 200
+    response = await wire.send(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert response.status == 200
     lines = [orjson.loads(line) for line in wire.log.getvalue().splitlines()]
     logged = [(line["route"], line["status"], line["level"]) for line in lines]
     assert logged == [("/api/users", 499, "info"), ("/health", 200, "info")]
@@ -206,8 +206,8 @@ async def test_logs_contain_no_secret(
     query = {"params": {"token": "the-token-in-the-query"}}
 
     tokens = [await client.register("alice", **user)]
-    answer = await client.post("/api/users/login", {"user": credentials}, **query)
-    tokens.append(answer.body["user"]["token"])
+    response = await client.post("/api/users/login", {"user": credentials}, **query)
+    tokens.append(response.body["user"]["token"])
     await client.post("/api/users/login", {"user": {**credentials, "password": wrong}})
     await client.post("/api/users/login", {"user": {**credentials, "password": wrong + "\0"}})
     await client.post("/api/users", {"user": {**user, "password": wrong}})

@@ -32,9 +32,9 @@ async def aiohttps(request: web.Request) -> web.StreamResponse:
 
 @routes.get("/last", auth=Auth.NONE)
 async def last(request: web.Request) -> web.StreamResponse:
-    answer = json_response(DATA)
-    answer.force_close()
-    return answer
+    response = json_response(DATA)
+    response.force_close()
+    return response
 
 
 @routes.get("/large", auth=Auth.NONE)
@@ -79,13 +79,13 @@ async def test_json_response_equals_the_response_of_aiohttp(
 ) -> None:
     wire = await serve(routes)
     rest = f"HTTP/{version}\r\nHost: x\r\nX-Request-ID: a\r\n{connection}\r\n"
-    answers = [
+    responses = [
         await exchange(wire.port, f"{method} {path} {rest}".encode())
         for path in ("/ours", "/aiohttps")
     ]
-    assert answers[0] == answers[1]
-    assert answers[0][2] == (BODY if method == "GET" else b"")
-    assert answers[0][1]["Content-Length"] == str(len(BODY))
+    assert responses[0] == responses[1]
+    assert responses[0][2] == (BODY if method == "GET" else b"")
+    assert responses[0][1]["Content-Length"] == str(len(BODY))
 
 
 async def test_connection_closes_when_the_response_says_so(serve: Serve) -> None:
@@ -110,5 +110,5 @@ async def test_force_close_ends_the_connection_after_the_response(serve: Serve) 
 
 async def test_large_response_arrives_completely(serve: Serve) -> None:
     wire = await serve(routes)
-    answer = await exchange(wire.port, b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert len(answer[2]) == 20_000_002
+    response = await exchange(wire.port, b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert len(response[2]) == 20_000_002

@@ -45,8 +45,8 @@ async def client(wire: RawConnection) -> Any:
 
 async def test_response_to_an_anonymous_request_has_the_security_headers(client: Client) -> None:
     for method, path in every_route():
-        answer = await client.send(method, path, {})
-        assert_secured(answer.headers, private=method not in SAFE)
+        response = await client.send(method, path, {})
+        assert_secured(response.headers, private=method not in SAFE)
 
 
 async def test_response_to_an_authenticated_request_is_not_cached(client: Client) -> None:
@@ -59,22 +59,22 @@ async def test_response_to_an_authenticated_request_is_not_cached(client: Client
             "article": {"title": "a", "description": "b", "body": "c"},
         }
         for given in (token, "nonsense"):
-            answer = await client.send(method, path, body, token=given)
-            assert_secured(answer.headers, private=True)
-            statuses.add(answer.status)
+            response = await client.send(method, path, body, token=given)
+            assert_secured(response.headers, private=True)
+            statuses.add(response.status)
     assert {200, 204, 401, 404, 405} <= statuses
 
 
 async def test_response_with_a_token_is_not_cached(client: Client) -> None:
     device = await client.open_account("alice")
     user = {"email": "alice@example.test", "password": "alice-secret"}
-    for answer in (
+    for response in (
         await client.post("/api/users/login", {"user": user}),
         await client.refresh(device.refresh),
         await client.get("/api/user", token=device.access),
     ):
-        assert answer.status == 200
-        assert_secured(answer.headers, private=True)
+        assert response.status == 200
+        assert_secured(response.headers, private=True)
 
 
 def names_in(document: Any, part: Any) -> Iterator[str]:
@@ -125,9 +125,9 @@ async def test_response_of_the_protocol_has_the_security_headers(
     wire: RawConnection, raw: bytes
 ) -> None:
     async with asyncio.timeout(20):
-        answer = await wire.send(raw)
-    assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert "Server" not in answer.headers
+        response = await wire.send(raw)
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert "Server" not in response.headers
 
 
 async def test_internal_error_outside_the_middlewares_has_the_security_headers(
@@ -137,14 +137,14 @@ async def test_internal_error_outside_the_middlewares_has_the_security_headers(
         raise RuntimeError("the inside of the service")
 
     monkeypatch.setattr("service.http.request_log.route_of", fail)
-    answer = await wire.send(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    assert answer.status == 500
-    assert_secured(answer.headers, private=False)
+    response = await wire.send(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert response.status == 500
+    assert_secured(response.headers, private=False)
 
 
 async def test_response_to_a_preflight_has_the_security_headers(make_client: MakeClient) -> None:
     client = await make_client(cors_origins=("*",))
     asked = {"Origin": "https://example.test", "Access-Control-Request-Method": "PUT"}
-    answer = await client.send("OPTIONS", "/api/user", headers=asked)
-    assert answer.status == 204
-    assert_secured(answer.headers, private=True)
+    response = await client.send("OPTIONS", "/api/user", headers=asked)
+    assert response.status == 204
+    assert_secured(response.headers, private=True)

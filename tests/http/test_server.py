@@ -12,8 +12,8 @@ from aiohttp import web
 from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef
 from tests import processes
-from tests.answers import assert_error
-from tests.http.conftest import RawConnection, Serve, answer_of
+from tests.http.conftest import RawConnection, Serve, response_of
+from tests.responses import assert_error
 
 BAD_HTTP = {
     "no HTTP": b"hello\r\n\r\n",
@@ -38,11 +38,11 @@ BAD_HTTP = {
 async def test_invalid_http_is_rejected_with_the_common_error_shape(
     wire: RawConnection, raw: bytes
 ) -> None:
-    answer = await wire.send(raw)
-    assert_error(answer, 400, "bad_request", {"request": ["is not valid HTTP"]})
+    response = await wire.send(raw)
+    assert_error(response, 400, "bad_request", {"request": ["is not valid HTTP"]})
     line = orjson.loads(wire.log.getvalue())
     assert (line["status"], line["route"], line["user_id"]) == (400, None, None)
-    assert line["request_id"] == answer.headers["X-Request-ID"]
+    assert line["request_id"] == response.headers["X-Request-ID"]
 
 
 TOO_LONG = {
@@ -58,9 +58,9 @@ TOO_LONG = {
 async def test_line_that_is_too_long_is_rejected_with_the_common_error_shape(
     wire: RawConnection, raw: bytes
 ) -> None:
-    answer = await wire.send(raw)
+    response = await wire.send(raw)
     too_long = {"request": ["has a line or a header that is too long"]}
-    assert_error(answer, 400, "bad_request", too_long)
+    assert_error(response, 400, "bad_request", too_long)
 
 
 async def test_invalid_http_is_not_logged_as_an_error(
@@ -69,8 +69,8 @@ async def test_invalid_http_is_not_logged_as_an_error(
     for raw in (*BAD_HTTP.values(), *TOO_LONG.values()):
         await wire.send(raw)
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
-    answer = await wire.send(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    assert answer.status == 200
+    response = await wire.send(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert response.status == 200
 
 
 @pytest.mark.parametrize("path", ["/api/users", "/health", "/nowhere"])
@@ -78,8 +78,8 @@ async def test_expectation_other_than_100_continue_is_rejected(
     wire: RawConnection, path: str
 ) -> None:
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nExpect: foo\r\nConnection: close\r\n"
-    answer = await wire.send(head.encode() + b"Content-Length: 0\r\n\r\n")
-    assert_error(answer, 417, "expectation_failed", {"expect": ["is not supported"]})
+    response = await wire.send(head.encode() + b"Content-Length: 0\r\n\r\n")
+    assert_error(response, 417, "expectation_failed", {"expect": ["is not supported"]})
     assert orjson.loads(wire.log.getvalue())["status"] == 417
 
 
@@ -89,8 +89,8 @@ async def test_100_continue_is_sent_before_the_body(wire: RawConnection) -> None
     writer.write(head + b"Content-Length: 2\r\n\r\n")
     assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
     writer.write(b"{}")
-    answer = answer_of(await reader.read())
-    assert_error(answer, 400, "invalid_input", {"user": ["can't be blank"]})
+    response = response_of(await reader.read())
+    assert_error(response, 400, "invalid_input", {"user": ["can't be blank"]})
     writer.close()
 
 
@@ -101,8 +101,8 @@ async def test_internal_error_outside_the_middlewares_has_the_common_error_shape
         raise RuntimeError("the inside of the service")
 
     monkeypatch.setattr("service.http.request_log.route_of", fail)
-    answer = await wire.send(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    assert_error(answer, 500, "internal_error", {"server": ["internal error"]})
+    response = await wire.send(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert_error(response, 500, "internal_error", {"server": ["internal error"]})
     errors = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert [record.getMessage() for record in errors] == ["unhandled error"]
 
@@ -207,8 +207,8 @@ async def test_half_closed_connection_gets_the_error_when_it_sent_invalid_http(
     reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
     writer.write(b"hello\r\n\r\n")
     writer.write_eof()
-    answer = answer_of(await reader.read())
-    assert_error(answer, 400, "bad_request", {"request": ["is not valid HTTP"]})
+    response = response_of(await reader.read())
+    assert_error(response, 400, "bad_request", {"request": ["is not valid HTTP"]})
     writer.close()
 
 
@@ -222,4 +222,4 @@ def test_half_closed_connection_gets_its_response_on_uvloop(
             connection.sendall(ONE % b"health")  # Its handler waits for the database.
             connection.shutdown(socket.SHUT_WR)
             raw = b"".join(iter(lambda: connection.recv(65_536), b""))
-    assert answer_of(raw).body == {"status": "ok", "database": "connected"}
+    assert response_of(raw).body == {"status": "ok", "database": "connected"}

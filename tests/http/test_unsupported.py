@@ -13,9 +13,9 @@ from aiohttp.compression_utils import ZLibDecompressor
 
 from service.app import create_app
 from service.settings.settings import Settings
-from tests.answers import assert_error, assert_invalid
 from tests.conftest import SETTINGS, Client
-from tests.http.conftest import RawConnection, answer_of
+from tests.http.conftest import RawConnection, response_of
+from tests.responses import assert_error, assert_invalid
 
 MEGABYTE = 1024 * 1024
 NOT_SUPPORTED = {"body": ["must be sent without a Content-Encoding"]}
@@ -59,10 +59,10 @@ async def test_encoded_body_is_rejected_with_415_and_closes_the_connection(
     wire: RawConnection, path: str, encodings: list[str]
 ) -> None:
     async with asyncio.timeout(20):
-        answer = await wire.send(request_of("POST", path, *encodings))
-    assert_error(answer, 415, "content_encoding_not_supported", NOT_SUPPORTED)
-    assert answer.headers["Accept-Encoding"] == "identity"
-    assert answer.headers["Connection"] == "close"
+        response = await wire.send(request_of("POST", path, *encodings))
+    assert_error(response, 415, "content_encoding_not_supported", NOT_SUPPORTED)
+    assert response.headers["Accept-Encoding"] == "identity"
+    assert response.headers["Connection"] == "close"
     line = orjson.loads(wire.log.getvalue())
     assert (line["status"], line["level"]) == (415, "info")
 
@@ -99,18 +99,18 @@ async def test_encoded_body_is_rejected_on_every_route(wire: RawConnection) -> N
     for method, path in every_route():
         for headers in ("", "Authorization: Token nonsense\r\n"):
             async with asyncio.timeout(20):
-                answer = await wire.send(request_of(method, path, "gzip", headers=headers))
-            assert answer.status == 415, (method, path)
+                response = await wire.send(request_of(method, path, "gzip", headers=headers))
+            assert response.status == 415, (method, path)
 
 
 async def test_encoded_body_is_rejected_in_each_dialect(dialect_client: Client) -> None:
     """The client also compares the responses with the OpenAPI document."""
     for method, path in (("POST", "/api/users"), ("PUT", "/api/user"), ("POST", "/nowhere")):
         packed = gzip.compress(b"{}")
-        answer = await dialect_client.send(
+        response = await dialect_client.send(
             method, path, data=packed, headers={"Content-Encoding": "gzip"}
         )
-        assert_error(answer, 415, "content_encoding_not_supported", NOT_SUPPORTED)
+        assert_error(response, 415, "content_encoding_not_supported", NOT_SUPPORTED)
 
 
 @pytest.mark.parametrize("encoding", PACKERS)
@@ -128,8 +128,8 @@ async def test_compressed_body_is_not_decompressed(
     bomb = PACKERS[encoding](b" " * (100 * MEGABYTE))
     assert len(bomb) < MEGABYTE / 5
     for path in ("/api/users", "/nowhere"):
-        answer = await wire.send(request_of("POST", path, encoding, body=bomb))
-        assert answer.status == 415
+        response = await wire.send(request_of("POST", path, encoding, body=bomb))
+        assert response.status == 415
     assert made == []
 
 
@@ -145,9 +145,9 @@ async def test_encoded_body_is_rejected_before_it_arrives(wire: RawConnection) -
 async def test_request_after_an_encoded_body_gets_no_response(wire: RawConnection) -> None:
     hidden = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
     async with asyncio.timeout(20):
-        # ``answer_of`` asserts that nothing follows the response.
-        answer = await wire.send(request_of("POST", "/api/users", "gzip"), hidden)
-    assert answer.status == 415
+        # ``response_of`` asserts that nothing follows the response.
+        response = await wire.send(request_of("POST", "/api/users", "gzip"), hidden)
+    assert response.status == 415
 
 
 @pytest.mark.parametrize("version", ["0.9", "2.0"])
@@ -162,10 +162,10 @@ async def test_other_http_version_is_rejected_with_505_and_closes_the_connection
         raw = await reader.read()
     writer.close()
     assert raw.startswith(b"HTTP/1.1 505 ")
-    answer = answer_of(raw)
+    response = response_of(raw)
     errors = {"request": ["must be HTTP/1.0 or HTTP/1.1"]}
-    assert_error(answer, 505, "http_version_not_supported", errors)
-    assert answer.headers["Connection"] == "close"
+    assert_error(response, 505, "http_version_not_supported", errors)
+    assert response.headers["Connection"] == "close"
     line = orjson.loads(wire.log.getvalue())
     assert (line["status"], line["level"]) == (505, "info")
 
@@ -179,7 +179,7 @@ async def test_chunks_in_http_1_0_close_the_connection(wire: RawConnection, path
     reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
     writer.write(head.encode() + CHUNKED + b"GET /health HTTP/1.0\r\n\r\n")
     async with asyncio.timeout(20):
-        answer = answer_of(await reader.read())
-    assert answer.status in (400, 404)
-    assert "Connection" not in answer.headers
+        response = response_of(await reader.read())
+    assert response.status in (400, 404)
+    assert "Connection" not in response.headers
     writer.close()

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from service.operations.docs import TYPES
-from tests.answers import assert_error
 from tests.conftest import Client
+from tests.responses import assert_error
 
 
 async def test_page_loads_and_its_files_are_served(client: Client) -> None:

@@ -4,8 +4,8 @@ from xml.etree import ElementTree
 import pytest
 
 from service.operations.static_files import PICTURES, TYPES
-from tests.answers import assert_error
 from tests.conftest import Client
+from tests.responses import assert_error
 
 CACHED = "public, max-age=3600"
 

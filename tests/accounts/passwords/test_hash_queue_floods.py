@@ -11,7 +11,7 @@ import pytest
 from service.settings.rate_limit import NO_LIMIT
 from tests.accounts.conftest import hasher_of, hold_workers, until
 from tests.accounts.logins import login
-from tests.conftest import Answer, Client, MakeClient
+from tests.conftest import Client, MakeClient, Response
 
 OTHERS = 44  # Users who log in during a flood.
 
@@ -26,7 +26,7 @@ class Flood:
 
     async def with_logins_of_others(
         self, requests: list[Any], ip: Callable[[int], str]
-    ) -> tuple[Counter[int], list[Answer]]:
+    ) -> tuple[Counter[int], list[Response]]:
         """Send ``requests``, then logins of ``OTHERS`` users from ``ip(number)``; free the threads.
 
         Return the statuses of the requests and the responses to the logins.
@@ -48,10 +48,10 @@ class Flood:
             )
         )
         self._gate.set()
-        answers = await asyncio.gather(*others)
-        flood = Counter(answer.status for answer in await asyncio.gather(*requests))
+        responses = await asyncio.gather(*others)
+        flood = Counter(response.status for response in await asyncio.gather(*requests))
         await asyncio.gather(*self._held)
-        return flood, answers
+        return flood, responses
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ async def test_users_can_log_in_while_one_account_floods_with_password_changes(
         for n in range(150)
     ]
     statuses, logins = await Flood(crowded, gate).with_logins_of_others(flood, ip_of_others)
-    assert Counter(answer.status for answer in logins) == {200: OTHERS}
+    assert Counter(response.status for response in logins) == {200: OTHERS}
     assert statuses == {200: 128, 503: 22}
 
 
@@ -104,7 +104,7 @@ async def test_users_can_log_in_while_one_account_floods_with_correct_logins(
         login(crowded, "alice", "alice-secret", ip=ip_of_flood(number)) for number in range(150)
     ]
     statuses, logins = await Flood(crowded, gate).with_logins_of_others(flood, ip_of_others)
-    assert Counter(answer.status for answer in logins) == {200: OTHERS}
+    assert Counter(response.status for response in logins) == {200: OTHERS}
     assert statuses == {200: 128 - OTHERS, 503: 22 + OTHERS}
 
 
@@ -120,7 +120,7 @@ async def test_users_can_log_in_while_one_ip_floods_with_registrations(
 
     flood = [register(number) for number in range(150)]
     statuses, logins = await Flood(crowded, gate).with_logins_of_others(flood, ip_of_others)
-    assert Counter(answer.status for answer in logins) == {200: OTHERS}
+    assert Counter(response.status for response in logins) == {200: OTHERS}
     assert statuses == {200: 128, 503: 22}
 
 
@@ -132,5 +132,5 @@ async def test_users_can_log_in_while_one_client_floods_with_logins_of_unknown_e
 ) -> None:
     flood = [login(crowded, f"nobody{n}", ip=ip_of_flood(n)) for n in range(150)]
     statuses, logins = await Flood(crowded, gate).with_logins_of_others(flood, own_ip)
-    assert Counter(answer.status for answer in logins) == {200: OTHERS}
+    assert Counter(response.status for response in logins) == {200: OTHERS}
     assert statuses == {401: 128 - OTHERS, 503: 22 + OTHERS}

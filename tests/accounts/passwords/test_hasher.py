@@ -23,8 +23,8 @@ from service.accounts.passwords.hasher import (
 from service.http.error_codes import ErrorCode
 from service.http.errors import Unavailable
 from tests.accounts.conftest import REQUESTER, hasher_of, hold_workers, jobs_of, until
-from tests.answers import assert_error
 from tests.conftest import Client, MakeClient
+from tests.responses import assert_error
 
 CREDENTIALS = {"user": {"email": "alice@example.test", "password": "alice-secret"}}
 # Well-formed: bcrypt does the whole work of cost 13 and finds no match.
@@ -103,9 +103,9 @@ async def test_requests_that_need_a_hash_are_503_when_the_queue_is_full(
         await client.put("/api/user", {"user": {"password": "another one"}}, token=token),
         await client.delete("/api/user", {"user": {"password": "alice-secret"}}, token=token),
     ]
-    for answer in rejected:
-        assert_error(answer, 503, "passwords_busy", {"server": ["is too busy"]})
-        assert answer.headers["Retry-After"] == "5"
+    for response in rejected:
+        assert_error(response, 503, "passwords_busy", {"server": ["is too busy"]})
+        assert response.headers["Retry-After"] == "5"
     # A request without a hash still succeeds.
     assert (await client.get("/api/user", token=token)).status == 200
 

@@ -14,8 +14,8 @@ from service.http.client import Client as HttpClient
 from service.http.errors import Unauthorized
 from service.settings.rate_limit import NO_LIMIT
 from tests.accounts.conftest import hasher_of, hold_workers, until
-from tests.answers import assert_error
 from tests.conftest import Client, Device, MakeClient
+from tests.responses import assert_error
 
 EMAIL, PASSWORD = "alice@example.test", "alice-secret"
 CREDENTIALS = {"user": {"email": EMAIL, "password": PASSWORD}}
@@ -90,23 +90,25 @@ async def test_login_gets_the_same_response_for_a_wrong_password_and_an_unknown_
 async def test_login_ignores_the_case_of_the_email(client: Client) -> None:
     await client.register("alice")
     credentials = {"email": "ALICE@Example.TEST", "password": PASSWORD}
-    answer = await client.post("/api/users/login", {"user": credentials})
-    assert (answer.status, answer.body["user"]["email"]) == (200, EMAIL)
+    response = await client.post("/api/users/login", {"user": credentials})
+    assert (response.status, response.body["user"]["email"]) == (200, EMAIL)
 
 
 async def test_login_respects_the_case_of_the_password(client: Client) -> None:
     await client.register("alice")
     credentials = {"email": EMAIL, "password": "ALICE-SECRET"}
-    answer = await client.post("/api/users/login", {"user": credentials})
-    assert_error(answer, 401, "invalid_credentials", {"credentials": ["invalid"]})
+    response = await client.post("/api/users/login", {"user": credentials})
+    assert_error(response, 401, "invalid_credentials", {"credentials": ["invalid"]})
 
 
 async def test_deletion_requires_the_password(
     dialect_client: Client, db: asyncpg.Connection
 ) -> None:
     token = await dialect_client.register("alice")
-    answer = await dialect_client.delete("/api/user", {"user": {"password": "wrong"}}, token=token)
-    assert_error(answer, 401, "invalid_credentials", {"credentials": ["invalid"]})
+    response = await dialect_client.delete(
+        "/api/user", {"user": {"password": "wrong"}}, token=token
+    )
+    assert_error(response, 401, "invalid_credentials", {"credentials": ["invalid"]})
     assert await db.fetchval("select count(*) from users") == 1
     assert (await dialect_client.get("/api/user", token=token)).status == 200
 
@@ -154,10 +156,10 @@ async def test_login_succeeds_without_a_renewal_when_the_hash_queue_is_full(
         return result
 
     hasher.verify = verify_and_fill  # type: ignore[assignment, method-assign]
-    answer = await later.post("/api/users/login", CREDENTIALS)
+    response = await later.post("/api/users/login", CREDENTIALS)
     gate.set()
     await asyncio.gather(*jobs, *taken)
-    assert answer.status == 200
+    assert response.status == 200
     assert await stored_hash(db) == before
 
 
@@ -165,12 +167,12 @@ async def test_concurrent_logins_succeed_when_all_renew_the_hash(make_client: Ma
     before = await make_client()
     await before.open_account("alice")
     client = await make_client(bcrypt_cost=5)
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(client.post("/api/users/login", CREDENTIALS) for _ in range(10))
     )
-    assert [answer.status for answer in answers] == [200] * 10
-    for answer in answers:
-        assert await client.is_authenticated(Device.of(answer).access)
+    assert [response.status for response in responses] == [200] * 10
+    for response in responses:
+        assert await client.is_authenticated(Device.of(response).access)
 
 
 async def test_logins_succeed_when_processes_have_different_costs(
@@ -181,7 +183,7 @@ async def test_logins_succeed_when_processes_have_different_costs(
     await clients[0].open_account("alice")
     for _ in range(5):
         logins = (client.post("/api/users/login", CREDENTIALS) for client in clients * 4)
-        assert [answer.status for answer in await asyncio.gather(*logins)] == [200] * 8
+        assert [response.status for response in await asyncio.gather(*logins)] == [200] * 8
 
 
 async def test_deletion_succeeds_when_a_login_renews_the_hash(make_client: MakeClient) -> None:

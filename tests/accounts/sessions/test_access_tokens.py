@@ -14,8 +14,8 @@ import pytest
 import time_machine
 
 from service.accounts.sessions.access_tokens import AccessTokens
-from tests.answers import assert_error
 from tests.conftest import SECRET, Client, MakeClient
+from tests.responses import assert_error
 
 HS256 = {"alg": "HS256", "typ": "JWT"}
 OLD_SECRET = "what signed before it was changed, 32 bytes"
@@ -133,9 +133,9 @@ async def test_authorization_is_invalid_when_it_holds_no_token_of_this_service(
 ) -> None:
     forged = make(alice)
     assert forged != alice
-    answer = await client.get("/api/user", token=forged)
-    assert_error(answer, 401, "token_invalid", {"token": ["is invalid"]})
-    assert answer.headers["WWW-Authenticate"] == "Token"
+    response = await client.get("/api/user", token=forged)
+    assert_error(response, 401, "token_invalid", {"token": ["is invalid"]})
+    assert response.headers["WWW-Authenticate"] == "Token"
 
 
 async def test_token_signed_with_the_secret_is_accepted(client: Client, alice: str) -> None:
@@ -144,8 +144,8 @@ async def test_token_signed_with_the_secret_is_accepted(client: Client, alice: s
 
 
 async def test_token_is_invalid_when_it_has_8000_characters(client: Client) -> None:
-    answer = await client.get("/api/user", token="a" * 8000)
-    assert_error(answer, 401, "token_invalid", {"token": ["is invalid"]})
+    response = await client.get("/api/user", token="a" * 8000)
+    assert_error(response, 401, "token_invalid", {"token": ["is invalid"]})
 
 
 async def test_token_has_the_claims_of_user_session_and_expiry(make_client: MakeClient) -> None:
@@ -165,17 +165,17 @@ async def test_token_expires_after_a_day_by_default(client: Client, alice: str) 
     with time_machine.travel(issued + 86_398, tick=False):
         assert (await client.get("/api/user", token=alice)).status == 200
     with time_machine.travel(issued + 86_400, tick=False):
-        answer = await client.get("/api/user", token=alice)
-    assert_error(answer, 401, "token_expired", {"token": ["has expired"]})
-    assert answer.headers["WWW-Authenticate"] == "Token"
+        response = await client.get("/api/user", token=alice)
+    assert_error(response, 401, "token_expired", {"token": ["has expired"]})
+    assert response.headers["WWW-Authenticate"] == "Token"
 
 
 async def test_expired_token_is_invalid_when_its_signature_is_wrong(
     client: Client, alice: str
 ) -> None:
     forged = sign({**claims_of(alice), "exp": 1}, key="x" * 40)
-    answer = await client.get("/api/user", token=forged)
-    assert_error(answer, 401, "token_invalid", {"token": ["is invalid"]})
+    response = await client.get("/api/user", token=forged)
+    assert_error(response, 401, "token_invalid", {"token": ["is invalid"]})
 
 
 async def test_token_is_accepted_when_its_clock_is_ahead(client: Client, alice: str) -> None:
@@ -185,9 +185,9 @@ async def test_token_is_accepted_when_its_clock_is_ahead(client: Client, alice: 
 
 async def test_token_of_an_unknown_user_is_revoked(client: Client, alice: str) -> None:
     unknown = sign({**claims_of(alice), "sub": str(uuid4())})
-    answer = await client.get("/api/user", token=unknown)
-    assert_error(answer, 401, "token_revoked", {"token": ["has been revoked"]})
-    assert answer.headers["WWW-Authenticate"] == "Token"
+    response = await client.get("/api/user", token=unknown)
+    assert_error(response, 401, "token_revoked", {"token": ["has been revoked"]})
+    assert response.headers["WWW-Authenticate"] == "Token"
 
 
 async def test_token_of_a_deleted_user_is_revoked_for_every_method(
@@ -196,8 +196,8 @@ async def test_token_of_a_deleted_user_is_revoked_for_every_method(
     given = {"user": {"password": "alice-secret"}}
     assert (await client.delete("/api/user", given, token=alice)).status == 204
     for method, body in (("GET", None), ("PUT", {"user": {"bio": "x"}}), ("DELETE", given)):
-        answer = await client.send(method, "/api/user", body, token=alice)
-        assert_error(answer, 401, "token_revoked", {"token": ["has been revoked"]})
+        response = await client.send(method, "/api/user", body, token=alice)
+        assert_error(response, 401, "token_revoked", {"token": ["has been revoked"]})
 
 
 async def test_previous_secret_is_accepted_while_it_is_listed(
@@ -207,14 +207,14 @@ async def test_previous_secret_is_accepted_while_it_is_listed(
     token = await before.register("alice")
 
     listed = await make_client(jwt_previous_secrets=(OLD_SECRET,))
-    answer = await listed.get("/api/user", token=token)
-    assert answer.status == 200
+    response = await listed.get("/api/user", token=token)
+    assert response.status == 200
 
     no_longer = await make_client()
-    answer_without = await no_longer.get("/api/user", token=token)
-    assert_error(answer_without, 401, "token_invalid", {"token": ["is invalid"]})
+    rejected = await no_longer.get("/api/user", token=token)
+    assert_error(rejected, 401, "token_invalid", {"token": ["is invalid"]})
     # The token that the service issued in the meantime is signed with the new secret.
-    fresh = answer.body["user"]["token"]
+    fresh = response.body["user"]["token"]
     assert (await no_longer.get("/api/user", token=fresh)).status == 200
 
 
@@ -224,8 +224,8 @@ async def test_token_of_a_previous_secret_has_expired_after_its_expiry(
     client = await make_client(jwt_previous_secrets=(OLD_SECRET,))
     claims = claims_of(await client.register("alice"))
     expired = sign({**claims, "exp": claims["iat"] - 1}, key=OLD_SECRET)
-    answer = await client.get("/api/user", token=expired)
-    assert_error(answer, 401, "token_expired", {"token": ["has expired"]})
+    response = await client.get("/api/user", token=expired)
+    assert_error(response, 401, "token_expired", {"token": ["has expired"]})
 
 
 def test_issue_returns_the_same_bytes_as_pyjwt() -> None:

@@ -121,8 +121,8 @@ async def test_articles_comments_favorites_and_follows_send_no_heartbeat(
         ("DELETE", "/api/profiles/bob/follow", None),
         ("DELETE", path, None),
     ):
-        answer = await client.send(method, where, body, token=token)
-        assert answer.status in (200, 201, 204), answer
+        response = await client.send(method, where, body, token=token)
+        assert response.status in (200, 201, 204), response
     await db.execute("select")
     assert beats == []
     assert (await client.post("/api/auth/logout", token=token)).status == 204

@@ -19,9 +19,9 @@ from tests.accounts.two_instances import (
     queries_of,
     wait_until_trusted,
 )
-from tests.answers import assert_error
 from tests.conftest import Client, MakeClient
 from tests.network import Network
+from tests.responses import assert_error
 
 
 @pytest.fixture
@@ -115,8 +115,8 @@ async def test_listener_is_not_trusted_when_packets_are_dropped(
     await here.post("/api/auth/logout", token=token)
     while listener.is_trusted():
         assert listener.trusted_until <= dropped + 1
-        answer = await there.get("/api/user", token=token)
-        assert answer.status in ((200, 401) if what else (200, 503))
+        response = await there.get("/api/user", token=token)
+        assert response.status in ((200, 401) if what else (200, 503))
     response = await there.get("/api/user", token=token)
     if what:
         assert (response.status, response.body) == (401, REVOKED)

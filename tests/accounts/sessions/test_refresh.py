@@ -9,9 +9,9 @@ import asyncpg
 import jwt
 import pytest
 
-from tests.answers import assert_error, assert_invalid
-from tests.conftest import SECRET, Answer, Client, Device, Dialect, MakeClient, until_blocked
+from tests.conftest import SECRET, Client, Device, Dialect, MakeClient, Response, until_blocked
 from tests.network import Network
+from tests.responses import assert_error, assert_invalid
 
 MANY = 50
 AGE_PAST_GRACE = "update sessions set rotated_at = rotated_at - interval '30.5 seconds'"
@@ -21,20 +21,20 @@ REVOKED = {"refresh_token": ["has been revoked"]}
 
 async def refreshed(client: Client, token: str) -> Device:
     """Refresh successfully and return the new tokens."""
-    answer = await client.refresh(token)
-    assert answer.status == 200, answer
-    return Device.of(answer)
+    response = await client.refresh(token)
+    assert response.status == 200, response
+    return Device.of(response)
 
 
-def assert_reused(answer: Answer) -> None:
-    assert_error(answer, 401, "refresh_token_reused", REUSED)
+def assert_reused(response: Response) -> None:
+    assert_error(response, 401, "refresh_token_reused", REUSED)
 
 
 async def test_refresh_replaces_both_tokens(dialect_client: Client) -> None:
     old = await dialect_client.open_account("alice")
-    answer = await dialect_client.refresh(old.refresh)
-    new = Device.of(answer)
-    assert (answer.status, answer.body) == (
+    response = await dialect_client.refresh(old.refresh)
+    new = Device.of(response)
+    assert (response.status, response.body) == (
         200,
         {
             "access_token": new.access,
@@ -43,7 +43,7 @@ async def test_refresh_replaces_both_tokens(dialect_client: Client) -> None:
             "refresh_token": new.refresh,
         },
     )
-    assert answer.headers["Cache-Control"] == "no-store"
+    assert response.headers["Cache-Control"] == "no-store"
     assert new.session == old.session and new.refresh != old.refresh
     assert await dialect_client.is_authenticated(new.access)
     again = await refreshed(dialect_client, new.refresh)
@@ -59,8 +59,8 @@ async def test_refresh_records_time_ip_and_user_agent(
         " last_used_at = last_used_at - interval '1 hour', ip = '192.0.2.1'"
     )
     body = {"refresh_token": device.refresh}
-    answer = await client.post("/api/auth/refresh", body, headers={"User-Agent": "Moved/2.0"})
-    (session,) = (await client.get("/api/user/sessions", token=Device.of(answer).access)).body[
+    response = await client.post("/api/auth/refresh", body, headers={"User-Agent": "Moved/2.0"})
+    (session,) = (await client.get("/api/user/sessions", token=Device.of(response).access)).body[
         "sessions"
     ]
     assert session["last_used_at"] > session["created_at"]
@@ -158,7 +158,7 @@ async def test_reuse_ends_the_session_for_the_owner_and_the_thief(
     headers = {name: {"X-Forwarded-For": host} for name, host in IPS.items()}
     second = "thief" if first == "owner" else "owner"
 
-    async def present(name: str, token: str) -> Answer:
+    async def present(name: str, token: str) -> Response:
         return await client.post(
             "/api/auth/refresh", {"refresh_token": token}, headers=headers[name]
         )
@@ -175,8 +175,8 @@ async def test_reuse_ends_the_session_for_the_owner_and_the_thief(
     for token in (stolen.refresh, held.refresh):
         assert_error(await client.refresh(token), 401, "refresh_token_revoked", REVOKED)
     for access in (stolen.access, held.access):
-        answer = await client.get("/api/user", token=access)
-        assert_error(answer, 401, "token_revoked", {"token": ["has been revoked"]})
+        response = await client.get("/api/user", token=access)
+        assert_error(response, 401, "token_revoked", {"token": ["has been revoked"]})
     assert await client.is_authenticated(other_device.access)
 
 
@@ -208,7 +208,7 @@ async def test_refresh_does_not_wait_for_a_lock_on_known_ips(
 
 async def refresh_concurrently(
     client: Client, db: asyncpg.Connection, device: Device
-) -> list[Answer]:
+) -> list[Response]:
     """Send many refreshes of one token, and block them until all connections wait for the lock."""
     async with db.transaction():
         await db.execute("select from sessions for update")
@@ -221,9 +221,9 @@ async def test_concurrent_refreshes_of_one_token_all_succeed(
     client: Client, db: asyncpg.Connection
 ) -> None:
     device = await client.open_account("alice")
-    answers = await refresh_concurrently(client, db, device)
-    assert Counter(answer.status for answer in answers) == {200: MANY}
-    devices = [Device.of(answer) for answer in answers]
+    responses = await refresh_concurrently(client, db, device)
+    assert Counter(response.status for response in responses) == {200: MANY}
+    devices = [Device.of(response) for response in responses]
     assert len({device.refresh for device in devices}) == MANY
     assert {device.session for device in devices} == {device.session}
     assert await db.fetchval("select generation from sessions") == 1
@@ -239,8 +239,8 @@ async def test_concurrent_reuses_of_one_token_are_all_rejected(
     device = await client.open_account("alice")
     await refreshed(client, device.refresh)
     await db.execute(AGE_PAST_GRACE)
-    answers = await refresh_concurrently(client, db, device)
-    codes = Counter(answer.body["code"] for answer in answers)
+    responses = await refresh_concurrently(client, db, device)
+    codes = Counter(response.body["code"] for response in responses)
     assert codes == {"refresh_token_reused": 1, "refresh_token_revoked": MANY - 1}
     kinds = "select count(*) from events where kind = 'refresh_token_reused'"
     assert await db.fetchval(kinds) == 1
@@ -256,10 +256,10 @@ async def test_refresh_says_that_the_token_has_expired(
 ) -> None:
     device = await client.open_account("alice")
     await db.execute(change)
-    answer = await client.refresh(device.refresh)
+    response = await client.refresh(device.refresh)
     expired = {"refresh_token": ["has expired"]}
-    assert_error(answer, 401, "refresh_token_expired", expired)
-    assert answer.headers["WWW-Authenticate"] == "Token"
+    assert_error(response, 401, "refresh_token_expired", expired)
+    assert response.headers["WWW-Authenticate"] == "Token"
 
 
 async def test_refresh_extends_the_token_but_not_the_session(
@@ -278,16 +278,16 @@ async def test_refresh_extends_the_token_but_not_the_session(
 
 @pytest.mark.parametrize("token", ["x", "a" * 43, "é" * 10, "😀", "a" * 100_000, "' or true --"])
 async def test_refresh_of_an_unknown_token_is_invalid(dialect_client: Client, token: str) -> None:
-    answer = await dialect_client.refresh(token)
-    assert_error(answer, 401, "refresh_token_invalid", {"refresh_token": ["is invalid"]})
-    assert answer.headers["WWW-Authenticate"] == "Token"
+    response = await dialect_client.refresh(token)
+    assert_error(response, 401, "refresh_token_invalid", {"refresh_token": ["is invalid"]})
+    assert response.headers["WWW-Authenticate"] == "Token"
 
 
 async def test_access_token_and_refresh_token_are_not_interchangeable(client: Client) -> None:
     device = await client.open_account("alice")
     assert (await client.refresh(device.access)).body["code"] == "refresh_token_invalid"
-    answer = await client.get("/api/user", token=device.refresh)
-    assert_error(answer, 401, "token_invalid", {"token": ["is invalid"]})
+    response = await client.get("/api/user", token=device.refresh)
+    assert_error(response, 401, "token_invalid", {"token": ["is invalid"]})
 
 
 async def test_refresh_ignores_the_access_token(client: Client) -> None:
@@ -313,8 +313,8 @@ BAD_VALUES: list[tuple[Any, str]] = [
 async def test_refresh_rejects_a_token_that_is_not_a_text(
     dialect_client: Client, dialect: Dialect, value: Any, message: str
 ) -> None:
-    answer = await dialect_client.post("/api/auth/refresh", {"refresh_token": value})
-    assert_invalid(answer, dialect.invalid, refresh_token=message)
+    response = await dialect_client.post("/api/auth/refresh", {"refresh_token": value})
+    assert_invalid(response, dialect.invalid, refresh_token=message)
 
 
 BAD_BODIES = {
@@ -331,5 +331,5 @@ BAD_BODIES = {
 async def test_refresh_rejects_an_invalid_body(
     dialect_client: Client, dialect: Dialect, raw: bytes, field: str, message: str
 ) -> None:
-    answer = await dialect_client.post("/api/auth/refresh", data=raw)
-    assert_invalid(answer, dialect.invalid, **{field: message})
+    response = await dialect_client.post("/api/auth/refresh", data=raw)
+    assert_invalid(response, dialect.invalid, **{field: message})

@@ -14,8 +14,8 @@ import pytest
 import sql
 from service.http.client import MAX_USER_AGENT
 from service.http.responses import MAX_PAGE_BYTES
-from tests.answers import assert_error
 from tests.conftest import SECRET, Client, Device, Dialect, MakeClient
+from tests.responses import assert_error
 
 REVOKED = {"token": ["has been revoked"]}
 NOT_FOUND = {"session": ["not found"]}
@@ -39,9 +39,9 @@ async def test_registration_and_login_each_open_a_session(
     registered = await dialect_client.post("/api/users", {"user": {**given, "username": "alice"}})
     logged_in = await dialect_client.post("/api/users/login", {"user": given})
     assert (registered.status, logged_in.status) == (dialect.registered, 200)
-    for answer in (registered, logged_in):
-        device = Device.of(answer)
-        assert answer.body == {
+    for response in (registered, logged_in):
+        device = Device.of(response)
+        assert response.body == {
             "user": alice_as(dialect, device.access),
             "refresh_token": device.refresh,
             "expires_in": 86_400,
@@ -60,10 +60,10 @@ async def test_current_user_gets_an_access_token_of_the_same_session(
     device = await dialect_client.open_account("alice")
     read = await dialect_client.get("/api/user", token=device.access)
     changed = await dialect_client.put("/api/user", {"user": {"image": None}}, token=device.access)
-    for answer in (read, changed):
-        token = answer.body["user"]["token"]
+    for response in (read, changed):
+        token = response.body["user"]["token"]
         assert claims_of(token)["sid"] == device.session
-        assert answer.body == {"user": alice_as(dialect, token)}
+        assert response.body == {"user": alice_as(dialect, token)}
 
 
 async def test_token_is_revoked_when_its_session_belongs_to_another_user(
@@ -71,8 +71,8 @@ async def test_token_is_revoked_when_its_session_belongs_to_another_user(
 ) -> None:
     for sid in (claims_of(bob)["sid"], str(uuid4())):
         forged = jwt.encode({**claims_of(alice), "sid": sid}, SECRET)
-        answer = await client.get("/api/user", token=forged)
-        assert_error(answer, 401, "token_revoked", REVOKED)
+        response = await client.get("/api/user", token=forged)
+        assert_error(response, 401, "token_revoked", REVOKED)
 
 
 async def test_access_token_never_outlives_its_session(make_client: MakeClient) -> None:
@@ -101,15 +101,15 @@ async def test_access_token_is_revoked_when_its_session_has_ended(
     client: Client, db: asyncpg.Connection, alice: str, change: str
 ) -> None:
     await db.execute(change)
-    answer = await client.get("/api/user", token=alice)
-    assert_error(answer, 401, "token_revoked", REVOKED)
-    assert answer.headers["WWW-Authenticate"] == "Token"
+    response = await client.get("/api/user", token=alice)
+    assert_error(response, 401, "token_revoked", REVOKED)
+    assert response.headers["WWW-Authenticate"] == "Token"
 
 
 async def test_logout_ends_only_the_current_session(client: Client) -> None:
     here, elsewhere = await client.open_account("alice"), await client.sign_in("alice")
-    answer = await client.post("/api/auth/logout", token=here.access)
-    assert (answer.status, answer.body) == (204, None)
+    response = await client.post("/api/auth/logout", token=here.access)
+    assert (response.status, response.body) == (204, None)
     for method, path in (("GET", "/api/user"), ("POST", "/api/auth/logout")):
         after = await client.send(method, path, token=here.access)
         assert_error(after, 401, "token_revoked", REVOKED)
@@ -129,9 +129,9 @@ async def test_list_sessions_has_the_open_sessions_newest_first(
     agent = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
     laptop = await client.sign_in("alice", headers={"User-Agent": agent})
     await client.post("/api/auth/logout", token=gone.access)
-    answer = await client.get("/api/user/sessions", token=phone.access)
-    assert (answer.status, set(answer.body)) == (200, {"sessions"})
-    sessions = answer.body["sessions"]
+    response = await client.get("/api/user/sessions", token=phone.access)
+    assert (response.status, set(response.body)) == (200, {"sessions"})
+    sessions = response.body["sessions"]
     for session in sessions:
         created, used = session.pop("created_at"), session.pop("last_used_at")
         assert created == used and created.endswith("Z") and len(created) == 24
@@ -188,9 +188,9 @@ async def test_user_agent_is_stored_short_and_readable(
         b"POST /api/users HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nUser-Agent: %s\r\n"
         b"Connection: close\r\n\r\n%s" % (len(body), sent.encode("latin-1"), body)
     )
-    answer = json.loads((await reader.read()).partition(b"\r\n\r\n")[2])
+    response = json.loads((await reader.read()).partition(b"\r\n\r\n")[2])
     writer.close()
-    token = answer["user"]["token"]
+    token = response["user"]["token"]
     (session,) = (await client.get("/api/user/sessions", token=token)).body["sessions"]
     (event,) = (await client.get("/api/user/events", token=token)).body["events"]
     assert (session["user_agent"], event["user_agent"]) == (kept, kept)
@@ -201,8 +201,8 @@ async def test_list_sessions_omits_an_expired_session(
 ) -> None:
     here, old = await client.open_account("alice"), await client.sign_in("alice")
     await db.execute("update sessions set expires_at = now() where id = $1", old.session)
-    answer = await client.get("/api/user/sessions", token=here.access)
-    assert [session["id"] for session in answer.body["sessions"]] == [here.session]
+    response = await client.get("/api/user/sessions", token=here.access)
+    assert [session["id"] for session in response.body["sessions"]] == [here.session]
     ended = await client.delete(f"/api/user/sessions/{old.session}", token=here.access)
     assert_error(ended, 404, "not_found", NOT_FOUND)
 
@@ -213,8 +213,8 @@ async def test_revoke_session_ends_the_session_of_another_device(
 ) -> None:
     here, lost = await client.open_account("alice"), await client.sign_in("alice")
     path = f"/api/user/sessions/{spelt(lost.session)}"
-    answer = await client.delete(path, token=here.access)
-    assert (answer.status, answer.body) == (204, None)
+    response = await client.delete(path, token=here.access)
+    assert (response.status, response.body) == (204, None)
     assert_error(await client.get("/api/user", token=lost.access), 401, "token_revoked", REVOKED)
     assert (await client.refresh(lost.refresh)).body["code"] == "refresh_token_revoked"
     assert await client.is_authenticated(here.access)
@@ -233,8 +233,8 @@ async def test_revoke_session_does_not_find_the_session_of_another_user(
     client: Client, bob: str
 ) -> None:
     alice = await client.open_account("alice")
-    answer = await client.delete(f"/api/user/sessions/{alice.session}", token=bob)
-    assert_error(answer, 404, "not_found", NOT_FOUND)
+    response = await client.delete(f"/api/user/sessions/{alice.session}", token=bob)
+    assert_error(response, 404, "not_found", NOT_FOUND)
     assert await client.is_authenticated(alice.access)
     assert (await client.delete("/api/user/sessions", token=bob)).status == 204
     assert await client.is_authenticated(alice.access)
@@ -259,16 +259,16 @@ async def test_revoke_session_does_not_find_an_unknown_or_malformed_id(
     client: Client, spell: Any
 ) -> None:
     here = await client.open_account("alice")
-    answer = await client.delete(f"/api/user/sessions/{spell(here.session)}", token=here.access)
-    assert_error(answer, 404, "not_found", NOT_FOUND)
+    response = await client.delete(f"/api/user/sessions/{spell(here.session)}", token=here.access)
+    assert_error(response, 404, "not_found", NOT_FOUND)
     assert await client.is_authenticated(here.access)
 
 
 async def test_revoke_other_sessions_ends_all_but_the_current_session(client: Client) -> None:
     here = await client.open_account("alice")
     others = [await client.sign_in("alice") for _ in range(3)]
-    answer = await client.delete("/api/user/sessions", token=here.access)
-    assert (answer.status, answer.body) == (204, None)
+    response = await client.delete("/api/user/sessions", token=here.access)
+    assert (response.status, response.body) == (204, None)
     for other in others:
         gone = await client.get("/api/user", token=other.access)
         assert_error(gone, 401, "token_revoked", REVOKED)
@@ -279,9 +279,9 @@ async def test_revoke_other_sessions_ends_all_but_the_current_session(client: Cl
 async def test_password_change_ends_all_other_sessions(client: Client) -> None:
     here, elsewhere = await client.open_account("alice"), await client.sign_in("alice")
     given = {"user": {"password": "a new password"}}
-    answer = await client.put("/api/user", given, token=here.access)
+    response = await client.put("/api/user", given, token=here.access)
     assert await client.is_authenticated(here.access) and await client.is_authenticated(
-        answer.body["user"]["token"]
+        response.body["user"]["token"]
     )
     assert (await client.refresh(here.refresh)).status == 200
     gone = await client.get("/api/user", token=elsewhere.access)
@@ -301,8 +301,8 @@ async def test_deletion_ends_every_session(client: Client, db: asyncpg.Connectio
     given = {"user": {"password": "alice-secret"}}
     assert (await client.delete("/api/user", given, token=here.access)).status == 204
     for device in (here, elsewhere):
-        answer = await client.get("/api/user", token=device.access)
-        assert_error(answer, 401, "token_revoked", REVOKED)
+        response = await client.get("/api/user", token=device.access)
+        assert_error(response, 401, "token_revoked", REVOKED)
         assert (await client.refresh(device.refresh)).body["code"] == "refresh_token_invalid"
     assert await db.fetchval("select count(*) from sessions") == 0
     assert await db.fetchval("select count(*) from refresh_tokens") == 0
@@ -327,6 +327,6 @@ async def test_longest_list_of_sessions_is_within_the_size_of_a_page(
         " from users cross join generate_series(1, 1000)",
         *("ffff:" * 7 + "ffff", "🐘" * MAX_USER_AGENT),
     )
-    answer = await client.get("/api/user/sessions", token=alice)
-    assert len(answer.body["sessions"]) == 1000
-    assert int(answer.headers["Content-Length"]) < MAX_PAGE_BYTES
+    response = await client.get("/api/user/sessions", token=alice)
+    assert len(response.body["sessions"]) == 1000
+    assert int(response.headers["Content-Length"]) < MAX_PAGE_BYTES

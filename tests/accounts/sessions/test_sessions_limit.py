@@ -7,8 +7,8 @@ import asyncpg
 import pytest
 
 from service.settings.rate_limit import NO_LIMIT
-from tests.answers import assert_error
-from tests.conftest import Answer, Client, Device, MakeClient, until_blocked
+from tests.conftest import Client, Device, MakeClient, Response, until_blocked
+from tests.responses import assert_error
 
 OPEN = "select count(*) from sessions where ended_at is null"
 ALICE = {"user": {"email": "alice@example.test", "password": "alice-secret"}}
@@ -17,7 +17,7 @@ LOGINS = 20
 UNLIMITED = (NO_LIMIT, NO_LIMIT, NO_LIMIT)
 
 
-async def sign_in(client: Client) -> Answer:
+async def sign_in(client: Client) -> Response:
     return await client.post("/api/users/login", ALICE)
 
 
@@ -79,8 +79,8 @@ async def test_login_is_denied_when_the_limit_is_reached_and_the_policy_is_deny(
 ) -> None:
     client = await make_client(session_limit=2, session_limit_policy="deny")
     first, second = await client.open_account("alice"), await client.sign_in("alice")
-    answer = await sign_in(client)
-    assert_error(answer, 403, "session_limit_reached", {"session": ["limit reached"]})
+    response = await sign_in(client)
+    assert_error(response, 403, "session_limit_reached", {"session": ["limit reached"]})
     assert await client.is_authenticated(first.access) and await client.is_authenticated(
         second.access
     )
@@ -95,7 +95,7 @@ async def test_login_is_denied_when_the_limit_is_reached_and_the_policy_is_deny(
     assert (await sign_in(client)).status == 200
 
 
-async def sign_in_concurrently(client: Client, db: asyncpg.Connection) -> list[Answer]:
+async def sign_in_concurrently(client: Client, db: asyncpg.Connection) -> list[Response]:
     """Send many logins of Alice, and block them until all wait for the lock on her row."""
     async with db.transaction():
         await db.execute("select from users for update")
@@ -110,9 +110,11 @@ async def test_concurrent_logins_keep_the_limit(
 ) -> None:
     client = await make_client(login_limits=UNLIMITED, session_limit=limit)
     await client.open_account("alice")
-    answers = await sign_in_concurrently(client, db)
-    assert Counter(answer.status for answer in answers) == {200: LOGINS}
-    alive = [await client.is_authenticated(answer.body["user"]["token"]) for answer in answers]
+    responses = await sign_in_concurrently(client, db)
+    assert Counter(response.status for response in responses) == {200: LOGINS}
+    alive = [
+        await client.is_authenticated(response.body["user"]["token"]) for response in responses
+    ]
     assert alive.count(True) == limit == await db.fetchval(OPEN)
     kinds = await db.fetch("select kind, count(*) from events group by kind")
     ended = LOGINS + 1 - limit
@@ -127,8 +129,8 @@ async def test_concurrent_correct_passwords_reach_no_login_limit(
 ) -> None:
     client = await make_client(session_limit=3, session_limit_policy=policy)
     await client.open_account("alice")
-    answers = await asyncio.gather(*(sign_in(client) for _ in range(LOGINS)))
-    assert Counter(answer.status for answer in answers) == statuses
+    responses = await asyncio.gather(*(sign_in(client) for _ in range(LOGINS)))
+    assert Counter(response.status for response in responses) == statuses
     assert await db.fetchval(OPEN) == 3
 
 
@@ -137,8 +139,8 @@ async def test_concurrent_logins_are_denied_past_the_limit(
 ) -> None:
     client = await make_client(login_limits=UNLIMITED, session_limit=5, session_limit_policy="deny")
     first = await client.open_account("alice")
-    answers = await sign_in_concurrently(client, db)
-    assert Counter(answer.status for answer in answers) == {200: 4, 403: LOGINS - 4}
+    responses = await sign_in_concurrently(client, db)
+    assert Counter(response.status for response in responses) == {200: 4, 403: LOGINS - 4}
     assert await db.fetchval(OPEN) == 5
     assert await client.is_authenticated(first.access)
 

@@ -11,9 +11,9 @@ import sql
 from service.database.change_listener import CHANGE_LISTENER
 from service.settings.rate_limit import NO_LIMIT
 from tests.accounts.logins import count_hashes
-from tests.answers import assert_error
 from tests.conduit.content import wait_until_removed
-from tests.conftest import Answer, Client, Device, MakeClient, until_blocked
+from tests.conftest import Client, Device, MakeClient, Response, until_blocked
+from tests.responses import assert_error
 
 ROUNDS = 15
 OLD_PASSWORD = {"user": {"email": "alice@example.test", "password": "alice-secret"}}
@@ -27,8 +27,8 @@ async def client(make_client: MakeClient) -> Client:
 
 async def assert_revoked(client: Client, device: Device) -> None:
     """Assert that both tokens of a device are revoked."""
-    answer = await client.get("/api/user", token=device.access)
-    assert_error(answer, 401, "token_revoked", {"token": ["has been revoked"]})
+    response = await client.get("/api/user", token=device.access)
+    assert_error(response, 401, "token_revoked", {"token": ["has been revoked"]})
     assert (await client.refresh(device.refresh)).body["code"] == "refresh_token_revoked"
 
 
@@ -47,13 +47,13 @@ async def test_refresh_concurrent_with_a_logout_leaves_no_valid_token(
                 *(client.refresh(device.refresh) for _ in range(4)),
             )
             await until_blocked(db, 9)
-        answers = await under_way
-        assert answers[4].status == 204
-        for answer in answers[:4] + answers[5:]:
-            if answer.status == 200:
-                await assert_revoked(client, Device.of(answer))
+        responses = await under_way
+        assert responses[4].status == 204
+        for response in responses[:4] + responses[5:]:
+            if response.status == 200:
+                await assert_revoked(client, Device.of(response))
             else:
-                assert answer.body["code"] == "refresh_token_revoked"
+                assert response.body["code"] == "refresh_token_revoked"
 
 
 async def test_refresh_concurrent_with_a_password_change_leaves_no_valid_token(
@@ -64,14 +64,14 @@ async def test_refresh_concurrent_with_a_password_change_leaves_no_valid_token(
     for number in range(ROUNDS):
         device = await client.sign_in("alice", password)
         password = f"password {number}"
-        changed, *answers = await asyncio.gather(
+        changed, *responses = await asyncio.gather(
             client.put("/api/user", {"user": {"password": password}}, token=here.access),
             *(client.refresh(device.refresh) for _ in range(8)),
         )
         assert changed.status == 200
-        for answer in answers:
-            if answer.status == 200:
-                await assert_revoked(client, Device.of(answer))
+        for response in responses:
+            if response.status == 200:
+                await assert_revoked(client, Device.of(response))
         assert await client.is_authenticated(here.access)
 
 
@@ -83,16 +83,16 @@ async def test_login_concurrent_with_a_password_change_leaves_no_session_of_the_
     for number in range(ROUNDS):
         credentials = {"user": {"email": "alice@example.test", "password": old}}
         new = f"password {number}"
-        changed, *answers = await asyncio.gather(
+        changed, *responses = await asyncio.gather(
             client.put("/api/user", {"user": {"password": new}}, token=here.access),
             *(client.post("/api/users/login", credentials) for _ in range(12)),
         )
         assert changed.status == 200
-        for answer in answers:
-            if answer.status == 200:
-                await assert_revoked(client, Device.of(answer))
+        for response in responses:
+            if response.status == 200:
+                await assert_revoked(client, Device.of(response))
             else:
-                assert answer.body["code"] == "invalid_credentials"
+                assert response.body["code"] == "invalid_credentials"
         old = new
 
 
@@ -104,15 +104,15 @@ async def test_password_change_fails_when_another_one_ended_its_session(
     owner, thief = await client.open_account("alice"), await client.sign_in("alice")
     for number in range(ROUNDS):
         devices = {f"owner's {number}": owner, f"thief's {number}": thief}
-        answers = await asyncio.gather(
+        responses = await asyncio.gather(
             *(
                 client.put("/api/user", {"user": {"password": password}}, token=device.access)
                 for password, device in devices.items()
             )
         )
-        assert Counter(answer.status for answer in answers) == {200: 1, 401: 1}
+        assert Counter(response.status for response in responses) == {200: 1, 401: 1}
         alive = [await client.is_authenticated(device.access) for device in devices.values()]
-        assert alive == [answer.status == 200 for answer in answers]
+        assert alive == [response.status == 200 for response in responses]
         password = list(devices)[alive.index(True)]
         owner, thief = (
             await client.sign_in("alice", password),
@@ -124,12 +124,12 @@ async def test_one_session_remains_when_all_devices_revoke_each_other(client: Cl
     await client.open_account("alice")
     for _ in range(3):
         devices = [await client.sign_in("alice") for _ in range(12)]
-        answers = await asyncio.gather(
+        responses = await asyncio.gather(
             *(client.delete("/api/user/sessions", token=device.access) for device in devices)
         )
-        assert Counter(answer.status for answer in answers) == {204: 1, 401: 11}
+        assert Counter(response.status for response in responses) == {204: 1, 401: 11}
         alive = [await client.is_authenticated(device.access) for device in devices]
-        assert alive == [answer.status == 204 for answer in answers]
+        assert alive == [response.status == 204 for response in responses]
 
 
 async def test_old_password_adds_no_known_ip(client: Client, db: asyncpg.Connection) -> None:
@@ -174,15 +174,15 @@ async def test_deletion_verifies_the_account_of_the_session_when_its_email_moved
 
 async def respond_after(
     client: Client, db: asyncpg.Connection, request: Any, meanwhile: str
-) -> Answer:
+) -> Response:
     """Return the response to ``request``, which waits for the user's row during ``meanwhile``."""
     async with db.transaction():
         await db.execute("select from users for update")
         waiting = asyncio.create_task(request)
         await until_blocked(db, 1)
         await db.execute(meanwhile)
-    answer: Answer = await waiting
-    return answer
+    response: Response = await waiting
+    return response
 
 
 async def test_login_concurrent_with_a_password_change_is_verified_once(
@@ -192,8 +192,8 @@ async def test_login_concurrent_with_a_password_change_is_verified_once(
     verified = count_hashes(client, monkeypatch)
     change = "update users set password_version = password_version + 1, password_hash = ''"
     login = client.post("/api/users/login", OLD_PASSWORD)
-    answer = await respond_after(client, db, login, change)
-    assert_error(answer, 401, "invalid_credentials", {"credentials": ["invalid"]})
+    response = await respond_after(client, db, login, change)
+    assert_error(response, 401, "invalid_credentials", {"credentials": ["invalid"]})
     assert len(verified) == 1
     kinds = await db.fetch("select kind from events order by id")
     assert [row["kind"] for row in kinds] == ["registered", "sign_in_failed"]
@@ -217,8 +217,8 @@ async def test_change_fails_when_its_session_ends_while_it_waits(
     here = await client.open_account("alice")
     method, path, body = REQUESTS[name]
     request = client.send(method, path, body, token=here.access)
-    answer = await respond_after(client, db, request, ENDED.format(reason=reason))
-    assert_error(answer, 401, code, {"token": ["has been revoked"]})
+    response = await respond_after(client, db, request, ENDED.format(reason=reason))
+    assert_error(response, 401, code, {"token": ["has been revoked"]})
     assert await db.fetchval("select count(*) from users where bio is null") == 1
 
 
@@ -241,16 +241,16 @@ async def test_deletion_concurrent_with_refreshes_leaves_no_rows(
     for _ in range(5):
         here = await client.open_account("alice")
         devices = [await client.sign_in("alice") for _ in range(6)]
-        deleted, *answers = await asyncio.gather(
+        deleted, *responses = await asyncio.gather(
             client.delete("/api/user", OLD_PASSWORD, token=here.access),
             *(client.refresh(device.refresh) for device in devices),
             *(client.post("/api/users/login", OLD_PASSWORD) for _ in range(6)),
         )
         assert deleted.status == 204
-        assert {answer.status for answer in answers} <= {200, 401}
-        for answer in answers:
-            if answer.status == 200:
-                device = Device.of(answer)
+        assert {response.status for response in responses} <= {200, 401}
+        for response in responses:
+            if response.status == 200:
+                device = Device.of(response)
                 assert not await client.is_authenticated(device.access)
                 assert (await client.refresh(device.refresh)).body[
                     "code"

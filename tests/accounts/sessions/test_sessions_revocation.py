@@ -71,8 +71,8 @@ async def test_end_of_a_session_in_one_process_revokes_its_tokens_in_another(
     instances: TwoInstances, end: Callable[[TwoInstances], Awaitable[None]]
 ) -> None:
     await end(instances)
-    answer = await instances.after_sync()
-    assert (answer.status, answer.body) == (401, REVOKED)
+    response = await instances.after_sync()
+    assert (response.status, response.body) == (401, REVOKED)
 
 
 @pytest.mark.parametrize("end", ENDINGS)
@@ -81,8 +81,8 @@ async def test_end_of_a_session_revokes_its_tokens_at_the_next_request_of_the_sa
 ) -> None:
     assert (await instances.first.get("/api/user", token=instances.token)).status == 200
     await end(instances)
-    answer = await instances.first.get("/api/user", token=instances.token)
-    assert (answer.status, answer.body) == (401, REVOKED)
+    response = await instances.first.get("/api/user", token=instances.token)
+    assert (response.status, response.body) == (401, REVOKED)
 
 
 async def test_eviction_in_one_process_revokes_tokens_in_another(
@@ -90,8 +90,8 @@ async def test_eviction_in_one_process_revokes_tokens_in_another(
 ) -> None:
     limited = await make_client(session_limit=1)
     assert (await limited.post("/api/users/login", LOGIN)).status == 200
-    answer = await instances.after_sync()
-    assert (answer.status, answer.body["code"]) == (401, "session_evicted")
+    response = await instances.after_sync()
+    assert (response.status, response.body["code"]) == (401, "session_evicted")
 
 
 async def test_change_of_the_profile_is_shown_by_another_process(instances: TwoInstances) -> None:
@@ -217,8 +217,8 @@ async def test_cached_session_ends_at_its_new_expiry(
     async with asyncio.timeout(20):
         while time.time() < user.session_expires_at:
             await asyncio.sleep(0.01)
-    answer = await instances.second.get("/api/user", token=instances.token)
-    assert (answer.status, answer.body) == (401, REVOKED)
+    response = await instances.second.get("/api/user", token=instances.token)
+    assert (response.status, response.body) == (401, REVOKED)
 
 
 @pytest.mark.parametrize("table", ["users", "sessions"])
@@ -236,8 +236,8 @@ async def test_cached_session_authenticates_only_its_user(instances: TwoInstance
         jwt.decode(token, SECRET, ["HS256"]) for token in (instances.token, bob)
     )
     forged = jwt.encode({**alice_claims, "sid": bob_claims["sid"]}, SECRET)
-    answer = await instances.second.get("/api/user", token=forged)
-    assert (answer.status, answer.body) == (401, REVOKED)
+    response = await instances.second.get("/api/user", token=forged)
+    assert (response.status, response.body) == (401, REVOKED)
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])

@@ -8,8 +8,8 @@ import jwt
 import pytest
 
 from tests.accounts.two_instances import queries_of, wait_until_trusted
-from tests.answers import assert_error
 from tests.conftest import SECRET, Client, Device, MakeClient
+from tests.responses import assert_error
 
 HOUR = "interval '1 hour'"
 THIEF = {"User-Agent": "Thief/1.0"}
@@ -22,9 +22,9 @@ def seconds_left(token: str) -> int:
 
 
 async def fresh_token(client: Client, device: Device, **options: Any) -> str:
-    answer = await client.get("/api/user", token=device.access, **options)
-    assert answer.status == 200, answer
-    return str(answer.body["user"]["token"])
+    response = await client.get("/api/user", token=device.access, **options)
+    assert response.status == 200, response
+    return str(response.body["user"]["token"])
 
 
 async def listed(client: Client, device: Device) -> dict[str, Any]:
@@ -55,8 +55,8 @@ async def test_no_token_of_a_login_outlives_the_refresh_token(make_client: MakeC
 async def test_session_that_is_not_refreshed_ends(client: Client, db: asyncpg.Connection) -> None:
     device = await client.open_account("alice")
     await db.execute("update sessions set idle_expires_at = now()")
-    answer = await client.get("/api/user", token=device.access)
-    assert_error(answer, 401, "token_revoked", {"token": ["has been revoked"]})
+    response = await client.get("/api/user", token=device.access)
+    assert_error(response, 401, "token_revoked", {"token": ["has been revoked"]})
     other = await client.sign_in("alice")
     sessions = (await client.get("/api/user/sessions", token=other.access)).body["sessions"]
     assert [session["id"] for session in sessions] == [other.session]

@@ -67,8 +67,8 @@ async def test_password_change_makes_its_ip_known(proxied: Client, db: asyncpg.C
     alice = await proxied.open_account("alice")
     headers = {"X-Forwarded-For": ELSEWHERE}
     change = {"user": {"password": "another secret"}}
-    answer = await proxied.put("/api/user", change, token=alice.access, headers=headers)
-    assert answer.status == 200
+    response = await proxied.put("/api/user", change, token=alice.access, headers=headers)
+    assert response.status == 200
     await exhaust_account(proxied, "alice")
     assert (await login(proxied, "alice", "another secret", ip=HERE)).status == 429
     assert (await login(proxied, "alice", "another secret", ip=ELSEWHERE)).status == 200

@@ -152,8 +152,10 @@ async def test_spellings_of_one_email_share_a_count(client: Client) -> None:
     for email in ("a@x.test", "A@x.test", "a@X.TEST", "\uff41@x.test", "a@x.test"):
         user = {"email": email, "password": "wrong"}
         assert (await client.post("/api/users/login", {"user": user})).status == 401
-    answer = await client.post("/api/users/login", {"user": {"email": "a@x.test", "password": "b"}})
-    assert answer.status == 429
+    response = await client.post(
+        "/api/users/login", {"user": {"email": "a@x.test", "password": "b"}}
+    )
+    assert response.status == 429
 
 
 async def test_forged_forwarded_entries_do_not_change_the_ip(proxied: Client, alice: str) -> None:

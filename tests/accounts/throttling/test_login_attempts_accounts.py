@@ -12,14 +12,14 @@ import pytest
 
 from tests.accounts.lockout_emails import queued, without_delivery
 from tests.accounts.logins import ELSEWHERE, HERE, WRONG, count_hashes, login, statuses
-from tests.conftest import Answer, Client, MakeClient, until_blocked
+from tests.conftest import Client, MakeClient, Response, until_blocked
 
 
 async def rename(client: Client, token: str, **fields: str) -> None:
     assert (await client.put("/api/user", {"user": fields}, token=token)).status == 200
 
 
-async def guess_by_deletion(client: Client, token: str, *, ip: str = HERE) -> Answer:
+async def guess_by_deletion(client: Client, token: str, *, ip: str = HERE) -> Response:
     body, headers = {"user": {"password": WRONG}}, {"X-Forwarded-For": ip}
     return await client.delete("/api/user", body, token=token, headers=headers)
 
@@ -102,15 +102,15 @@ async def test_former_email_is_counted_separately_from_its_account(
 
 async def commit_while_waiting(
     db: asyncpg.Connection, request: Any, change: str, *arguments: str
-) -> Answer:
+) -> Response:
     """Return the response to a login that waits for its counters while ``change`` is committed."""
     async with db.transaction():
         await db.execute("lock table throttle in exclusive mode")
         waiting = asyncio.create_task(request)
         await until_blocked(db, 1)
         await db.execute(change, *arguments)
-    answer: Answer = await waiting
-    return answer
+    response: Response = await waiting
+    return response
 
 
 EMAIL_CHANGE = "update users set email = $1, email_key = $1 where username = 'alice'"
@@ -121,8 +121,8 @@ async def test_login_verifies_only_the_account_that_was_counted(
 ) -> None:
     """The email is unknown when the attempt is counted. Then it becomes Alice's."""
     request = login(client, "nobody", "alice-secret")
-    answer = await commit_while_waiting(db, request, EMAIL_CHANGE, "nobody@example.test")
-    assert answer.status == 401
+    response = await commit_while_waiting(db, request, EMAIL_CHANGE, "nobody@example.test")
+    assert response.status == 401
     assert (await login(client, "nobody", "alice-secret")).status == 200
 
 
@@ -143,8 +143,10 @@ async def test_login_verifies_the_password_that_is_set_while_it_waits(
         "update users set password_version = password_version + 1, password_hash ="
         " (select password_hash from users where username = 'bob') where username = $1"
     )
-    answer = await commit_while_waiting(db, login(client, "alice", "another secret"), copy, "alice")
-    assert answer.status == 200
+    response = await commit_while_waiting(
+        db, login(client, "alice", "another secret"), copy, "alice"
+    )
+    assert response.status == 200
     assert await client.is_authenticated(other)
 
 

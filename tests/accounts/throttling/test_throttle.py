@@ -56,9 +56,9 @@ async def test_changes_of_email_and_username_count_as_registrations(
     for _ in range(5):
         assert (await client.put("/api/user", {"user": unchanged}, token=token)).status == 200
     for name, status in (("bobby", 200), ("alice", 200), ("carol", 429)):
-        answer = await client.put("/api/user", {"user": {"username": name}}, token=token)
-        assert answer.status == status
-    assert int(answer.headers["Retry-After"]) <= 60
+        response = await client.put("/api/user", {"user": {"username": name}}, token=token)
+        assert response.status == status
+    assert int(response.headers["Retry-After"]) <= 60
 
 
 async def test_concurrent_refreshes_past_the_limit_of_an_ip_are_rejected(
@@ -86,8 +86,8 @@ async def test_session_stays_active_when_its_refresh_is_rejected(
 ) -> None:
     client = await make_client(refresh_limit=Limit(3, 60))
     device = await client.open_account("alice")
-    answers = [await client.refresh("unknown") for _ in range(3)]
-    assert [answer.status for answer in answers] == [401] * 3
+    responses = [await client.refresh("unknown") for _ in range(3)]
+    assert [response.status for response in responses] == [401] * 3
     rejected = await client.refresh(device.refresh)
     assert (rejected.status, rejected.body["code"]) == (429, "too_many_attempts")
     assert int(rejected.headers["Retry-After"]) in range(1, 61)

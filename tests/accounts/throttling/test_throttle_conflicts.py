@@ -10,8 +10,8 @@ from service.accounts.throttling.throttle import SITE_FACTOR
 from service.settings.rate_limit import NO_LIMIT, Limit
 from service.settings.settings import Settings
 from tests.accounts.logins import ELSEWHERE, HERE, end_windows, statuses
-from tests.answers import assert_error
-from tests.conftest import Answer, Client, MakeClient
+from tests.conftest import Client, MakeClient, Response
+from tests.responses import assert_error
 
 MAX_COUNT = 10
 REJECTED = {"errors": {"registration": ["too many attempts"]}, "code": "too_many_attempts"}
@@ -26,12 +26,12 @@ async def limited(make_client: MakeClient) -> Client:
     return client
 
 
-async def register(client: Client, username: str, email: str, ip: str = HERE) -> Answer:
+async def register(client: Client, username: str, email: str, ip: str = HERE) -> Response:
     user = {"username": username, "email": email, "password": "long enough"}
     return await client.post("/api/users", {"user": user}, headers={"X-Forwarded-For": ip})
 
 
-async def change(client: Client, token: str, ip: str = HERE, **fields: str) -> Answer:
+async def change(client: Client, token: str, ip: str = HERE, **fields: str) -> Response:
     headers = {"X-Forwarded-For": ip}
     return await client.put("/api/user", {"user": fields}, token=token, headers=headers)
 
@@ -69,9 +69,9 @@ async def test_registration_past_the_limit_does_not_reveal_a_conflict(
         ("free", "alice@example.test"),
         ("alice", "alice@example.test"),
     ):
-        answer = await register(limited, username, email)
-        assert (answer.status, answer.body) == (429, REJECTED)
-        assert int(answer.headers["Retry-After"]) in range(1, 61)
+        response = await register(limited, username, email)
+        assert (response.status, response.body) == (429, REJECTED)
+        assert int(response.headers["Retry-After"]) in range(1, 61)
     assert (await register(limited, "alice", "a@x.test", ELSEWHERE)).status == 409
     await end_windows(db)
     assert (await register(limited, "alice", "a@x.test")).status == 409
@@ -94,10 +94,10 @@ async def test_changes_and_registrations_share_the_limit_of_conflicts(limited: C
     bob = await limited.register("bob")
     for number in range(MAX_COUNT):
         if number % 2:
-            answer = await change(limited, bob, **TAKEN)
+            response = await change(limited, bob, **TAKEN)
         else:
-            answer = await register(limited, "alice", "a@x.test")
-        assert answer.status == 409
+            response = await register(limited, "alice", "a@x.test")
+        assert response.status == 409
     assert (await register(limited, "alice", "a@x.test")).status == 429
     assert (await change(limited, bob, username="alice")).status == 429
 
@@ -109,9 +109,9 @@ async def test_change_past_the_limit_does_not_reveal_a_conflict(
     bob = await limited.register("bob")
     await exhaust(limited)
     for fields in (TAKEN, {"email": "free@x.test"}, {"username": "free"}, {"username": "alice"}):
-        answer = await change(limited, bob, **fields)
-        assert (answer.status, answer.body) == (429, REJECTED)
-        assert int(answer.headers["Retry-After"]) in range(1, 61)
+        response = await change(limited, bob, **fields)
+        assert (response.status, response.body) == (429, REJECTED)
+        assert int(response.headers["Retry-After"]) in range(1, 61)
     same = {"bio": "new", "username": "BOB", "email": "bob@example.test"}
     assert (await change(limited, bob, **same)).status == 200
     assert (await change(limited, bob, ELSEWHERE, email="free@x.test")).status == 200
@@ -133,11 +133,11 @@ async def test_concurrent_changes_reveal_at_most_the_limit(
     changes = (
         change(limited, token, email=email) for token, email in zip(tokens, emails, strict=True)
     )
-    answers = await asyncio.gather(*changes)
-    of_taken = Counter(answers[i].status for i in range(1, 60, 2))
+    responses = await asyncio.gather(*changes)
+    of_taken = Counter(responses[i].status for i in range(1, 60, 2))
     assert of_taken[409] <= MAX_COUNT
     assert of_taken[409] + of_taken[429] == 30
-    assert Counter(answers[i].status for i in range(0, 60, 2))[429] > 0
+    assert Counter(responses[i].status for i in range(0, 60, 2))[429] > 0
 
 
 async def test_conflicts_across_a_48_reach_eight_times_the_limit_of_an_ip(
@@ -157,8 +157,8 @@ async def test_conflict_limit_can_be_disabled(
     await client.register("alice")
     conflicts = (register(client, "alice", "a@x.test") for _ in range(30))
     assert await statuses(*conflicts) == {409: 30}
-    answer = await change(client, bob, username="alice")
-    assert_error(answer, 409, "already_taken", {"username": ["has already been taken"]})
+    response = await change(client, bob, username="alice")
+    assert_error(response, 409, "already_taken", {"username": ["has already been taken"]})
     assert (await change(client, bob, username="bobby")).status == 200
     assert await db.fetchval("select count(*) from throttle") == 0
 

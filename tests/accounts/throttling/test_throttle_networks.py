@@ -3,10 +3,10 @@
 from service.accounts.throttling.throttle import SITE_FACTOR
 from service.settings.rate_limit import Limit
 from tests.accounts.logins import host, statuses
-from tests.conftest import Answer, Client, MakeClient
+from tests.conftest import Client, MakeClient, Response
 
 
-async def register(client: Client, name: str, ip: str) -> Answer:
+async def register(client: Client, name: str, ip: str) -> Response:
     user = {"username": name, "email": f"{name}@example.test", "password": "long enough"}
     return await client.post("/api/users", {"user": user}, headers={"X-Forwarded-For": ip})
 
@@ -30,7 +30,7 @@ async def test_refreshes_across_a_48_reach_eight_times_the_limit_of_an_ip(
 ) -> None:
     client = await make_client(trusted_proxies=1, refresh_limit=Limit(2, 60))
 
-    async def refresh(number: int) -> Answer:
+    async def refresh(number: int) -> Response:
         headers = {"X-Forwarded-For": host(number)}
         return await client.post("/api/auth/refresh", {"refresh_token": "x"}, headers=headers)
 

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from bench import accounts, conduit, deletion, heartbeats, sessions, tokens, writes
+from bench import accounts, conduit, deletion, embedded, heartbeats, sessions, tokens, writes
 from bench.load import require_wrk
 from bench.table import render, store
 
@@ -19,6 +19,7 @@ PARTS = {
     "accounts": ("Accounts", accounts.measure, ("figure", "", "ratio")),
     "sessions": ("Sessions", sessions.measure, ("figure", "", "ratio")),
     "tokens": ("Access tokens", tokens.measure, ("the service", "PyJWT", "ratio")),
+    "embedded": ("The embedded PostgreSQL", embedded.measure, ("median", "longest", "")),
     "heartbeats": ("Heartbeats", heartbeats.measure, ("reserved", "in the queue", "ratio")),
     "writes": ("Writes and the cache", writes.measure, ("cache on", "cache off", "ratio")),
     "conduit": (
@@ -37,7 +38,7 @@ PARTS = {
 def main() -> None:
     """Run the parts that the arguments name, or all parts without arguments."""
     names = sys.argv[1:] or list(PARTS)
-    if not set(names) <= {"heartbeats", "tokens"}:  # The parts without HTTP.
+    if not set(names) <= {"embedded", "heartbeats", "tokens"}:  # The parts without HTTP.
         require_wrk()
     for name in names:
         title, measure, heads = PARTS[name]

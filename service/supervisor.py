@@ -2,6 +2,7 @@
 
 The parent has no event loop and no threads. It waits for signals; the kernel reports every exit of
 a child process as one (SIGCHLD). Between signals the parent checks the heartbeats of the workers.
+``docs/decisions/supervisor.md`` says why the service has its own supervisor.
 """
 
 import contextlib
@@ -200,8 +201,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:
-    # Python drops an exception raised in a finalizer or during a fork, so raise it again a little
-    # later.
+    # Python drops an exception that is raised in a finalizer or in a hook after a fork, so raise it
+    # again a little later. docs/decisions/supervisor.md has the figures.
     if unraisable.exc_type is not KeyboardInterrupt:
         sys.__unraisablehook__(unraisable)
         return

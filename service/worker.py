@@ -25,8 +25,7 @@ class Heartbeats:
     """Detect hanging workers through one byte of shared memory per worker.
 
     A worker sets its byte; the parent reads and clears it. The limit is a number of checks, not of
-    seconds: the parent makes no checks while it is stopped or the machine is suspended, so this
-    time does not count against a worker.
+    seconds, so that a suspension of the machine does not count (``docs/decisions/supervisor.md``).
     """
 
     def __init__(self, count: int) -> None:

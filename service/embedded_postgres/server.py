@@ -1,7 +1,7 @@
 """A private PostgreSQL for development, tests and single machines, run by the parent process.
 
-The parent has no event loop and no threads. It starts the server, forks workers, and waits.
-Lifetimes:
+``docs/decisions/embedded-server.md`` lists the guarantees and how they are kept. The parent has no
+event loop and no threads. It starts the server, forks workers, and waits. Lifetimes:
 
 - `start` acquires a lock next to the data folder and `stop` releases it. If the process that holds
   the lock dies, the kernel releases it.

@@ -161,35 +161,35 @@ begin
         select distinct tag, deleted.created_at, deleted.id
         from deleted
         cross join unnest(deleted.tag_list) as tag
-    ) as gone;
+    ) as removed;
 
     delete from article_tags
-    using unnest(tags, times, article_ids) as gone (tag, created_at, article_id)
-    where article_tags.tag = gone.tag
-        and article_tags.created_at = gone.created_at
-        and article_tags.article_id = gone.article_id;
+    using unnest(tags, times, article_ids) as removed (tag, created_at, article_id)
+    where article_tags.tag = removed.tag
+        and article_tags.created_at = removed.created_at
+        and article_tags.article_id = removed.article_id;
 
     select array_agg(tag), array_agg(articles_count)
     into tags, counts
-    from (select tag, count(*) as articles_count from unnest(tags) as tag group by tag) as gone;
+    from (select tag, count(*) as articles_count from unnest(tags) as tag group by tag) as removed;
 
     perform from tag_counts where tag = any (tags) order by tag for no key update;
 
     update tag_counts
-    set articles_count = tag_counts.articles_count - gone.articles_count
-    from unnest(tags, counts) as gone (tag, articles_count)
-    where tag_counts.tag = gone.tag;
+    set articles_count = tag_counts.articles_count - removed.articles_count
+    from unnest(tags, counts) as removed (tag, articles_count)
+    where tag_counts.tag = removed.tag;
 
     select array_agg(author_id), array_agg(articles_count)
     into author_ids, counts
-    from (select author_id, count(*) as articles_count from deleted group by author_id) as gone;
+    from (select author_id, count(*) as articles_count from deleted group by author_id) as removed;
 
     perform from user_counts where user_id = any (author_ids) order by user_id for no key update;
 
     update user_counts
-    set articles_count = user_counts.articles_count - gone.articles_count
-    from unnest(author_ids, counts) as gone (author_id, articles_count)
-    where user_counts.user_id = gone.author_id;
+    set articles_count = user_counts.articles_count - removed.articles_count
+    from unnest(author_ids, counts) as removed (author_id, articles_count)
+    where user_counts.user_id = removed.author_id;
 
     insert into article_totals (slot, articles_count)
     select pg_backend_pid() % 32, -count(*)
@@ -244,7 +244,11 @@ begin
 
     select array_agg(article_id), array_agg(favorites_count)
     into article_ids, counts
-    from (select article_id, count(*) as favorites_count from deleted group by article_id) as gone;
+    from (
+        select article_id, count(*) as favorites_count
+        from deleted
+        group by article_id
+    ) as removed;
 
     -- Update only, never insert: if an article or a user is being deleted, the row of its counts
     -- may have been deleted already.
@@ -254,20 +258,20 @@ begin
     for no key update;
 
     update article_counts
-    set favorites_count = article_counts.favorites_count - gone.favorites_count
-    from unnest(article_ids, counts) as gone (article_id, favorites_count)
-    where article_counts.article_id = gone.article_id;
+    set favorites_count = article_counts.favorites_count - removed.favorites_count
+    from unnest(article_ids, counts) as removed (article_id, favorites_count)
+    where article_counts.article_id = removed.article_id;
 
     select array_agg(user_id), array_agg(favorites_count)
     into user_ids, counts
-    from (select user_id, count(*) as favorites_count from deleted group by user_id) as gone;
+    from (select user_id, count(*) as favorites_count from deleted group by user_id) as removed;
 
     perform from user_counts where user_id = any (user_ids) order by user_id for no key update;
 
     update user_counts
-    set favorites_count = user_counts.favorites_count - gone.favorites_count
-    from unnest(user_ids, counts) as gone (user_id, favorites_count)
-    where user_counts.user_id = gone.user_id;
+    set favorites_count = user_counts.favorites_count - removed.favorites_count
+    from unnest(user_ids, counts) as removed (user_id, favorites_count)
+    where user_counts.user_id = removed.user_id;
     return null;
 end
 $$;

@@ -58,7 +58,7 @@ def describe(error: BaseException) -> str:
         frames = "".join(traceback.format_tb(seen.__traceback__))
         parts.append(f"{frames}{type(seen).__name__}: {kept}")
         seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
-    return "\nwhich followed:\n".join(parts)
+    return "\ncaused by:\n".join(parts)
 
 
 def configure() -> None:

@@ -67,7 +67,7 @@ def test_json_line_has_the_exception_without_the_rows_of_its_cause() -> None:
     text = JsonFormatter().format(record_of(logging.ERROR, raised()))
     line = orjson.loads(text)
     assert line["level"] == "error"
-    assert line["exception"].partition("\nwhich followed:\n")[0].endswith("RuntimeError: failed")
+    assert line["exception"].partition("\ncaused by:\n")[0].endswith("RuntimeError: failed")
     assert line["exception"].endswith("NotNullViolationError: null value")
     assert HASH not in text
 

@@ -22,6 +22,7 @@ import pytest
 from aiohttp import ClientResponse, TCPConnector
 from aiohttp.test_utils import TestClient
 
+from service.accounts import cleanup
 from service.app import create_app
 from service.database.migrate import migrate
 from service.embedded_postgres.server import EmbeddedServer
@@ -244,6 +245,18 @@ async def read(response: ClientResponse) -> Any:
 
 
 MakeClient = Callable[..., Awaitable[Client]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_cleanup_by_chance() -> Iterator[None]:
+    """Delay the periodic clean-up until after the tests.
+
+    Its first run starts at a random moment within the interval. In a test run of some minutes, one
+    of the many services would clean up in the middle of a test.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cleanup, "INTERVAL", 1e6)
+        yield
 
 
 @pytest.fixture

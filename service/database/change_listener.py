@@ -141,6 +141,9 @@ class ChangeListener:
                     async with asyncio.timeout(self._staleness / HEARTBEATS_PER_WINDOW):
                         await self._wake.wait()
                 self._wake.clear()
+                if connection.is_closed():
+                    # A heartbeat could only be lost, after the whole window.
+                    raise HeartbeatLost("the listening connection ended")
         finally:
             connection.terminate()
 

@@ -4,8 +4,8 @@ PostgreSQL refuses to run as root, so root starts it as an unprivileged user. Th
 access to the binaries and the data, but the permissions of the folders above them must not change:
 
 - Data: each process starts *inside* the data folder, so it needs no access to the folders above
-  (see `processes`).
-- Binaries: they find their libraries and their `share` folder relative to their own path. If the
+  (see ``processes``).
+- Binaries: they find their libraries and their ``share`` folder relative to their own path. If the
   user cannot access that path, a copy in the runtime directory is used.
 """
 
@@ -71,9 +71,9 @@ def choose_owner(data_dir: Path) -> Owner:
 
 
 def create_runtime_directory(owner: Owner, report: Callable[[str], None]) -> RuntimeDirectory:
-    """Create the runtime directory, with a socket folder that only `owner` can enter.
+    """Create the runtime directory, with a socket folder that only ``owner`` can enter.
 
-    Raise EmbeddedError if the binaries are missing or `owner` cannot run them.
+    Raise EmbeddedError if the binaries are missing or ``owner`` cannot run them.
     """
     package = _installed_package()
     installed = package / "pginstall" / "bin"
@@ -109,7 +109,7 @@ def create_runtime_directory(owner: Owner, report: Callable[[str], None]) -> Run
 def remove_leftovers(data_dir: Path, recorded: str) -> None:
     """Remove the leftovers of a killed run: its runtime directory and an incomplete data folder.
 
-    `recorded` is the path of the runtime directory in the lock file. A user with fewer rights may
+    ``recorded`` is the path of the runtime directory in the lock file. A user with fewer rights may
     have written it, so remove the directory only if this user owns it and no process has locked it.
     """
     for staging in data_dir.glob(f"{_STAGING_PREFIX}*"):
@@ -131,7 +131,7 @@ def remove_leftovers(data_dir: Path, recorded: str) -> None:
 def lock_run_directory(path: Path) -> int:
     """Lock a runtime directory and return the descriptor that holds the lock.
 
-    The lock marks the directory as in use, for `remove_leftovers` and for systemd-tmpfiles, which
+    The lock marks the directory as in use, for ``remove_leftovers`` and for systemd-tmpfiles, which
     cleans /tmp. Raise OSError if the directory is missing, is a link, or is locked by another
     process.
     """
@@ -145,10 +145,10 @@ def lock_run_directory(path: Path) -> int:
 
 
 def create_data_folder(folder: Path, owner: Owner, binaries: Path, *, durable: bool) -> None:
-    """Create the data `folder` with the role and the database, atomically.
+    """Create the data ``folder`` with the role and the database, atomically.
 
-    After an interruption `folder` does not exist. With `durable` this is also true after a power
-    failure. Raise EmbeddedError if initdb or PostgreSQL fails.
+    After an interruption ``folder`` does not exist. With ``durable`` this is also true after a
+    power failure. Raise EmbeddedError if initdb or PostgreSQL fails.
     """
     # initdb needs the name of the user it runs as, and an unassigned user id has no name.
     creator = owner if _has_name(owner.uid) else _named_substitute(owner)
@@ -179,7 +179,7 @@ def create_data_folder(folder: Path, owner: Owner, binaries: Path, *, durable: b
 
 
 def chown_tree(folder: Path, owner: Owner) -> None:
-    """Change the owner of `folder` and everything in it to `owner`, without following links.
+    """Change the owner of ``folder`` and everything in it to ``owner``, without following links.
 
     Do nothing if the current user is not root.
     """
@@ -223,9 +223,9 @@ def _copy_binaries(package: Path, target: Path) -> Path:
 
 
 def _major_version(binaries: Path, owner: Owner) -> str | None:
-    """Return the major version of `postgres`, or None if `owner` has no permission to execute it.
+    """Return the major version of ``postgres``, or None if ``owner`` must not execute it.
 
-    Raise EmbeddedError if root cannot change to `owner`.
+    Raise EmbeddedError if root cannot change to ``owner``.
     """
     command = [str(binaries / "postgres"), "--version"]
     try:
@@ -264,7 +264,7 @@ def _has_name(uid: int) -> bool:
 
 
 def _named_substitute(owner: Owner) -> Owner:
-    """Return the user `nobody`, which runs only initdb, in place of a user without a name.
+    """Return the user ``nobody``, which runs only initdb, in place of a user without a name.
 
     Raise EmbeddedError if there is no such user or this process is not root.
     """

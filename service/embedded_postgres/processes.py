@@ -1,8 +1,8 @@
 """Start, find, wait for and stop the processes of the embedded PostgreSQL.
 
 Each program starts *inside* its data folder, which the process enters while it is still root, and
-uses `/proc/self/cwd` as the path. An unprivileged process can then work in the data folder without
-permission to traverse the folders above it.
+uses ``/proc/self/cwd`` as the path. An unprivileged process can then work in the data folder
+without permission to traverse the folders above it.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class Owner:
 
 
 def spawn_options(owner: Owner, folder: Path, death_signal: signal.Signals) -> dict[str, Any]:
-    """Return the Popen options that run a program as `owner` with `folder` as working directory.
+    """Return the Popen options that run a program as ``owner`` in the working directory ``folder``.
 
-    On Linux the kernel sends `death_signal` to the program when the thread that started it exits.
+    On Linux the kernel sends ``death_signal`` to the program when the thread that started it exits.
     """
     parent = os.getpid()
 
@@ -83,7 +83,7 @@ def cluster_name(folder: Path) -> str:
 
 
 def wait_for_previous_server(folder: Path, owner: Owner, report: Callable[[str], None]) -> None:
-    """Wait until every process of an earlier server on the data `folder` has exited.
+    """Wait until every process of an earlier server on the data ``folder`` has exited.
 
     Raise EmbeddedError if the earlier server still runs after 60 seconds. On systems without /proc
     do nothing; there PostgreSQL itself rejects a second start.
@@ -110,7 +110,7 @@ def wait_for_previous_server(folder: Path, owner: Owner, report: Callable[[str],
 
 
 def is_ready(folder: Path, pid: int) -> bool:
-    """Return whether the server with the process id `pid` accepts connections on `folder`."""
+    """Return whether the server with the process id ``pid`` accepts connections on ``folder``."""
     # The server writes its state to the last line of this file. pg_ctl reads the same line.
     try:
         lines = (folder / "postmaster.pid").read_text().splitlines()
@@ -154,7 +154,7 @@ def _server_processes(cluster_name: bytes, uid: int) -> dict[int, bool]:
 
 
 def is_alive(pid: str) -> bool:
-    """Return whether `pid`, as recorded in the lock file, is the id of a running process.
+    """Return whether ``pid``, as recorded in the lock file, is the id of a running process.
 
     Return False if the text is not a number.
     """

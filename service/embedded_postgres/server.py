@@ -3,15 +3,15 @@
 ``docs/decisions/embedded-server.md`` lists the guarantees and how they are kept. The parent has no
 event loop and no threads. It starts the server, forks workers, and waits. Lifetimes:
 
-- `start` acquires a lock next to the data folder and `stop` releases it. If the process that holds
-  the lock dies, the kernel releases it.
+- ``start`` acquires a lock next to the data folder and ``stop`` releases it. If the process that
+  holds the lock dies, the kernel releases it.
 - On Linux, PostgreSQL shuts down cleanly when the parent dies, even by SIGKILL. The kernel ties
-  this to the *thread* that called `start`, so that must be the main thread.
-- A forked worker inherits the lock and must call `detach`. Otherwise the lock would stay held until
-  the last worker exits. Programs started with exec do not inherit the lock.
-- The parent may reap children with `os.waitpid(-1, ...)`. When that returns `pid`, PostgreSQL has
-  exited: call `restart` or `stop`. Both accept a child that has already been reaped. `start` runs
-  other short-lived children, so the parent must not reap before `start` returns.
+  this to the *thread* that called ``start``, so that must be the main thread.
+- A forked worker inherits the lock and must call ``detach``. Otherwise the lock would stay held
+  until the last worker exits. Programs started with exec do not inherit the lock.
+- The parent may reap children with ``os.waitpid(-1, ...)``. When that returns ``pid``, PostgreSQL
+  has exited: call ``restart`` or ``stop``. Both accept a child that has already been reaped.
+  ``start`` runs other short-lived children, so the parent must not reap before ``start`` returns.
 """
 
 from __future__ import annotations
@@ -74,12 +74,12 @@ class EmbeddedServer:
         *,
         durable: bool = True,
     ) -> None:
-        """Configure the server. No file is created or changed before `start`.
+        """Configure the server. No file is created or changed before ``start``.
 
-        `data_dir` contains the data (`postgres`), the `lock` and `postgres.log`; `start` creates it
-        if it is missing. `report` is called with one line of text for each slow step. With
-        `durable=False`, for tests, the server is faster, but a kill loses the last commits and a
-        power failure can lose all data.
+        ``data_dir`` contains the data (``postgres``), the ``lock`` and ``postgres.log``; ``start``
+        creates it if it is missing. ``report`` is called with one line of text for each slow step.
+        With ``durable=False``, for tests, the server is faster, but a kill loses the last commits
+        and a power failure can lose all data.
         """
         self._given_dir = data_dir  # As messages show it.
         self._data_dir = data_dir.absolute()
@@ -94,7 +94,10 @@ class EmbeddedServer:
 
     @property
     def pid(self) -> int | None:
-        """Return the process id of PostgreSQL, also after it exited, until `restart` or `stop`."""
+        """Return the process id of PostgreSQL, or None before ``start`` and after ``stop``.
+
+        The process may have exited.
+        """
         return None if self._process is None else self._process.pid
 
     def start(self) -> str:
@@ -122,7 +125,7 @@ class EmbeddedServer:
     def restart(self) -> None:
         """Start PostgreSQL again after it exited, with the same data and the same DSN.
 
-        Raise EmbeddedError if it does not start. The lock remains held until `stop`.
+        Raise EmbeddedError if it does not start. The lock remains held until ``stop``.
         """
         assert self._owner is not None and self._process is not None, "the server was not started"
         stop_process(self._process)

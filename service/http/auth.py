@@ -41,7 +41,7 @@ def invalid_token(message: str = "is invalid") -> Unauthorized:
 
 
 async def reauthenticate(request: web.Request) -> None:
-    """Authenticate a request again. Raises ``Unauthorized``.
+    """Authenticate a request again. Raise ``Unauthorized``.
 
     A client may send its body slowly, and its session may have ended since the head arrived.
     """

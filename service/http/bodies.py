@@ -24,7 +24,7 @@ MAX_NAME_LENGTH = 100
 async def read_body(request: web.Request) -> Any:
     """Return the request's JSON body, validated by the schema of the route.
 
-    Raises ``InvalidInput`` with every invalid field, ``Unauthorized`` if the session ended before
+    Raise ``InvalidInput`` with every invalid field, ``Unauthorized`` if the session ended before
     the whole body arrived, ``ConnectionResetError`` if the client disconnected during the upload,
     ``HTTPRequestTimeout`` (408) and ``HTTPRequestEntityTooLarge`` (413).
     """
@@ -58,7 +58,7 @@ async def read_body(request: web.Request) -> Any:
 
 
 def _parse(raw: bytes) -> dict[str, Any]:
-    """Return the JSON object in ``raw``. Raises ``InvalidInput`` for anything else.
+    """Return the JSON object in ``raw``. Raise ``InvalidInput`` for anything else.
 
     orjson rejects NaN, lone surrogates, invalid UTF-8 and more than 1,000 levels of nesting.
     """

@@ -16,7 +16,7 @@ LARGEST = 2**63 - 1  # PostgreSQL's bigint.
 def path_text(request: web.Request, name: str) -> str:
     """Return the path parameter ``name``, percent-decoded.
 
-    Raises ``InvalidInput`` if PostgreSQL's text type cannot store it.
+    Raise ``InvalidInput`` if PostgreSQL's text type cannot store it.
     """
     value = request.match_info[name]
     if not is_storable(value):
@@ -56,7 +56,7 @@ class Number:
 
 
 def filter_text(value: str) -> str:
-    """Validate a text to filter by. Raises ``vol.Invalid`` if PostgreSQL cannot store it."""
+    """Validate a text to filter by. Raise ``vol.Invalid`` if PostgreSQL cannot store it."""
     if not is_storable(value):
         raise vol.Invalid(NOT_ALLOWED)
     return value
@@ -73,7 +73,7 @@ class QueryString:
     def read(self, request: web.Request) -> dict[str, Any]:
         """Return the query parameters of ``request``. Treat an empty parameter as not given.
 
-        Raises ``InvalidInput`` with every invalid parameter. A repeated parameter is invalid,
+        Raise ``InvalidInput`` with every invalid parameter. A repeated parameter is invalid,
         because its intended value is ambiguous.
         """
         query = request.query

@@ -71,7 +71,7 @@ class RequestProtocol(BoundedConnection):
     ) -> web.StreamResponse:
         """Return the response to invalid HTTP, or to an error outside the middlewares.
 
-        Raises ``exc`` if the client disconnected: the request log already has a line for it. Raises
+        Raise ``exc`` if the client disconnected: the request log already has a line for it. Raise
         ``ConnectionError`` if the response has begun, because it can only be aborted then.
         """
         if isinstance(exc, ConnectionError) and self.transport is None:

@@ -34,7 +34,7 @@ def wrapped(
 
 
 def something_to_change(given: dict[str, Any]) -> dict[str, Any]:
-    """Require at least one field in an update. Raises ``vol.Invalid``. A check for ``wrapped``."""
+    """Require at least one field in an update. Raise ``vol.Invalid``. A check for ``wrapped``."""
     if not given:
         raise vol.Invalid("must have at least one field to change")
     return given
@@ -95,7 +95,7 @@ class TextOrNull(Text):
 def check(data: Any, schema: vol.Schema, known: Mapping[str, list[str]] | None = None) -> Any:
     """Return ``data`` as validated and converted by ``schema``.
 
-    Raises ``InvalidInput`` with every invalid field. ``known`` maps fields to messages of earlier
+    Raise ``InvalidInput`` with every invalid field. ``known`` maps fields to messages of earlier
     checks. These messages replace the schema's messages for the same fields.
     """
     errors: dict[str, list[str]] = {}

@@ -90,7 +90,7 @@ class AccessTokens:
         return token
 
     def verify(self, token: str) -> Claims:
-        """Return the claims of ``token``. Raises ``Unauthorized`` if it is invalid or expired."""
+        """Return the claims of ``token``. Raise ``Unauthorized`` if it is invalid or expired."""
         if not _SPELLING.fullmatch(token):
             raise invalid_token()
         for secret in self._accepted_secrets:

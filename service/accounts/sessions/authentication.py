@@ -33,7 +33,7 @@ class Authenticator:
     async def authenticate(self, token: str) -> User:
         """Return the user of ``token``.
 
-        Raises ``Unauthorized`` when the token is invalid or expired, its session has ended, or the
+        Raise ``Unauthorized`` when the token is invalid or expired, its session has ended, or the
         account is gone.
         """
         cache, now = self._cache, time.time()

@@ -94,7 +94,7 @@ async def open_session(
     """Open a session for ``client`` in the transaction of ``connection``.
 
     Log it as an event of ``kind``. ``password_version`` is the version of the verified password.
-    Raises ``PasswordChanged`` when the user has another version by now, and ``SessionLimitReached``
+    Raise ``PasswordChanged`` when the user has another version by now, and ``SessionLimitReached``
     under the policy ``deny``.
     """
     if settings.session_limit:
@@ -147,7 +147,7 @@ async def _enforce_session_limit(
 async def require_active_session(connection: sql.Connection, user: User) -> None:
     """Check that the session of ``user`` is still active. The transaction has locked the user.
 
-    When two requests end each other's session simultaneously, the second one must fail. Raises
+    When two requests end each other's session simultaneously, the second one must fail. Raise
     ``Unauthorized``.
     """
     session = await sql.sessions.find_state(connection, id=user.session_id)
@@ -260,7 +260,7 @@ async def end_others(request: web.Request) -> web.StreamResponse:
 
 
 def _session_id(given: str) -> UUID:
-    """Return the id in a path. Raises ``NotFound`` unless it has the form that the API uses."""
+    """Return the id in a path. Raise ``NotFound`` unless it has the form that the API uses."""
     try:
         session_id = UUID(given)
     except ValueError:

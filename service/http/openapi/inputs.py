@@ -12,7 +12,7 @@ from service.http.validation import Text, TextOrNull, something_to_change
 def schema_of(validator: Any) -> Schema:
     """Return the JSON Schema of the values that ``validator`` accepts.
 
-    A validator of another type must have the attribute ``json_schema``. Raises ``TypeError`` for an
+    A validator of another type must have the attribute ``json_schema``. Raise ``TypeError`` for an
     unknown validator.
     """
     if isinstance(validator, ByDialect):

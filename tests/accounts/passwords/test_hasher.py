@@ -195,7 +195,7 @@ async def test_no_connection_is_held_while_a_password_is_hashed(
 async def test_usable_cores_are_all_cores_without_cpu_affinity(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """macOS does not have the function."""
+    """Remove the function that macOS does not have."""
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     assert usable_cores() == os.cpu_count()
 

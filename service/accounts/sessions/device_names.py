@@ -1,14 +1,14 @@
 """Readable names of devices, such as "Firefox on Linux", for the session list.
 
-ua-parser tries hundreds of regular expressions on a user agent, which takes about half a
-millisecond. So a name is made when a list is read, in a thread, and is then cached. The names of
-1,000 new user agents take 0.6 seconds and block the event loop for at most 14 milliseconds at once.
+ua-parser tries hundreds of regular expressions on a user agent. That takes about half a
+millisecond, and three for the worst user agent that we found. So a name is made when a list is
+read, in a thread, and is then cached.
 """
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 
 from ua_parser import Parser
 from ua_parser.basic import Resolver
@@ -18,23 +18,40 @@ MAX_PARSED = 200
 """Characters of a user agent that are parsed. Hostile texts take more than linear time."""
 MAX_NAME = 80
 """Characters of a name. Some rules copy the name of a browser from the user agent."""
+MAX_SECONDS = 3.0
+"""Seconds after which a list begins no further name."""
+CACHE_SIZE = 10_000
 
 # One thread of its own: long lists must not occupy the default executor, which resolves host names.
 _EXECUTOR = ThreadPoolExecutor(1, "device-names")
 # Each rule is compiled when it is first used. ua-parser's own cache is left out.
 _PARSER = Parser(Resolver(load_lazy_builtins()))
+_cache: OrderedDict[str, str | None] = OrderedDict()
 
 
 async def device_names(user_agents: Sequence[str | None]) -> list[str | None]:
-    """Return the name of the device of each user agent, or ``None`` if it is not known."""
+    """Return the name of the device of each user agent, or ``None`` if it is not known.
 
-    def find_names() -> list[str | None]:
-        return [_device_name(text) if text is not None else None for text in user_agents]
+    After ``MAX_SECONDS`` only cached names are known. The next call continues from there.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + MAX_SECONDS
+    names: dict[str | None, str | None] = {}
+    # Submit one user agent at a time, so that lists take turns. Otherwise attackers who read long
+    # lists of new user agents would delay the list of everybody else by minutes.
+    for user_agent in dict.fromkeys(user_agents):
+        if user_agent is None:
+            continue
+        if user_agent not in _cache and loop.time() < deadline:
+            name = await loop.run_in_executor(_EXECUTOR, _device_name, user_agent)
+            if len(_cache) >= CACHE_SIZE:
+                _cache.popitem(last=False)
+            names[user_agent] = _cache[user_agent] = name
+        else:
+            names[user_agent] = _cache.get(user_agent)
+    return [names.get(user_agent) for user_agent in user_agents]
 
-    return await asyncio.get_running_loop().run_in_executor(_EXECUTOR, find_names)
 
-
-@lru_cache(maxsize=10_000)
 def _device_name(user_agent: str) -> str | None:
     parsed = user_agent[:MAX_PARSED]
     parts = (_PARSER.parse_user_agent(parsed), _PARSER.parse_os(parsed))

@@ -1,5 +1,6 @@
 import asyncio
 import threading
+from collections import OrderedDict
 from typing import Any
 
 import pytest
@@ -59,14 +60,12 @@ class Parser:
 def parser(monkeypatch: pytest.MonkeyPatch) -> Parser:
     parser = Parser()
     monkeypatch.setattr(module, "_PARSER", parser)
-    module._device_name.cache_clear()
     return parser
 
 
 @pytest.fixture(autouse=True)
-def clear_cache() -> Any:
-    yield
-    module._device_name.cache_clear()
+def empty_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_cache", OrderedDict())
 
 
 async def test_device_names_parse_each_user_agent_once(parser: Parser) -> None:
@@ -89,3 +88,32 @@ async def test_event_loop_runs_while_device_names_are_parsed(parser: Parser) -> 
     assert not task.done()
     parser.gate.set()
     assert await task == ["Browser"]
+
+
+async def test_device_names_of_lists_take_turns(parser: Parser) -> None:
+    parser.gate.clear()
+    long = asyncio.create_task(device_names([f"long {number}" for number in range(100)]))
+    short = asyncio.create_task(device_names(["short 0", "short 1"]))
+    await asyncio.sleep(0)
+    parser.gate.set()
+    await short
+    assert len(parser.given) < 10
+    assert await long == ["Browser"] * 100
+
+
+async def test_device_names_after_the_time_limit_are_the_cached_ones(
+    parser: Parser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await device_names(["a", "c"])
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "MAX_SECONDS", 0.0)
+        assert await device_names(["a", "b", "c"]) == ["Browser", None, "Browser"]
+    assert await device_names(["b"]) == ["Browser"]
+
+
+async def test_device_names_cache_has_a_bounded_size(
+    parser: Parser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CACHE_SIZE", 2)
+    await device_names(["a", "b", "c"])
+    assert list(module._cache) == ["b", "c"]

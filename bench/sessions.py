@@ -81,6 +81,7 @@ class Sessions:
 
     def take(self, count: int) -> list[tuple[str, str]]:
         """Return an access and a refresh token for each of ``count`` sessions not taken before."""
+        # bench/sessions.sql has written the plain refresh token to the column user_agent.
         tokens = AccessTokens(SECRET, (), 86_400)
         with psycopg.connect(self.database_url) as connection:
             rows: list[tuple[UUID, UUID, datetime, str]] = connection.execute(

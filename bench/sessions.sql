@@ -1,4 +1,5 @@
--- Open sessions, ten a user; the plain refresh token stands in user_agent, for the bench to use.
+-- Open sessions, ten for each user. The column user_agent holds the plain refresh token, so that the
+-- bench can use it.
 set session_replication_role = replica;
 insert into users (id, username, username_key, email, email_key, password_hash)
 select md5('user ' || n)::uuid, 'user' || n, 'user' || n,

@@ -113,7 +113,11 @@ class ChangeListener:
                 HeartbeatLost,
             ) as error:
                 if not self._is_lost:
-                    logger.warning("cache disabled: lost the LISTEN connection: error=%s", error)
+                    logger.warning(
+                        "cache disabled: lost the LISTEN connection: error=%s: %s",
+                        type(error).__name__,
+                        error,
+                    )
                 self._is_lost = True
             except Exception:
                 logger.exception("cache disabled: listening failed unexpectedly")

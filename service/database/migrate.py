@@ -63,6 +63,7 @@ def _migrate(url: str, report: Callable[[str], None]) -> int:
             raise MigrationError(
                 f"PostgreSQL {version // 10000} is too old: 15 or newer is needed."
             )
+        _require_utf8(connection)
         _require_create_privilege(connection)
         _lock(connection, report)
         # The connection holds the advisory lock, so PostgreSQL releases it if the process dies.
@@ -115,6 +116,16 @@ def _connect(url: str, report: Callable[[str], None]) -> psycopg.Connection:
                 report("Waiting for the database to accept connections ...")
                 is_reported = True
             time.sleep(0.25)
+
+
+def _require_utf8(connection: psycopg.Connection) -> None:
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        name = connection.info.dbname
+        raise MigrationError(
+            f"The database {name} has the encoding {encoding}, but UTF8 is needed: create it with"
+            " ENCODING 'UTF8' TEMPLATE template0."
+        )
 
 
 def _require_create_privilege(connection: psycopg.Connection) -> None:

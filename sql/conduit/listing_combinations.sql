@@ -70,7 +70,8 @@ order by page.position
 
 -- name: list_by_author_and_favorited(username_key, favorited_key, viewer_id, limit, offset) -> rows
 -- There are two sets: the author's articles and the reader's favorites. Look up the smaller set in
--- the larger one; the kept counts decide which one is smaller. `offset 0` as above.
+-- the larger one; the kept counts decide which one is smaller. `offset 0` keeps the lookups, as in
+-- list_by_tag_and_favorited.
 with author as materialized (
     select users.id, coalesce(user_counts.articles_count, 0) as size
     from users

@@ -117,7 +117,7 @@ async def test_lost_connection_clears_the_cache_and_is_opened_again(
     await listener.wait_until_applied()
     assert cache.changes == ["user:2"]
     lost, _ = caplog.messages
-    assert lost.startswith("cache disabled: lost the LISTEN connection: error=")
+    assert lost.startswith("cache disabled: lost the LISTEN connection: error=HeartbeatLost: ")
 
 
 async def test_stop_releases_the_waiting_callers_and_clears_the_cache(

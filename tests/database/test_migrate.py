@@ -124,6 +124,23 @@ def interruptible() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("interruptible")
+def test_migrate_rejects_a_database_that_is_not_in_utf8(
+    new_database: Callable[[], str], server_url: str
+) -> None:
+    url = new_database()
+    name = psycopg.conninfo.conninfo_to_dict(url)["dbname"]
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f"drop database {name}")
+        connection.execute(
+            f"create database {name} encoding 'SQL_ASCII' template template0"
+            " locale_provider libc locale 'C'"
+        )
+    sentence = f"The database {name} has the encoding SQL_ASCII, but UTF8 is needed"
+    with pytest.raises(migration.MigrationError, match=sentence):
+        migrate(url)
+    assert tables(url) == set()
+
+
 def test_interrupt_rolls_the_migration_back_and_raises_keyboard_interrupt(
     new_database: Callable[[], str], migrations: Path
 ) -> None:

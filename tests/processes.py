@@ -24,7 +24,7 @@ from service.embedded_postgres.processes import cluster_name
 ROOT = Path(__file__).resolve().parents[1]
 RUN = (sys.executable, str(ROOT / "run.py"))
 SECRET = "processes sign with this, 32 bytes or more"
-PATIENCE = 30.0  # Seconds. A test fails when it has to wait longer.
+MAX_WAIT = 30.0  # Seconds. A test fails when it has to wait longer.
 
 _Found = TypeVar("_Found")
 
@@ -32,8 +32,8 @@ needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="looks into /pro
 
 
 def eventually(look: Callable[[], _Found], what: str = "what was waited for") -> _Found:
-    """Call ``look`` until its result is true, and return that result. Fail after ``PATIENCE``."""
-    deadline = time.monotonic() + PATIENCE
+    """Call ``look`` until its result is true, and return that result. Fail after ``MAX_WAIT``."""
+    deadline = time.monotonic() + MAX_WAIT
     while not (found := look()):
         assert time.monotonic() < deadline, f"{what} did not happen"
         time.sleep(0.02)
@@ -115,7 +115,7 @@ class Process:
         """Return the standard error so far."""
         return self._err.read_text()
 
-    def says(self, words: str) -> None:
+    def wait_for_output(self, words: str) -> None:
         """Wait until ``words`` appear in the standard output. Fail if the process exits first."""
 
         def look() -> bool:
@@ -126,18 +126,18 @@ class Process:
 
         eventually(look, f"{words!r}")
 
-    def serving(self) -> Self:
+    def wait_until_serving(self) -> Self:
         """Wait until the service listens."""
-        self.says("Listening on")
+        self.wait_for_output("Listening on")
         return self
 
     def send(self, number: signal.Signals) -> None:
         """Send the signal ``number`` to the process."""
         os.kill(self.pid, number)
 
-    def status(self) -> int:
+    def wait_for_exit(self) -> int:
         """Wait for the exit of the process and return its exit status."""
-        return self._popen.wait(PATIENCE)
+        return self._popen.wait(MAX_WAIT)
 
     def children(self) -> list[int]:
         """Return the ids of its child processes: the workers and the PostgreSQL server."""
@@ -156,7 +156,7 @@ class Process:
         name = cluster_name(folder).encode()
         return [pid for pid, command in commands() if name in command]
 
-    def left(self) -> list[int]:
+    def remaining_processes(self) -> list[int]:
         """Return the ids of all running processes of the service: itself and every descendant."""
         return [pid for pid in session(self.pid) if pid not in self.postgres()] + self.postgres()
 
@@ -169,12 +169,12 @@ class Process:
     ) -> tuple[int, Any]:
         """Send a request on a new connection and return the status and the body."""
         with self.connection() as connection:
-            return ask(connection, method, path, body, token)
+            return send_and_read(connection, method, path, body, token)
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[http.client.HTTPConnection]:
         """Open a connection for several requests, and close it at the end."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=MAX_WAIT)
         try:
             yield connection
         finally:
@@ -207,7 +207,7 @@ def account(name: str) -> dict[str, dict[str, str]]:
     return {"user": user}
 
 
-def ask(
+def send_and_read(
     connection: http.client.HTTPConnection,
     method: str,
     path: str,
@@ -215,11 +215,11 @@ def ask(
     token: str | None = None,
 ) -> tuple[int, Any]:
     """Send a request on ``connection`` and return the status and the body."""
-    begin(connection, method, path, body, token)
+    send_request(connection, method, path, body, token)
     return read_response(connection)
 
 
-def begin(
+def send_request(
     connection: http.client.HTTPConnection,
     method: str,
     path: str,
@@ -234,7 +234,7 @@ def begin(
 
 
 def read_response(connection: http.client.HTTPConnection) -> tuple[int, Any]:
-    """Read the response to the request sent with ``begin``. Return the status and the body."""
+    """Read the response to a request of ``send_request``. Return the status and the body."""
     response = connection.getresponse()
     content = response.read()
     return response.status, json.loads(content) if content else None

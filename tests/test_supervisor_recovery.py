@@ -9,7 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.processes import ROOT, Process, account, begin, eventually, free_port, needs_proc, serve
+from tests.processes import (
+    ROOT,
+    Process,
+    account,
+    eventually,
+    free_port,
+    needs_proc,
+    send_request,
+    serve,
+)
 
 pytestmark = needs_proc
 
@@ -28,18 +37,18 @@ def is_healthy(service: Process) -> bool:
 
 def test_killed_worker_is_replaced(tmp_path: Path) -> None:
     with serve(tmp_path, WEB_CONCURRENCY=2) as service:
-        token = service.serving().register("jake")
+        token = service.wait_until_serving().register("jake")
         before = service.workers()
         assert len(before) == 2
         os.kill(before[0], signal.SIGKILL)
-        service.says("worker exited, starting another")
+        service.wait_for_output("worker exited, starting another")
         eventually(lambda: len(service.workers()) == 2 and service.workers() != before, "another")
         assert before[1] in service.workers()
         for _ in range(20):  # The kernel distributes them to both workers.
             assert service.request("GET", "/api/user", token=token)[0] == 200
         service.send(signal.SIGTERM)
-        assert service.status() == 0
-        assert service.left() == []
+        assert service.wait_for_exit() == 0
+        assert service.remaining_processes() == []
 
 
 def serve_with_short_heartbeats(folder: Path, **environment: Any) -> Process:
@@ -58,7 +67,7 @@ def hang(service: Process, pid: int) -> str:
     """Stop a worker with SIGSTOP until the service kills it, and return the log message."""
     os.kill(pid, signal.SIGSTOP)
     line = f"worker sends no heartbeats, killing it: pid={pid}"
-    service.says(line)
+    service.wait_for_output(line)
     return line
 
 
@@ -76,7 +85,7 @@ def count_waits(pid: int) -> int:
 
 def test_hanging_worker_is_replaced(tmp_path: Path, new_database: NewDatabase) -> None:
     with serve_with_short_heartbeats(tmp_path, DATABASE_URL=new_database()) as service:
-        hanging, other = service.serving().workers()
+        hanging, other = service.wait_until_serving().workers()
         line = hang(service, hanging)
         eventually(lambda: len(set(service.workers()) - {hanging}) == 2, "another worker")
         for _ in range(20):  # The kernel distributes them to both workers.
@@ -84,18 +93,18 @@ def test_hanging_worker_is_replaced(tmp_path: Path, new_database: NewDatabase) -
         assert other in service.workers()
         assert hanging_messages(service) == [line]
         service.send(signal.SIGTERM)
-        assert service.status() == 0
-        assert service.left() == []
+        assert service.wait_for_exit() == 0
+        assert service.remaining_processes() == []
 
 
 def test_starting_worker_does_not_count_as_hanging(
     tmp_path: Path, new_database: NewDatabase
 ) -> None:
     with serve_with_short_heartbeats(tmp_path, DATABASE_URL=new_database()) as service:
-        killed, other = service.serving().workers()
+        killed, other = service.wait_until_serving().workers()
         (tmp_path / "hold").touch()
         os.kill(killed, signal.SIGKILL)
-        service.says("worker exited, starting another")
+        service.wait_for_output("worker exited, starting another")
         (starting,) = eventually(lambda: set(service.workers()) - {killed, other}, "another")
         line = hang(service, other)  # The other start has taken as long by now.
         assert starting in service.workers()
@@ -114,7 +123,7 @@ def test_draining_worker_does_not_count_as_hanging(
         serve_with_short_heartbeats(tmp_path, **settings) as service,
         contextlib.ExitStack() as stack,
     ):
-        draining, other = service.serving().workers()
+        draining, other = service.wait_until_serving().workers()
         for _ in range(40):  # The kernel distributes them to both workers.
             client = stack.enter_context(socket.create_connection(("127.0.0.1", service.port)))
             client.sendall(
@@ -138,12 +147,12 @@ def test_no_worker_counts_as_hanging_while_the_parent_is_stopped(
         serve_with_short_heartbeats(tmp_path / "one", DATABASE_URL=url) as service,
         serve_with_short_heartbeats(tmp_path / "clock", DATABASE_URL=url) as clock,
     ):
-        workers = service.serving().workers()
+        workers = service.wait_until_serving().workers()
         for pid in workers:
             os.kill(pid, signal.SIGSTOP)
         wait_for_checks(service)
         os.kill(service.pid, signal.SIGSTOP)
-        hang(clock.serving(), clock.workers()[0])  # The service is stopped for as long.
+        hang(clock.wait_until_serving(), clock.workers()[0])  # The service is stopped for as long.
         os.kill(service.pid, signal.SIGCONT)
         wait_for_checks(service)
         for pid in workers:
@@ -155,7 +164,7 @@ def test_no_worker_counts_as_hanging_while_the_parent_is_stopped(
 
 def test_request_ids_are_unique_among_workers_and_after_a_restart(tmp_path: Path) -> None:
     with serve(tmp_path, WEB_CONCURRENCY=2) as service:
-        service.serving()
+        service.wait_until_serving()
         requests = 40  # The kernel distributes them: each worker gets some.
         for _ in range(requests):
             service.request("GET", "/nowhere")
@@ -165,7 +174,7 @@ def test_request_ids_are_unique_among_workers_and_after_a_restart(tmp_path: Path
         for _ in range(requests):
             service.request("GET", "/nowhere")
         service.send(signal.SIGTERM)
-        assert service.status() == 0
+        assert service.wait_for_exit() == 0
         ids = [line["request_id"] for line in service.log() if "request_id" in line]
         assert len(ids) == len(set(ids)) == 2 * requests
         assert len({request_id.partition("-")[0] for request_id in ids}) == 3
@@ -173,7 +182,7 @@ def test_request_ids_are_unique_among_workers_and_after_a_restart(tmp_path: Path
 
 def test_all_workers_killed_at_once_are_replaced(tmp_path: Path) -> None:
     with serve(tmp_path, WEB_CONCURRENCY=2) as service:
-        token = service.serving().register("jake")
+        token = service.wait_until_serving().register("jake")
         for pid in service.workers():
             os.kill(pid, signal.SIGKILL)
         # The port stays open: clients wait for the new workers.
@@ -183,59 +192,59 @@ def test_all_workers_killed_at_once_are_replaced(tmp_path: Path) -> None:
 def test_no_account_is_lost_when_the_service_is_killed(tmp_path: Path) -> None:
     same: dict[str, Any] = {"PORT": free_port(), "WEB_CONCURRENCY": 2}
     with serve(tmp_path, **same) as first:
-        first.serving()
+        first.wait_until_serving()
         names = [f"user{number}" for number in range(5)]
         for name in names:
             first.register(name)
         with first.connection() as busy:
-            begin(busy, "POST", "/api/users", account("halfway"))
+            send_request(busy, "POST", "/api/users", account("halfway"))
             first.send(signal.SIGKILL)
             # At once, while processes of the first service still exit.
             with serve(tmp_path, **same) as second:
-                second.serving()
+                second.wait_until_serving()
                 assert [second.login(name) for name in names] == [200] * len(names)
                 eventually(lambda: not has_process_of_first(first, second), "the end of the first")
 
 
 def has_process_of_first(first: Process, second: Process) -> bool:
     """Return whether a process of the first service runs. Both use one data folder."""
-    return bool(set(first.left()) - set(second.left()))
+    return bool(set(first.remaining_processes()) - set(second.remaining_processes()))
 
 
 def test_workers_and_postgresql_exit_when_the_service_is_killed(tmp_path: Path) -> None:
     with serve(tmp_path, WEB_CONCURRENCY=2) as service:
-        service.serving().register("jake")
+        service.wait_until_serving().register("jake")
         assert service.postgres()
         service.send(signal.SIGKILL)
-        service.status()
-        eventually(lambda: not service.left(), "the end of all its processes")
+        service.wait_for_exit()
+        eventually(lambda: not service.remaining_processes(), "the end of all its processes")
 
 
 def test_killed_embedded_postgresql_is_started_again(tmp_path: Path) -> None:
     with serve(tmp_path) as service:
-        token = service.serving().register("jake")
+        token = service.wait_until_serving().register("jake")
         (first,) = set(service.children()) & set(service.postgres())
         os.kill(first, signal.SIGKILL)
         status, _ = service.request("GET", "/api/user", token=token)
         assert status in (200, 503)
-        service.says("embedded postgresql exited, starting it again")
+        service.wait_for_output("embedded postgresql exited, starting it again")
         eventually(lambda: is_healthy(service), "its return")
         assert first not in service.postgres()
         assert service.login("jake") == 200
         assert service.request("GET", "/api/user", token=token)[0] == 200
         service.send(signal.SIGTERM)
-        assert service.status() == 0
-        assert service.left() == []
+        assert service.wait_for_exit() == 0
+        assert service.remaining_processes() == []
 
 
 def test_service_stops_cleanly_while_the_embedded_postgresql_is_down(tmp_path: Path) -> None:
     with serve(tmp_path) as service:
-        service.serving().register("jake")
+        service.wait_until_serving().register("jake")
         (first,) = set(service.children()) & set(service.postgres())
         os.kill(first, signal.SIGKILL)
         service.send(signal.SIGTERM)
-        assert service.status() == 0
+        assert service.wait_for_exit() == 0
         assert service.err == ""
-        eventually(lambda: not service.left(), "the end of all its processes")
+        eventually(lambda: not service.remaining_processes(), "the end of all its processes")
     with serve(tmp_path) as again:
-        assert again.serving().login("jake") == 200
+        assert again.wait_until_serving().login("jake") == 200

@@ -35,13 +35,13 @@ def one_sentence(text: str) -> str:
 
 def start_error(process: Process) -> str:
     """Return the one sentence with which ``process`` exits. Fail unless its status is 1."""
-    assert process.status() == 1, process.out + process.err
+    assert process.wait_for_exit() == 1, process.out + process.err
     return one_sentence(process.err)
 
 
 def test_first_start_needs_no_settings_and_reports_its_steps(tmp_path: Path) -> None:
     with serve(tmp_path, command=RUN) as service:
-        service.serving()
+        service.wait_until_serving()
         messages = [line["message"] for line in service.log()]
         assert any(message.startswith("Creating the database in") for message in messages)
         assert "Migrating the database: 0001_accounts" in messages
@@ -51,18 +51,18 @@ def test_first_start_needs_no_settings_and_reports_its_steps(tmp_path: Path) -> 
         assert service.login("jake") == 200
         assert service.request("GET", "/api/user", token=token)[0] == 200
         service.send(signal.SIGTERM)
-        assert service.status() == 0
+        assert service.wait_for_exit() == 0
         assert service.err == ""
 
 
 def test_log_lines_are_json_without_secrets(tmp_path: Path, new_database: NewDatabase) -> None:
     with serve(tmp_path, DATABASE_URL=new_database()) as service:
-        token = service.serving().register("jake")
+        token = service.wait_until_serving().register("jake")
         service.login("jake")
         wrong = {"email": "x@example.test", "password": "hush"}
         service.request("POST", "/api/users/login", {"user": wrong})
         service.request("GET", f"/nowhere?token={token}")
-        service.says("/api/users/login")
+        service.wait_for_output("/api/users/login")
         lines = service.log()
         assert all({"time", "level"} <= set(line) for line in lines)
         for secret in (SECRET, token, "jake-secret", "hush", "$2b$", "@example.test"):
@@ -103,7 +103,7 @@ def test_terminal_shows_plain_lines_and_ends_with_urls_and_how_to_stop(
 
 def test_second_start_with_the_same_data_folder_fails(tmp_path: Path) -> None:
     with serve(tmp_path) as first:
-        first.serving()
+        first.wait_until_serving()
         with serve(tmp_path / "second", DATA_DIR=first.data_dir) as second:
             sentence = start_error(second)
         assert f"in use by process {first.pid}" in sentence and "DATA_DIR" in sentence
@@ -118,7 +118,7 @@ def test_port_in_use_stops_the_start_before_it_creates_files(tmp_path: Path) -> 
             assert (
                 start_error(service) == f"Port {port} is in use: stop that program, or set PORT.\n"
             )
-            assert service.left() == []
+            assert service.remaining_processes() == []
             assert not (service.data_dir / "postgres").exists()
 
 
@@ -134,7 +134,7 @@ def test_ipv6_host_is_shown_as_a_url(tmp_path: Path, new_database: NewDatabase) 
     except OSError:
         pytest.skip("no IPv6 here")
     with serve(tmp_path, HOST="::1", DATABASE_URL=new_database()) as service:
-        service.says(f"http://[::1]:{service.port}")
+        service.wait_for_output(f"http://[::1]:{service.port}")
 
 
 def test_unknown_database_or_user_stops_the_start_at_once(tmp_path: Path, server_url: str) -> None:
@@ -218,6 +218,6 @@ def test_start_fails_when_the_server_stays_unreachable(
 def test_start_waits_for_a_server_that_starts_later(tmp_path: Path, postgres: OwnPostgres) -> None:
     postgres.stop()
     with serve(tmp_path, DATABASE_URL=postgres.url) as service:
-        service.says("Waiting for the database to accept connections")
+        service.wait_for_output("Waiting for the database to accept connections")
         postgres.start()
-        service.serving().register("jake")
+        service.wait_until_serving().register("jake")

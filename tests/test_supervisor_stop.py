@@ -20,11 +20,11 @@ from tests.processes import (
     RUN,
     Process,
     account,
-    ask,
-    begin,
     eventually,
     needs_proc,
     read_response,
+    send_and_read,
+    send_request,
     serve,
 )
 
@@ -46,8 +46,8 @@ def begin_slow_login(
     service: Process, connection: http.client.HTTPConnection, name: str = "jake"
 ) -> None:
     """Send a login, and return when the service has started to process it."""
-    ask(connection, "GET", "/health")  # The connection is accepted.
-    begin(connection, "POST", "/api/users/login", account(name))
+    send_and_read(connection, "GET", "/health")  # The connection is accepted.
+    send_request(connection, "POST", "/api/users/login", account(name))
     # This request arrived after the login, so the login has been read, too.
     assert service.request("GET", "/health")[0] == 200
 
@@ -76,14 +76,14 @@ def is_port_closed(port: int) -> bool:
 
 def test_running_request_finishes_after_a_signal(tmp_path: Path) -> None:
     with serve(tmp_path, BCRYPT_COST=13) as service:
-        service.serving().register("jake")
+        service.wait_until_serving().register("jake")
         with service.connection() as connection:
             begin_slow_login(service, connection)
             service.send(signal.SIGTERM)
             status, body = read_response(connection)
             assert status == 200 and body["user"]["username"] == "jake"
-        assert service.status() == 0
-        assert service.left() == []
+        assert service.wait_for_exit() == 0
+        assert service.remaining_processes() == []
         assert service.err == ""
 
 
@@ -91,17 +91,17 @@ def test_new_connections_are_rejected_during_the_drain(
     tmp_path: Path, new_database: NewDatabase
 ) -> None:
     with serve(tmp_path, DATABASE_URL=new_database(), SHUTDOWN_TIMEOUT=3600) as service:
-        service.serving()
+        service.wait_until_serving()
         with hanging_request(service):
             service.send(signal.SIGTERM)
             eventually(lambda: is_port_closed(service.port), "the end of listening")
             assert len(service.workers()) == 1
-        assert service.status() == 0
+        assert service.wait_for_exit() == 0
 
 
 def test_more_signals_during_the_drain_have_no_effect(tmp_path: Path) -> None:
     with serve(tmp_path, BCRYPT_COST=13) as service:
-        service.serving().register("jake")
+        service.wait_until_serving().register("jake")
         with service.connection() as connection:
             begin_slow_login(service, connection)
             service.send(signal.SIGTERM)
@@ -110,8 +110,8 @@ def test_more_signals_during_the_drain_have_no_effect(tmp_path: Path) -> None:
             os.killpg(service.pid, signal.SIGTERM)
             service.send(signal.SIGHUP)
             assert read_response(connection)[0] == 200
-        assert service.status() == 0
-        assert service.left() == []
+        assert service.wait_for_exit() == 0
+        assert service.remaining_processes() == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
@@ -120,12 +120,12 @@ def test_idle_connections_do_not_delay_the_stop(
 ) -> None:
     settings: dict[str, Any] = {"WEB_CONCURRENCY": 2, "SHUTDOWN_TIMEOUT": 3600}
     with serve(tmp_path, DATABASE_URL=new_database(), **settings) as service:
-        service.serving()
+        service.wait_until_serving()
         with service.connection() as used, service.connection() as unused:
-            ask(used, "GET", "/health")
+            send_and_read(used, "GET", "/health")
             unused.connect()
             service.send(number)
-            assert service.status() == 0
+            assert service.wait_for_exit() == 0
 
 
 @pytest.mark.parametrize("seconds", [0, 1])
@@ -134,10 +134,10 @@ def test_hanging_request_is_aborted_after_the_shutdown_timeout(
 ) -> None:
     url = new_database()
     with serve(tmp_path, DATABASE_URL=url, SHUTDOWN_TIMEOUT=seconds) as service:
-        service.serving()
+        service.wait_until_serving()
         with hanging_request(service) as client:
             service.send(signal.SIGTERM)
-            assert service.status() == 0
+            assert service.wait_for_exit() == 0
             # The worker exited by itself and closed its connections.
             assert client.recv(1000) == b""
         # PostgreSQL ends the process behind a closed connection a moment later.
@@ -150,7 +150,7 @@ def test_hanging_request_is_aborted_after_the_shutdown_timeout(
                 lambda: observer.execute(connections).fetchone() == (0,),
                 "the end of the connections",
             )
-        assert service.left() == []
+        assert service.remaining_processes() == []
         assert "exception" not in service.out + service.err
 
 
@@ -159,22 +159,22 @@ def test_hanging_statement_is_aborted_after_the_shutdown_timeout(
 ) -> None:
     url = new_database()
     with serve(tmp_path, DATABASE_URL=url, SHUTDOWN_TIMEOUT=0) as service:
-        token = service.serving().register("jake")
+        token = service.wait_until_serving().register("jake")
         with psycopg.connect(url) as blocker, service.connection() as connection:
             blocker.execute("lock table users")
-            begin(connection, "GET", "/api/user", token=token)
+            send_request(connection, "GET", "/api/user", token=token)
             with psycopg.connect(url, autocommit=True) as observer:
                 eventually(
                     lambda: observer.execute(COUNT_BLOCKED).fetchone() != (0,),
                     "the statement to wait",
                 )
                 service.send(signal.SIGTERM)
-                assert service.status() == 0
+                assert service.wait_for_exit() == 0
                 eventually(
                     lambda: observer.execute(COUNT_BLOCKED).fetchone() == (0,),
                     "the end of the statement",
                 )
-        assert service.left() == []
+        assert service.remaining_processes() == []
 
 
 @pytest.mark.parametrize(
@@ -185,13 +185,13 @@ def test_signal_during_the_start_stops_it_cleanly(
     tmp_path: Path, words: str, number: signal.Signals
 ) -> None:
     with serve(tmp_path) as service:
-        service.says(words)
+        service.wait_for_output(words)
         service.send(number)
-        assert service.status() == 0
+        assert service.wait_for_exit() == 0
         assert service.err == ""
-        eventually(lambda: not service.left(), "the end of all its processes")
+        eventually(lambda: not service.remaining_processes(), "the end of all its processes")
     with serve(tmp_path) as again:
-        again.serving().register("jake")
+        again.wait_until_serving().register("jake")
         assert not list(service.data_dir.glob("postgres.new-*"))
 
 
@@ -216,7 +216,7 @@ def test_interrupt_is_raised_again_when_python_drops_it(tmp_path: Path) -> None:
         """
     command = (sys.executable, "-c", program)
     with Process(command, tmp_path, {"PYTHONPATH": str(ROOT)}) as process:
-        assert process.status() == 0
+        assert process.wait_for_exit() == 0
         assert process.out == "dropped\ninterrupted\n"
         assert process.err == ""
 
@@ -228,28 +228,28 @@ def test_signal_ends_the_wait_for_a_database(tmp_path: Path, stopped_server_url:
         ("migrate", signal.SIGTERM, 130),
     ):
         with serve(tmp_path, command=(*RUN, command), DATABASE_URL=stopped_server_url) as service:
-            service.says("Waiting for the database to accept connections")
+            service.wait_for_output("Waiting for the database to accept connections")
             service.send(number)
-            assert service.status() == status
+            assert service.wait_for_exit() == status
             assert "Traceback" not in service.err
 
 
 def test_hangup_is_ignored_under_nohup(tmp_path: Path, new_database: NewDatabase) -> None:
     with serve(tmp_path, command=("nohup", *RUN), DATABASE_URL=new_database()) as service:
-        service.serving()
+        service.wait_until_serving()
         service.send(signal.SIGHUP)
         service.register("jake")
         service.send(signal.SIGTERM)
-        assert service.status() == 0
+        assert service.wait_for_exit() == 0
 
 
 @pytest.mark.parametrize("restarted", [False, True], ids=["started", "restarted"])
 def test_postgresql_inherits_no_signal_mask_or_socket(tmp_path: Path, restarted: bool) -> None:
     with serve(tmp_path) as service:
-        service.serving()
+        service.wait_until_serving()
         if restarted:  # Now a parent that blocks its signals starts it.
             os.kill(min(set(service.children()) & set(service.postgres())), signal.SIGKILL)
-            service.says("embedded postgresql exited, starting it again")
+            service.wait_for_output("embedded postgresql exited, starting it again")
             eventually(lambda: service.request("GET", "/health")[0] == 200, "the recovery")
         for pid in service.postgres():
             status = Path(f"/proc/{pid}/status").read_text()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from service.database.migrate import migrate
-from tests.processes import Process, account, ask, eventually, serve
+from tests.processes import Process, account, eventually, send_and_read, serve
 
 REVOKED = {"errors": {"token": ["has been revoked"]}, "code": "token_revoked"}
 
@@ -20,7 +20,9 @@ def processes(
     migrate(url, lambda _: None)
     with contextlib.ExitStack() as stack:
         yield [
-            stack.enter_context(serve(tmp_path_factory.mktemp(name), DATABASE_URL=url)).serving()
+            stack.enter_context(
+                serve(tmp_path_factory.mktemp(name), DATABASE_URL=url)
+            ).wait_until_serving()
             for name in ("one", "other")
         ]
 
@@ -47,7 +49,7 @@ def test_session_ended_in_one_process_is_rejected_by_the_other(
     with other.connection() as connection:
 
         def ask_other() -> tuple[int, object]:
-            return ask(connection, "GET", "/api/user", None, token)
+            return send_and_read(connection, "GET", "/api/user", None, token)
 
         assert ask_other()[0] == 200
         sessions = one.request("GET", "/api/user/sessions", None, token)[1]["sessions"]

@@ -23,14 +23,14 @@ def test_invalid_settings_are_one_line_each_with_exit_status_2(tmp_path: Path) -
         "JWT_SECRET": "x",
     }
     with Process(RUN, tmp_path, faulty) as service:
-        assert service.status() == 2
+        assert service.wait_for_exit() == 2
         assert [line.split()[0] for line in sorted(service.err.splitlines())] == sorted(faulty)
         assert "Traceback" not in service.err
 
 
 def test_help_lists_every_command(tmp_path: Path) -> None:
     with Process((*RUN, "--help"), tmp_path, {}) as process:
-        assert process.status() == 0
+        assert process.wait_for_exit() == 0
         for name, command in COMMANDS.items():
             assert name in process.out
             assert str(command.__doc__).split(",")[0] in process.out
@@ -38,7 +38,7 @@ def test_help_lists_every_command(tmp_path: Path) -> None:
 
 def test_unknown_command_is_rejected_with_exit_status_2(tmp_path: Path) -> None:
     with Process((*RUN, "server"), tmp_path, {}) as process:
-        assert process.status() == 2
+        assert process.wait_for_exit() == 2
         assert "invalid choice: 'server'" in process.err
 
 
@@ -48,9 +48,9 @@ def test_interrupted_command_is_one_sentence_with_exit_status_130(
 ) -> None:
     url = f"postgresql://127.0.0.1:{free_port()}/x"
     with serve(tmp_path, command=(*RUN, "migrate"), DATABASE_URL=url) as process:
-        process.says("Waiting for the database")
+        process.wait_for_output("Waiting for the database")
         process.send(number)
-        assert process.status() == 130
+        assert process.wait_for_exit() == 130
         assert process.err == "Interrupted. Run the same command again to continue.\n"
 
 
@@ -67,9 +67,9 @@ def test_procfile_releases_and_serves(tmp_path: Path, new_database: NewDatabase)
     # No .env is deployed, as there may be one in the folder of the project.
     (tmp_path / "run.py").symlink_to(ROOT / "run.py")
     with serve(tmp_path, command=("sh", "-c", lines["release"]), **platform) as release:
-        assert release.status() == 0, release.err
+        assert release.wait_for_exit() == 0, release.err
     with serve(tmp_path, command=("sh", "-c", lines["web"]), **platform) as web:
-        web.serving().register("jake")
+        web.wait_until_serving().register("jake")
         assert web.login("jake") == 200
 
 
@@ -89,5 +89,5 @@ def test_files_of_the_docker_image_are_enough_to_start(
             shutil.copy(ROOT / name, app)
     command = (sys.executable, str(app / "run.py"))
     with serve(tmp_path, command=command, DATABASE_URL=new_database()) as service:
-        service.serving().register("jake")
+        service.wait_until_serving().register("jake")
         assert service.request("GET", "/")[0] == 200

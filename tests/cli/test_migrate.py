@@ -16,6 +16,6 @@ def test_migrate_applies_migrations_once_and_exits(
     where = {} if embedded else {"DATABASE_URL": new_database()}
     for applied in ("[1-9]", "0"):
         with serve(tmp_path, command=(*RUN, "migrate"), **where) as process:
-            assert process.status() == 0, process.err
+            assert process.wait_for_exit() == 0, process.err
             assert re.search(rf"up to date: migrations_applied={applied}\d*\"", process.out)
             assert not process.postgres()

@@ -56,6 +56,6 @@ def test_service_starts_with_one_warning_when_connections_exceed_the_limit(
 ) -> None:
     settings: dict[str, Any] = {"WEB_CONCURRENCY": 2, "DATABASE_POOL_SIZE": 1000}
     with serve(tmp_path, DATABASE_URL=new_database(), **settings) as service:
-        service.serving().register("jake")
+        service.wait_until_serving().register("jake")
         warned = [line["message"] for line in service.log() if line["level"] == "warning"]
         assert len(warned) == 1 and "wanted=2004 " in warned[0]

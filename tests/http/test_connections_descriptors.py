@@ -44,7 +44,7 @@ def test_new_client_is_served_when_there_are_more_idle_connections_than_descript
     tmp_path: Path,
 ) -> None:
     with serve_limited(tmp_path, HARD, HARD) as service:
-        service.serving()
+        service.wait_until_serving()
         with service.connection() as busy:
             busy.putrequest("POST", "/api/users")
             busy.putheader("Content-Length", "2")
@@ -64,7 +64,7 @@ def test_new_client_is_served_when_there_are_more_idle_connections_than_descript
 
 def test_soft_limit_of_descriptors_is_raised_to_the_hard_limit(tmp_path: Path) -> None:
     with serve_limited(tmp_path, 64, 1024) as service:
-        service.serving()
+        service.wait_until_serving()
         (worker,) = service.workers()
         assert resource.prlimit(worker, resource.RLIMIT_NOFILE) == (1024, 1024)
         with flood(service, 200, HEALTH) as sockets:

@@ -217,8 +217,8 @@ def test_half_closed_connection_gets_its_response_on_uvloop(
 ) -> None:
     """The service runs on uvloop. All other tests here run on asyncio's event loop."""
     with processes.serve(tmp_path, DATABASE_URL=database_url) as service:
-        address = ("127.0.0.1", service.serving().port)
-        with socket.create_connection(address, processes.PATIENCE) as connection:
+        address = ("127.0.0.1", service.wait_until_serving().port)
+        with socket.create_connection(address, processes.MAX_WAIT) as connection:
             connection.sendall(ONE % b"health")  # Its handler waits for the database.
             connection.shutdown(socket.SHUT_WR)
             raw = b"".join(iter(lambda: connection.recv(65_536), b""))

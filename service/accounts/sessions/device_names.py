@@ -43,16 +43,22 @@ async def device_names(user_agents: Sequence[str | None]) -> list[str | None]:
         if user_agent is None:
             continue
         if user_agent not in _cache and loop.time() < deadline:
-            name = await loop.run_in_executor(_EXECUTOR, _device_name, user_agent)
-            if len(_cache) >= CACHE_SIZE:
-                _cache.popitem(last=False)
-            names[user_agent] = _cache[user_agent] = name
+            names[user_agent] = await loop.run_in_executor(_EXECUTOR, _device_name, user_agent)
         else:
             names[user_agent] = _cache.get(user_agent)
     return [names.get(user_agent) for user_agent in user_agents]
 
 
 def _device_name(user_agent: str) -> str | None:
-    parsed = user_agent[:MAX_PARSED]
-    parts = (_PARSER.parse_user_agent(parsed), _PARSER.parse_os(parsed))
-    return " on ".join(part.family for part in parts if part is not None)[:MAX_NAME] or None
+    """Return the name from the cache, or make it. Runs in the thread, which alone fills the cache.
+
+    Simultaneous lists have the same user agents: only the first of them makes the name.
+    """
+    if user_agent not in _cache:
+        parsed = user_agent[:MAX_PARSED]
+        parts = (_PARSER.parse_user_agent(parsed), _PARSER.parse_os(parsed))
+        name = " on ".join(part.family for part in parts if part is not None)
+        if len(_cache) >= CACHE_SIZE:
+            _cache.popitem(last=False)
+        _cache[user_agent] = name[:MAX_NAME] or None
+    return _cache[user_agent]

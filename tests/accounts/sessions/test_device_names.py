@@ -90,6 +90,17 @@ async def test_event_loop_runs_while_device_names_are_parsed(parser: Parser) -> 
     assert await task == ["Browser"]
 
 
+async def test_device_names_parse_each_user_agent_once_for_simultaneous_lists(
+    parser: Parser,
+) -> None:
+    parser.gate.clear()
+    lists = [asyncio.create_task(device_names(["a", "b"])) for _ in range(20)]
+    await asyncio.sleep(0)
+    parser.gate.set()
+    assert await asyncio.gather(*lists) == [["Browser"] * 2] * 20
+    assert parser.given == ["a", "b"]
+
+
 async def test_device_names_of_lists_take_turns(parser: Parser) -> None:
     parser.gate.clear()
     long = asyncio.create_task(device_names([f"long {number}" for number in range(100)]))

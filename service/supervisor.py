@@ -73,6 +73,8 @@ class Supervisor:
                 self._database_url = self._embedded.start()
             migrate(self._database_url, logger.info)
             warn_of_connection_limit(settings, self._database_url)
+            if not settings.embedded and settings.smtp_url is None:
+                logger.warning("mails are printed, SMTP_URL is not set")
         with _ready_pipe() as (ready, ready_writer):
             for index in range(settings.web_concurrency):
                 self._start_worker(index, ready_writer)

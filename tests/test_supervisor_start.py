@@ -55,6 +55,25 @@ def test_first_start_needs_no_settings_and_reports_its_steps(tmp_path: Path) -> 
         assert service.err == ""
 
 
+def test_start_on_a_server_warns_once_when_no_mail_is_sent(
+    tmp_path: Path, new_database: NewDatabase
+) -> None:
+    message = "mails are printed, SMTP_URL is not set"
+    url = new_database()
+    with serve(tmp_path / "printing", DATABASE_URL=url, WEB_CONCURRENCY=2) as service:
+        lines = service.wait_until_serving().log()
+        assert [line["level"] for line in lines if line["message"] == message] == ["warning"]
+    mail = {
+        "SMTP_URL": "smtp://127.0.0.1:1",
+        "MAIL_FROM": "us@example.org",
+        "BASE_URL": "https://example.org",
+    }
+    with serve(tmp_path / "sending", DATABASE_URL=url, **mail) as service:
+        assert message not in service.wait_until_serving().out
+    with serve(tmp_path / "embedded") as service:
+        assert message not in service.wait_until_serving().out
+
+
 def test_log_lines_are_json_without_secrets(tmp_path: Path, new_database: NewDatabase) -> None:
     with serve(tmp_path, DATABASE_URL=new_database()) as service:
         token = service.wait_until_serving().register("jake")

@@ -1,12 +1,15 @@
 """Set the security headers of every response.
 
-They prevent content type sniffing, cached tokens and disclosure of the server version.
+They prevent content type sniffing, cached tokens, disclosure of the server version and, when
+clients reach the service over https, requests without TLS.
 """
 
 from aiohttp import hdrs, web
 from multidict import istr
 
 NOSNIFF = istr("X-Content-Type-Options")
+HSTS = istr("Strict-Transport-Security")
+HSTS_POLICY = "max-age=31536000"  # One year (RFC 6797). Not for subdomains: they may be others'.
 SAFE = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
 
 
@@ -21,6 +24,11 @@ def add_security_headers(request: web.BaseRequest, response: web.StreamResponse)
     headers[NOSNIFF] = "nosniff"
     if hdrs.AUTHORIZATION in request.headers or request.method not in SAFE:
         headers[hdrs.CACHE_CONTROL] = "no-store"
+
+
+def require_https(response: web.StreamResponse) -> None:
+    """Make browsers use https for all later requests to this host (RFC 6797, section 7.1)."""
+    response.headers[HSTS] = HSTS_POLICY
 
 
 async def on_response_prepare(request: web.Request, response: web.StreamResponse) -> None:

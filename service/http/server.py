@@ -15,6 +15,7 @@ from service.http.error_codes import ErrorCode
 from service.http.errors import error_body, framework_error_response, internal_error_response
 from service.http.request_log import HEADER, REQUEST_LOG, Line, RequestLog, request_id_of
 from service.http.responses import JsonResponse, json_response
+from service.http.security_headers import require_https
 from service.http.unread_responses import limit_kernel_buffers
 
 KEEPALIVE_SECONDS = 75.0  # Longer than common proxies' idle timeout: they must close first.
@@ -26,17 +27,21 @@ POLL = 0.02  # Seconds between two checks for running requests.
 class RequestProtocol(BoundedConnection):
     """aiohttp's protocol, with its plain-text errors converted to the common error shape."""
 
-    __slots__ = ("_is_half_closed", "_last_payload", "_request_log")
+    __slots__ = ("_is_half_closed", "_is_https", "_last_payload", "_request_log")
 
     def __init__(
         self,
         server: web.Server,
         connections: Connections,
         request_log: RequestLog,
+        *,
+        is_https: bool,
         **options: Any,
     ) -> None:
+        """``is_https`` tells whether clients reach the service over https."""
         super().__init__(server, connections, **options)
         self._request_log = request_log
+        self._is_https = is_https
         self._is_half_closed = False
         self._last_payload: StreamReader = EMPTY_PAYLOAD
 
@@ -99,6 +104,8 @@ class RequestProtocol(BoundedConnection):
         if type(resp) is not JsonResponse and isinstance(resp, web.HTTPException):
             resp = framework_error_response(resp.status, resp.headers)
             self._note(request, resp)
+        if self._is_https:
+            require_https(resp)
         if request.content.exception() is not None:
             resp.force_close()  # Incomplete body: the start of the next request is unknown.
         elif self._is_half_closed and not self._messages:
@@ -152,6 +159,7 @@ class Server:
                 server,
                 self.connections,
                 self._app[REQUEST_LOG],
+                is_https=self._app[SETTINGS].public_url.startswith("https://"),
                 loop=loop,
                 keepalive_timeout=KEEPALIVE_SECONDS,
                 access_log=None,

@@ -90,6 +90,23 @@ def origin(value: str) -> str:
     return value
 
 
+def base_url(value: str) -> str:
+    """Return an http or https URL without path and final slash, in lower case.
+
+    No path: the pages of the service link to each other by absolute paths.
+    """
+    reason = "must look like https://accounts.example.org, without a path"
+    host = r"(?:\[[0-9a-f:.]+\]|[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)"
+    given = value.lower().removesuffix("/")
+    try:
+        has_port = urlsplit(given).port != 0
+    except ValueError:
+        raise ValueError(reason) from None
+    if not has_port or not re.fullmatch(rf"https?://{host}(?::[0-9]+)?", given):
+        raise ValueError(reason)
+    return given
+
+
 def list_of(parse: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
     """Return a parser of a comma-separated list. It calls ``parse`` for each item."""
 

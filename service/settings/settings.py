@@ -134,6 +134,9 @@ class Settings:
     mail_from: str = _setting(kind.mailbox, "")
     """Sender of all mails. Required with ``SMTP_URL``."""
 
+    base_url: str | None = _setting(kind.base_url, None)
+    """URL at which clients reach the service. Required with ``SMTP_URL``. See ``public_url``."""
+
     realworld_strict: bool = _setting(kind.flag, False)
     """Respond exactly as RealWorld 2.0.0: 422 for invalid input, 201 for a registration."""
 
@@ -156,6 +159,14 @@ class Settings:
         """Return the URL of the service for programs on the same machine, without a final slash."""
         host = "localhost" if self.host in ("0.0.0.0", "::", "") else self.host  # noqa: S104
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
+    def public_url(self) -> str:
+        """Return the URL at which clients reach the service, without a final slash.
+
+        Without ``BASE_URL`` that is the URL on this machine. No request header changes it.
+        """
+        return self.base_url or self.local_url
 
     @classmethod
     def load(
@@ -197,6 +208,11 @@ class Settings:
             errors.append(
                 "MAIL_FROM is missing: SMTP_URL needs a sender, "
                 "such as Accounts <accounts@example.org>."
+            )
+        if "SMTP_URL" in given and lacks("BASE_URL"):
+            errors.append(
+                "BASE_URL is missing: the links in mails need the URL of this service, "
+                "such as https://accounts.example.org."
             )
         if errors:
             raise SettingsError(errors)

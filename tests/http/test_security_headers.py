@@ -7,14 +7,16 @@ from typing import Any
 import aiohttp
 import orjson
 import pytest
+from aiohttp import web
 
 from service.app import create_app
 from service.http.app_keys import DOCUMENT
 from service.settings.settings import Settings
 from tests.conftest import SETTINGS, Client, MakeClient
-from tests.http.conftest import RawConnection
+from tests.http.conftest import RawConnection, Serve
 from tests.http.test_server import BAD_HTTP, TOO_LONG
 
+HSTS = "Strict-Transport-Security"
 SAFE = {"GET", "HEAD"}
 
 
@@ -140,6 +142,27 @@ async def test_internal_error_outside_the_middlewares_has_the_security_headers(
     response = await wire.send(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert response.status == 500
     assert_secured(response.headers, private=False)
+
+
+async def test_every_response_requires_https_when_base_url_is_https(serve: Serve) -> None:
+    wire = await serve(web.RouteTableDef(), base_url="https://x.test", cors_origins=("*",))
+    preflight = {"Origin": "https://y.test", "Access-Control-Request-Method": "PUT"}
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{wire.port}") as session:
+        for method, path in [*every_route(), ("OPTIONS", "/api/user")]:
+            headers = preflight if method == "OPTIONS" else {}
+            async with session.request(method, path, json={}, headers=headers) as response:
+                assert response.headers[HSTS] == "max-age=31536000", (method, path)
+    for raw in REJECTED_BY_THE_PROTOCOL.values():
+        assert (await wire.send(raw)).headers[HSTS] == "max-age=31536000", raw
+
+
+@pytest.mark.parametrize("base_url", [None, "http://x.test"])
+async def test_no_response_requires_https_when_base_url_is_not_https(
+    serve: Serve, base_url: str | None
+) -> None:
+    wire = await serve(web.RouteTableDef(), base_url=base_url)
+    response = await wire.send(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert response.status == 200 and HSTS not in response.headers
 
 
 async def test_response_to_a_preflight_has_the_security_headers(make_client: MakeClient) -> None:

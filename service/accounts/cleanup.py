@@ -15,6 +15,7 @@ import asyncpg
 
 import sql
 from service.database.pool import Database
+from service.mail.outbox import REFUSED_TTL, SENT_TTL
 from service.settings.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,9 @@ async def clean_up(database: Database, settings: Settings) -> int:
         "throttle.delete_expired": partial(sql.throttle.delete_expired, limit=BATCH),
         "known_ips.delete_expired": partial(
             sql.known_ips.delete_expired, known_ttl=settings.known_address_ttl, limit=BATCH
+        ),
+        "outbox.delete_finished": partial(
+            sql.outbox.delete_finished, sent_ttl=SENT_TTL, refused_ttl=REFUSED_TTL, limit=BATCH
         ),
     }
     for name, delete in deletions.items():

@@ -46,22 +46,6 @@ def lockout_notice(recipient: str, ip: str | None, longest_wait: int) -> Mail:
     ``longest_wait`` is the maximum duration of the rejection in seconds.
     """
     time = datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC")
-    place = f" from the IP address {ip}" if ip is not None else ""
     minutes = math.ceil(longest_wait / 60)
-    return Mail(
-        recipient,
-        "Too many failed logins to your account",
-        f"""\
-There were too many logins to your account with a wrong password. The last
-one was on {time}{place}.
-
-All of these logins failed. For up to {minutes} minutes, more logins are
-rejected, even with the correct password. Devices that are logged in stay
-logged in.
-
-If it was you, try again in {minutes} minutes.
-
-If it was not you, nothing in your account was changed. Choose another
-password if yours is easy to guess, or if you also use it elsewhere.
-""",
-    )
+    values = {"time": time, "ip": ip or "", "minutes": str(minutes)}
+    return Mail(recipient, "lockout", "en", values)

@@ -1,4 +1,4 @@
-"""A mail, the interface of an object that sends it, and the two ways in which that can fail."""
+"""A mail, the message made from it, and the interface of an object that sends it."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,11 +8,25 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """A plain-text mail to one recipient."""
+    """A mail to one recipient, as it is queued: a template and its values.
+
+    ``values`` never contain text that an attacker controls (username, user agent): they could send
+    spam through this service.
+    """
 
     recipient: str
+    template: str
+    language: str
+    values: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A mail as its recipient reads it. ``html`` is an alternative to ``text``, or ``None``."""
+
     subject: str
     text: str
+    html: str | None = None
 
 
 class PermanentMailError(Exception):
@@ -23,8 +37,14 @@ class TemporaryMailError(Exception):
     """The server did not accept the mail now. A later attempt may succeed."""
 
 
-class Mailer(Protocol):
-    """The interface of an object that sends mails."""
+class MailServerUnavailable(TemporaryMailError):
+    """The server cannot be reached or rejects the login: no mail can be sent now."""
 
-    async def send(self, mail: Mail, *, mail_id: UUID, written_at: datetime) -> None:
-        """Send ``mail``. Raise ``PermanentMailError`` or ``TemporaryMailError`` on failure."""
+
+class Mailer(Protocol):
+    """The interface of an object that sends messages."""
+
+    async def send(
+        self, message: Message, recipient: str, *, mail_id: UUID, written_at: datetime
+    ) -> None:
+        """Send ``message``. Raise ``PermanentMailError`` or ``TemporaryMailError`` on failure."""

@@ -14,7 +14,13 @@ from uuid import UUID
 import aiosmtplib
 import idna
 
-from service.mail.message import Mail, Mailer, PermanentMailError, TemporaryMailError
+from service.mail.message import (
+    Mailer,
+    MailServerUnavailable,
+    Message,
+    PermanentMailError,
+    TemporaryMailError,
+)
 from service.settings.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -32,13 +38,15 @@ def create_mailer(settings: Settings) -> Mailer:
 class MailLog:
     """Print mails to the log, so that development needs no mail server."""
 
-    async def send(self, mail: Mail, *, mail_id: UUID, written_at: datetime) -> None:
-        """Print ``mail`` to the log."""
+    async def send(
+        self, message: Message, recipient: str, *, mail_id: UUID, written_at: datetime
+    ) -> None:
+        """Print the text of ``message`` to the log."""
         logger.info(
             "mail printed, SMTP_URL is not set: to=%s subject=%s\n\n%s",
-            mail.recipient,
-            mail.subject,
-            mail.text,
+            recipient,
+            message.subject,
+            message.text,
         )
 
 
@@ -65,10 +73,16 @@ class SmtpServer:
         is_localhost = self._host in ("localhost", "127.0.0.1", "::1")
         self._starts_tls = True if self._password and not is_localhost else None
 
-    async def send(self, mail: Mail, *, mail_id: UUID, written_at: datetime) -> None:
-        """Send ``mail``. Raise ``PermanentMailError`` or ``TemporaryMailError`` on failure."""
-        recipient = _with_ascii_domain(mail.recipient)
-        message = self._message(mail, recipient, mail_id, written_at)
+    async def send(
+        self, message: Message, recipient: str, *, mail_id: UUID, written_at: datetime
+    ) -> None:
+        """Send ``message``. Raise ``PermanentMailError`` or ``TemporaryMailError`` on failure.
+
+        Raise ``MailServerUnavailable``, a ``TemporaryMailError``, if the failure does not depend on
+        the message.
+        """
+        recipient = _with_ascii_domain(recipient)
+        content = self._content(message, recipient, mail_id, written_at)
         client = aiosmtplib.SMTP(
             hostname=self._host,
             port=self._port,
@@ -81,8 +95,11 @@ class SmtpServer:
         )
         try:
             async with asyncio.timeout(SEND_TIMEOUT):
-                await client.connect()
-                await client.send_message(message, sender=self._sender, recipients=[recipient])
+                try:
+                    await client.connect()  # And STARTTLS, and the login.
+                except (aiosmtplib.SMTPException, OSError) as error:
+                    raise MailServerUnavailable(_reason(error)) from error
+                await client.send_message(content, sender=self._sender, recipients=[recipient])
         except aiosmtplib.SMTPRecipientsRefused as error:
             raise _error_of_reply(error.recipients[0].code) from error
         except aiosmtplib.SMTPDataError as error:
@@ -90,7 +107,7 @@ class SmtpServer:
         except (aiosmtplib.SMTPException, OSError) as error:
             if isinstance(error, aiosmtplib.SMTPNotSupported) and not recipient.isascii():
                 raise PermanentMailError("no SMTPUTF8") from error
-            raise TemporaryMailError(f"{type(error).__name__}: {error}") from error
+            raise TemporaryMailError(_reason(error)) from error
         else:
             # The server has accepted the mail: a failed QUIT must not send it again.
             with contextlib.suppress(aiosmtplib.SMTPException, OSError):
@@ -98,18 +115,20 @@ class SmtpServer:
         finally:
             client.close()
 
-    def _message(
-        self, mail: Mail, recipient: str, mail_id: UUID, written_at: datetime
+    def _content(
+        self, message: Message, recipient: str, mail_id: UUID, written_at: datetime
     ) -> EmailMessage:
-        message = EmailMessage(policy=SMTP.clone(utf8=not recipient.isascii()))
-        message["From"] = self._from
-        message["To"] = recipient
-        message["Subject"] = mail.subject
-        message["Date"] = written_at
-        message["Message-ID"] = f"<{mail_id}@{self._sender.rpartition('@')[2]}>"
-        message["Auto-Submitted"] = "auto-generated"  # RFC 3834: prevents automatic replies.
-        message.set_content(mail.text)
-        return message
+        content = EmailMessage(policy=SMTP.clone(utf8=not recipient.isascii()))
+        content["From"] = self._from
+        content["To"] = recipient
+        content["Subject"] = message.subject
+        content["Date"] = written_at
+        content["Message-ID"] = f"<{mail_id}@{self._sender.rpartition('@')[2]}>"
+        content["Auto-Submitted"] = "auto-generated"  # RFC 3834: prevents automatic replies.
+        content.set_content(message.text)
+        if message.html is not None:
+            content.add_alternative(message.html, subtype="html")
+        return content
 
 
 def _with_ascii_domain(email: str) -> str:
@@ -125,3 +144,10 @@ def _error_of_reply(code: int) -> Exception:
     # RFC 5321, section 4.2.1: a reply 5yz is permanent, a reply 4yz is temporary.
     error = PermanentMailError if code >= 500 else TemporaryMailError
     return error(f"reply {code}")
+
+
+def _reason(error: Exception) -> str:
+    """Return the reason of a failure, without the text of a reply: it may quote the mail."""
+    if isinstance(error, aiosmtplib.SMTPResponseException):
+        return f"{type(error).__name__}: reply {error.code}"
+    return f"{type(error).__name__}: {error}"

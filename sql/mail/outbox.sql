@@ -1,33 +1,66 @@
--- name: write(recipient, subject, body) -> none
+-- name: write(recipient, template, language, values) -> none
 -- With an empty recipient nothing is inserted, but the statement runs, so that timing does not
 -- reveal whether the account exists.
-insert into outbox (recipient, subject, body)
-select $1::text, $2, $3
+insert into outbox (recipient, template, language, values)
+select $1::text, $2, $3, $4::jsonb
 where $1 <> ''
 
--- name: claim(pause, max_pause, lifetime) -> row
--- Return the mail that has been due for the longest time, and schedule its next attempt. That
--- attempt happens unless the mail is removed, even if the process that claimed it was killed. The
--- pause doubles after each attempt.
+-- name: claim(lease, lifetime) -> row
+-- Return the mail that has been due for the longest time. For `lease` seconds no other process can
+-- claim it. After that it is due again, even if the process that claimed it was killed.
 with due as (
     select id
     from outbox
-    where due_at <= now()
+    where state = 'pending' and due_at <= now()
     order by due_at, id
     limit 1
     for update skip locked
 )
 update outbox
 set attempts = outbox.attempts + 1,
-    due_at = now() + make_interval(
-        secs => least($1::integer * power(2, least(outbox.attempts, 20)), $2::integer)
-    )
+    due_at = now() + make_interval(secs => $1)
 from due
 where outbox.id = due.id
 returning
-    outbox.id, outbox.recipient, outbox.subject, outbox.body, outbox.created_at,
-    outbox.created_at < now() - make_interval(secs => $3::integer) as is_last_attempt
+    outbox.id, outbox.recipient, outbox.template, outbox.language, outbox.values,
+    outbox.created_at, outbox.attempts,
+    outbox.created_at < now() - make_interval(secs => $2::integer) as is_last_attempt
 
--- name: remove(id) -> none
-delete from outbox
+-- name: mark_sent(id) -> none
+-- Keep neither the recipient nor the values, which may contain a token.
+update outbox
+set state = 'sent', recipient = '', values = '{}', error = null, finished_at = now()
 where id = $1
+
+-- name: refuse(id, error) -> none
+-- Keep the recipient and the values: the operator may retry the mail.
+update outbox
+set state = 'refused', error = $2, finished_at = now()
+where id = $1 and state = 'pending'
+
+-- name: postpone(id, attempts, pause, error) -> none
+-- Do nothing if the lease has expired and another process has claimed the mail since then.
+update outbox
+set due_at = now() + make_interval(secs => $3), error = $4
+where id = $1 and attempts = $2 and state = 'pending'
+
+-- name: release(id, attempts, error) -> none
+-- The attempt did not reach the mail server, so it does not count.
+update outbox
+set due_at = now(), attempts = attempts - 1, error = $3
+where id = $1 and attempts = $2 and state = 'pending'
+
+-- name: delete_finished(sent_ttl, refused_ttl, limit) -> value
+with deleted as (
+    delete from outbox
+    where id in (
+        select id
+        from outbox
+        where (state = 'sent' and finished_at < now() - make_interval(secs => $1))
+            or (state = 'refused' and finished_at < now() - make_interval(secs => $2))
+        limit $3
+    )
+    returning id
+)
+select count(*)
+from deleted

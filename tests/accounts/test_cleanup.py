@@ -12,6 +12,7 @@ import pytest
 from service.accounts import cleanup
 from service.accounts.cleanup import BATCH, LOCK, clean_up, clean_up_periodically
 from service.database.pool import DATABASE, Database
+from service.mail.outbox import SENT_TTL
 from tests.conftest import Client, Device
 
 DAY = 86_400  # ACCESS_TOKEN_TTL
@@ -202,3 +203,24 @@ async def test_cleanup_deletes_expired_counters_and_known_ips(
     assert await clean(client) == 2
     assert await db.fetchval("select count(*) from throttle") == 0
     assert await db.fetchval("select count(*) from known_ips") == 0
+
+
+async def test_cleanup_deletes_sent_and_refused_mails_after_their_time(
+    client: Client, db: asyncpg.Connection
+) -> None:
+    for state, kept, gone in (("sent", SENT_TTL - 60, SENT_TTL + 60), ("refused", DAY, 31 * DAY)):
+        await db.execute(
+            "insert into outbox (recipient, template, language, values, state, finished_at)"
+            " select age, 'x', 'en', '{}', $1, now() - make_interval(secs => seconds)"
+            " from unnest(array['kept', 'gone'], array[$2, $3]::integer[]) as row (age, seconds)",
+            state,
+            kept,
+            gone,
+        )
+    await db.execute(
+        "insert into outbox (recipient, template, language, values, created_at, due_at)"
+        " values ('waits', 'x', 'en', '{}', 'epoch', 'infinity')"
+    )
+    assert await clean(client) == 2
+    left = [row["recipient"] for row in await db.fetch("select recipient from outbox order by 1")]
+    assert left == ["kept", "kept", "waits"]

@@ -2,7 +2,6 @@
 
 import logging
 import ssl
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,12 @@ import pytest
 import trustme
 
 from service.mail import smtp
-from service.mail.message import Mail, PermanentMailError, TemporaryMailError
+from service.mail.message import (
+    MailServerUnavailable,
+    Message,
+    PermanentMailError,
+    TemporaryMailError,
+)
 from service.mail.smtp import SmtpServer, create_mailer
 from service.settings.settings import Settings
 from tests.mail.mail_server import MailServer, serve_mail
@@ -20,29 +24,29 @@ from tests.mail.mail_server import MailServer, serve_mail
 FROM = "Accounts <accounts@example.org>"
 ID = UUID("0b7a1f52-6a5e-4f0e-9d3a-5f2f0b9a3c11")
 WRITTEN = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
-MAIL = Mail("alice@example.test", "Wörter", "Ein Text: äöü.\n")
+ALICE = "alice@example.test"
+MESSAGE = Message("Wörter", "Ein Text: äöü.\n")
 
 
-@pytest.fixture
-async def server() -> AsyncIterator[MailServer]:
-    async with serve_mail(MailServer()) as server:
-        yield server
-
-
-async def send(server: MailServer, mail: Mail = MAIL, url: str = "smtp://127.0.0.1:{port}") -> None:
-    """Send ``mail`` with the mailer that the settings create for ``url``."""
+async def send(
+    server: MailServer,
+    recipient: str = ALICE,
+    url: str = "smtp://127.0.0.1:{port}",
+    message: Message = MESSAGE,
+) -> None:
+    """Send ``message`` with the mailer that the settings create for ``url``."""
     settings = Settings(smtp_url=url.format(port=server.port), mail_from=FROM)
-    await create_mailer(settings).send(mail, mail_id=ID, written_at=WRITTEN)
+    await create_mailer(settings).send(message, recipient, mail_id=ID, written_at=WRITTEN)
 
 
 async def test_smtp_server_receives_the_headers_and_text_of_the_mail(server: MailServer) -> None:
     await send(server)
     (envelope,), (message,) = server.envelopes, server.mails
-    assert (envelope.mail_from, envelope.rcpt_tos) == ("accounts@example.org", [MAIL.recipient])
+    assert (envelope.mail_from, envelope.rcpt_tos) == ("accounts@example.org", [ALICE])
     assert dict(message.items()) | {"MIME-Version": "1.0"} == {
         "From": FROM,
-        "To": MAIL.recipient,
-        "Subject": MAIL.subject,
+        "To": ALICE,
+        "Subject": MESSAGE.subject,
         "Date": "Tue, 24 Nov 2026 08:00:00 +0000",
         "Message-ID": f"<{ID}@example.org>",
         "Auto-Submitted": "auto-generated",
@@ -50,7 +54,17 @@ async def test_smtp_server_receives_the_headers_and_text_of_the_mail(server: Mai
         "Content-Transfer-Encoding": message["Content-Transfer-Encoding"],
         "MIME-Version": "1.0",
     }
-    assert message.get_content() == MAIL.text.replace("\n", "\r\n")  # type: ignore[attr-defined]
+    assert message.get_content() == MESSAGE.text.replace("\n", "\r\n")  # type: ignore[attr-defined]
+
+
+async def test_message_with_html_is_sent_with_its_text_as_the_alternative(
+    server: MailServer,
+) -> None:
+    await send(server, message=Message("x", "Text\n", "<p>HTML</p>\n"))
+    (message,) = server.mails
+    parts = [(part.get_content_type(), part.get_content()) for part in message.iter_parts()]  # type: ignore[attr-defined]
+    assert message.get_content_type() == "multipart/alternative"
+    assert parts == [("text/plain", "Text\r\n"), ("text/html", "<p>HTML</p>\r\n")]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +77,7 @@ async def test_smtp_server_receives_the_headers_and_text_of_the_mail(server: Mai
 )
 async def test_recipient_is_encoded_for_smtp(recipient: str, sent_to: str) -> None:
     async with serve_mail(MailServer(), enable_SMTPUTF8=True) as server:
-        await send(server, Mail(recipient, "x", "y"))
+        await send(server, recipient)
     assert server.envelopes[0].rcpt_tos == [sent_to]
 
 
@@ -71,7 +85,7 @@ async def test_recipient_beyond_ascii_is_a_permanent_error(
     server: MailServer,
 ) -> None:
     with pytest.raises(PermanentMailError):
-        await send(server, Mail("älice@example.test", "x", "y"))
+        await send(server, "älice@example.test")
 
 
 @pytest.mark.parametrize("stage", ["recipient_reply", "data_reply"])
@@ -95,7 +109,7 @@ async def test_reply_code_decides_between_permanent_and_temporary_error(
 async def test_send_raises_a_temporary_error_when_the_server_is_unreachable() -> None:
     async with serve_mail(MailServer()) as server:
         pass
-    with pytest.raises(TemporaryMailError):
+    with pytest.raises(MailServerUnavailable):
         await send(server)
 
 
@@ -147,7 +161,7 @@ async def test_password_is_never_sent_in_clear_text(monkeypatch: pytest.MonkeyPa
         mailer = SmtpServer(f"smtp://user:password@127.0.0.2:{server.port}", FROM)
         monkeypatch.setattr(mailer, "_host", "127.0.0.1")
         with pytest.raises(TemporaryMailError):
-            await mailer.send(MAIL, mail_id=ID, written_at=WRITTEN)
+            await mailer.send(MESSAGE, ALICE, mail_id=ID, written_at=WRITTEN)
     assert (server.logins, server.envelopes) == ([], [])
 
 
@@ -155,7 +169,7 @@ async def test_mail_is_printed_without_smtp_url(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    await create_mailer(Settings()).send(MAIL, mail_id=ID, written_at=WRITTEN)
+    await create_mailer(Settings()).send(MESSAGE, ALICE, mail_id=ID, written_at=WRITTEN)
     (record,) = caplog.records
     assert record.getMessage() == (
         "mail printed, SMTP_URL is not set: to=alice@example.test subject=Wörter"

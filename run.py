@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Command line of the service: ``python run.py [serve|migrate|seed]``. The default is ``serve``."""
+"""Command line of the service. ``python run.py --help`` lists the commands; default: ``serve``."""
 
 import argparse
 import sys
+from pathlib import Path
 
 try:
     from service.cli.commands import COMMANDS, run_command
@@ -22,10 +23,31 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="run.py", description="A user-account service and RealWorld API."
     )
-    commands = parser.add_subparsers(dest="command", metavar="command")
-    for name, command in COMMANDS.items():
-        commands.add_parser(name, help=command.__doc__)
-    return run_command(parser.parse_args().command or "serve")
+    parser.set_defaults(name="serve")
+    commands = parser.add_subparsers(metavar="command")
+    for name in ("serve", "migrate", "seed"):
+        _add_command(commands, name)
+    mail = commands.add_parser("mail", help="Look at mails.")
+    mail_commands = mail.add_subparsers(metavar="command", required=True)
+    preview = _add_command(mail_commands, "mail preview")
+    preview.add_argument(
+        "folder",
+        nargs="?",
+        type=Path,
+        default=Path("mail-preview"),
+        help="the folder to write to (default: mail-preview)",
+    )
+    arguments = vars(parser.parse_args())
+    return run_command(arguments.pop("name"), arguments)
+
+
+def _add_command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str
+) -> argparse.ArgumentParser:
+    """Add the command of ``COMMANDS`` with this name. Its last word is typed."""
+    parser = commands.add_parser(name.rpartition(" ")[2], help=COMMANDS[name].__doc__)
+    parser.set_defaults(name=name)
+    return parser
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ from service.http.request_log import REQUEST_LOG, RequestLog, request_log_middle
 from service.http.unsupported import reject_unsupported
 from service.mail.outbox import OUTBOX, Outbox
 from service.mail.smtp import create_mailer
-from service.mail.templates import Templates
+from service.mail.templates import load_templates
 from service.operations import docs, health, home, openapi, static_files
 from service.settings.settings import Settings
 
@@ -120,7 +120,7 @@ def create_app(
     app[LOGIN_ATTEMPTS] = LoginAttempts(database, settings)
     app[SIGN_IN] = SignIn(database, tokens, settings)
     app[CLOSED_ACCOUNTS] = ClosedAccounts(database)
-    app[OUTBOX] = Outbox(database, create_mailer(settings), Templates())
+    app[OUTBOX] = Outbox(database, create_mailer(settings), load_templates(settings))
     app.cleanup_ctx.append(_database)
     app.cleanup_ctx.append(_change_listener)
     app.cleanup_ctx.append(_passwords)

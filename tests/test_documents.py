@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from service.app import create_app
+from service.mail.templates import SAMPLES
 from service.settings.settings import Settings
 from tests.conftest import SETTINGS, Client
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 OPERATIONS = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+MAIL = (ROOT / "docs/mail.md").read_text(encoding="utf-8")
 ENV_EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
 NAMES = {setting.name.upper() for setting in fields(Settings)}
 LEVELS = "debug|info|warning|error|exception|critical"
@@ -104,6 +106,13 @@ def test_operations_page_lists_every_log_message() -> None:
     rows = table(OPERATIONS, "Logs")
     listed = {row[0].strip("`") for row in rows if len(row) == 3 and row[0] != "message"}
     assert listed - {"---"} == logged_messages()
+
+
+def test_mail_page_lists_every_template_with_its_values() -> None:
+    listed = {
+        row[0].strip("`"): set(re.findall(r"`(\w+)`", row[2])) for row in table(MAIL, "Templates")
+    }
+    assert listed == {template: set(values) for template, values in SAMPLES.items()}
 
 
 def test_readme_quotes_the_tables_of_the_bench() -> None:

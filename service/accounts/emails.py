@@ -45,7 +45,15 @@ def lockout_notice(recipient: str, ip: str | None, longest_wait: int) -> Mail:
     ``ip`` is the IP address of the last failed login, or ``None`` if it is not known.
     ``longest_wait`` is the maximum duration of the rejection in seconds.
     """
-    time = datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC")
     minutes = math.ceil(longest_wait / 60)
-    values = {"time": time, "ip": ip or "", "minutes": str(minutes)}
+    values = {
+        "time": format_time(datetime.now(UTC)),
+        "ip": ip or "",
+        "minutes": str(minutes),
+    }
     return Mail(recipient, "lockout", "en", values)
+
+
+def format_time(time: datetime) -> str:
+    """Return ``time``, which is in UTC, as mails show it: the same in every language."""
+    return time.strftime("%Y-%m-%d %H:%M UTC")

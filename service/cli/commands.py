@@ -1,15 +1,18 @@
 """Run a command and convert its errors to messages and an exit status."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from service import logs
+from service.cli.mail import preview
 from service.cli.migrate import migrate
 from service.cli.seed import seed
 from service.cli.serve import serve
 from service.conduit.seed import SeedError
 from service.database.migrate import MigrationError
 from service.embedded_postgres.server import EmbeddedError
+from service.mail.templates import TemplateError
 from service.settings.settings import Settings, SettingsError
 from service.supervisor import StartError
 
@@ -17,16 +20,21 @@ FAILED = 1
 MISCONFIGURED = 2
 INTERRUPTED = 130  # The convention of shells: 128 plus the number of SIGINT.
 
-COMMANDS: dict[str, Callable[[Settings], int]] = {"serve": serve, "migrate": migrate, "seed": seed}
+COMMANDS: dict[str, Callable[..., int]] = {
+    "serve": serve,
+    "migrate": migrate,
+    "seed": seed,
+    "mail preview": preview,
+}
 """The commands by name. The docstring of a command is its help text."""
 
 
-def run_command(name: str) -> int:
+def run_command(name: str, arguments: Mapping[str, Any]) -> int:
     """Run the command ``name`` with the settings of the environment. Return the exit status."""
     logs.configure()
     try:
-        return COMMANDS[name](Settings.load())
-    except SettingsError as error:
+        return COMMANDS[name](Settings.load(), **arguments)
+    except (SettingsError, TemplateError) as error:
         print(error, file=sys.stderr)
         return MISCONFIGURED
     except (StartError, EmbeddedError, MigrationError, SeedError) as error:

@@ -22,11 +22,11 @@ class Mail:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A mail as its recipient reads it. ``html`` is an alternative to ``text``, or ``None``."""
+    """A mail as its recipient reads it. ``text`` and ``html`` say the same."""
 
     subject: str
     text: str
-    html: str | None = None
+    html: str
 
 
 class PermanentMailError(Exception):

@@ -126,8 +126,7 @@ class SmtpServer:
         content["Message-ID"] = f"<{mail_id}@{self._sender.rpartition('@')[2]}>"
         content["Auto-Submitted"] = "auto-generated"  # RFC 3834: prevents automatic replies.
         content.set_content(message.text)
-        if message.html is not None:
-            content.add_alternative(message.html, subtype="html")
+        content.add_alternative(message.html, subtype="html")
         return content
 
 

@@ -134,6 +134,9 @@ class Settings:
     mail_from: str = _setting(kind.mailbox, "")
     """Sender of all mails. Required with ``SMTP_URL``."""
 
+    mail_templates: Path | None = _setting(kind.path, None)
+    """Folder of templates that replace those of the package, and of other languages."""
+
     base_url: str | None = _setting(kind.base_url, None)
     """URL at which clients reach the service. Required with ``SMTP_URL``. See ``public_url``."""
 

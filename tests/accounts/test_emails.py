@@ -27,7 +27,7 @@ async def test_lockout_sends_an_email_to_the_owner(
     (mail,) = await db.fetch("select recipient, template, language, values from outbox")
     assert tuple(mail)[:3] == ("alice@example.test", "lockout", "en")
     values = json.loads(mail["values"])
-    time = datetime.strptime(values.pop("time"), "%d %B %Y, %H:%M UTC").replace(tzinfo=UTC)
+    time = datetime.strptime(values.pop("time"), "%Y-%m-%d %H:%M UTC").replace(tzinfo=UTC)
     assert timedelta(0) <= datetime.now(UTC) - time < timedelta(minutes=2)
     assert values == {"ip": HERE, "minutes": "60"}
 

@@ -10,7 +10,7 @@ from service.mail.templates import Templates
 from service.settings.settings import Settings
 from tests.mail.mail_server import MailServer
 
-VALUES = {"time": "24 November 2026, 08:00 UTC", "ip": "192.0.2.1", "minutes": "60"}
+VALUES = {"time": "2026-11-24 08:00 UTC", "ip": "192.0.2.1", "minutes": "60"}
 
 
 def mail_to(recipient: str) -> Mail:
@@ -24,7 +24,7 @@ MAIL = mail_to("alice@example.test")
 def outbox_of(database: Database, server: MailServer) -> Outbox:
     """Return an outbox that sends to ``server``. Its background task is not started."""
     settings = Settings(smtp_url=f"smtp://127.0.0.1:{server.port}", mail_from="us@example.org")
-    return Outbox(database, create_mailer(settings), Templates())
+    return Outbox(database, create_mailer(settings), Templates(None, "example.org"))
 
 
 async def send_next(outbox: Outbox) -> bool:

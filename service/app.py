@@ -31,6 +31,7 @@ from service.http.connections import client_is_gone
 from service.http.cors import cors_middleware
 from service.http.error_codes import ErrorCode
 from service.http.errors import ApiError, Unavailable, error_middleware
+from service.http.languages import LANGUAGES
 from service.http.openapi.document import render_document
 from service.http.request_log import REQUEST_LOG, RequestLog, request_log_middleware
 from service.http.unsupported import reject_unsupported
@@ -120,7 +121,9 @@ def create_app(
     app[LOGIN_ATTEMPTS] = LoginAttempts(database, settings)
     app[SIGN_IN] = SignIn(database, tokens, settings)
     app[CLOSED_ACCOUNTS] = ClosedAccounts(database)
-    app[OUTBOX] = Outbox(database, create_mailer(settings), load_templates(settings))
+    templates = load_templates(settings)
+    app[LANGUAGES] = templates.languages
+    app[OUTBOX] = Outbox(database, create_mailer(settings), templates)
     app.cleanup_ctx.append(_database)
     app.cleanup_ctx.append(_change_listener)
     app.cleanup_ctx.append(_passwords)

@@ -36,22 +36,22 @@ async def queue_lockout_email(
     if await throttle.admit_lockout_email(connection, account_id):
         longest_wait = max(limit.seconds for limit in settings.login_limits)
         recipient = row["email"] if row is not None else NO_RECIPIENT
-        await write_mail(connection, lockout_notice(recipient, client.ip, longest_wait))
+        await write_mail(connection, lockout_notice(recipient, client, longest_wait))
 
 
-def lockout_notice(recipient: str, ip: str | None, longest_wait: int) -> Mail:
+def lockout_notice(recipient: str, client: Client, longest_wait: int) -> Mail:
     """Return the email about logins that are rejected because too many failed.
 
-    ``ip`` is the IP address of the last failed login, or ``None`` if it is not known.
+    ``client`` sent the last wrong password.
     ``longest_wait`` is the maximum duration of the rejection in seconds.
     """
     minutes = math.ceil(longest_wait / 60)
     values = {
         "time": format_time(datetime.now(UTC)),
-        "ip": ip or "",
+        "ip": client.ip or "",
         "minutes": str(minutes),
     }
-    return Mail(recipient, "lockout", "en", values)
+    return Mail(recipient, "lockout", client.language, values)
 
 
 def format_time(time: datetime) -> str:

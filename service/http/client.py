@@ -1,4 +1,4 @@
-"""The client of a request: its IP address, the keys to count it under, and its user agent."""
+"""The client of a request: its IP address and the keys for it, its user agent and its language."""
 
 import ipaddress
 import re
@@ -8,6 +8,7 @@ from functools import lru_cache
 from aiohttp import hdrs, web
 
 from service.http.app_keys import SETTINGS
+from service.http.languages import language_of
 
 MAX_USER_AGENT = 300  # Characters of the ``User-Agent`` header that are kept.
 
@@ -37,16 +38,18 @@ class Client:
     """
     user_agent: str | None
     """The start of the ``User-Agent`` header, or ``None`` without that header."""
+    language: str
+    """The language of the mails that the request causes."""
 
     @classmethod
-    def at(cls, ip: str, user_agent: str | None = None) -> "Client":
+    def at(cls, ip: str, user_agent: str | None = None, language: str = "en") -> "Client":
         """Return the client at the IP address ``ip``. Any other text is an unknown IP address."""
         parsed = _parse(ip)
         if parsed is None:
-            return cls(None, "", None, user_agent)
+            return cls(None, "", None, user_agent, language)
         if isinstance(parsed, ipaddress.IPv4Address):
-            return cls(str(parsed), str(parsed), None, user_agent)
-        return cls(str(parsed), _network(parsed, 64), _network(parsed, 48), user_agent)
+            return cls(str(parsed), str(parsed), None, user_agent, language)
+        return cls(str(parsed), _network(parsed, 64), _network(parsed, 48), user_agent, language)
 
 
 def client_of(request: web.Request) -> Client:
@@ -56,7 +59,8 @@ def client_of(request: web.Request) -> Client:
         user_agent = request.headers.get(hdrs.USER_AGENT, "")[:MAX_USER_AGENT]
         # aiohttp decodes bytes that are not UTF-8 as surrogates, which PostgreSQL cannot store.
         readable = user_agent.encode(errors="surrogateescape").decode(errors="replace")
-        client = request["client"] = _client_at(_ip_of(request), readable or None)
+        language = language_of(request)
+        client = request["client"] = _client_at(_ip_of(request), readable or None, language)
     return client
 
 

@@ -65,7 +65,9 @@ class Templates:
             auto_reload=False,
             cache_size=-1,
         )
-        self.languages = tuple(sorted({path.name for path in self._language_folders()}))
+        names = {path.name for path in self._language_folders()}
+        self.languages = (DEFAULT_LANGUAGE, *sorted(names - {DEFAULT_LANGUAGE}))
+        """The languages of all folders. The default language is the first."""
 
     def render(self, mail: Mail) -> Message:
         """Return the message of ``mail``. Raise ``TemplateError`` if it cannot be rendered."""

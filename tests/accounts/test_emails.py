@@ -32,6 +32,18 @@ async def test_lockout_sends_an_email_to_the_owner(
     assert values == {"ip": HERE, "minutes": "60"}
 
 
+async def test_lockout_email_has_the_language_of_the_last_failed_login(
+    make_client: MakeClient, db: asyncpg.Connection
+) -> None:
+    client = await without_delivery(make_client)
+    await client.register("alice")
+    user = {"email": "alice@example.test", "password": "wrong"}
+    for language in ("en", "en", "en", "en", "de-AT, en;q=0.8"):
+        headers = {"Accept-Language": language, "X-Forwarded-For": HERE}
+        await client.post("/api/users/login", {"user": user}, headers=headers)
+    assert await db.fetchval("select language from outbox") == "de"
+
+
 async def test_lockout_email_is_sent_at_most_once_per_interval(
     make_client: MakeClient, db: asyncpg.Connection
 ) -> None:

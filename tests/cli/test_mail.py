@@ -43,7 +43,7 @@ def test_preview_reports_a_folder_that_cannot_be_written(tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     process = preview(tmp_path, "file")
     assert process.wait_for_exit() == 1
-    assert process.err == "file/de cannot be written: Not a directory.\n"
+    assert process.err == "file/en cannot be written: Not a directory.\n"
 
 
 def test_broken_template_ends_preview_and_start_with_one_sentence(tmp_path: Path) -> None:

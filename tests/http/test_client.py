@@ -6,6 +6,7 @@ from aiohttp import web
 
 from service.http.app_keys import SETTINGS
 from service.http.client import MAX_USER_AGENT, Client, client_of
+from service.http.languages import LANGUAGES
 from service.settings.settings import Settings
 
 SOCKET = "127.0.0.1"
@@ -51,6 +52,7 @@ async def test_client_ip_is_the_entry_of_a_trusted_proxy_or_the_socket(
 
     app = web.Application()
     app[SETTINGS] = Settings(trusted_proxies=proxies)
+    app[LANGUAGES] = ("en",)
     app.router.add_get("/", handler)
     client = await aiohttp_client(app)
     sent = [("X-Forwarded-For", header) for header in headers]
@@ -104,7 +106,7 @@ def test_site_key_is_the_ipv6_network_of_48_bits_or_none(ip: str, key: str | Non
         (b"caf\xe9", "caf\N{REPLACEMENT CHARACTER}"),
     ],
 )
-async def test_client_user_agent_is_short_and_storable(
+async def test_client_has_its_language_and_a_short_storable_user_agent(
     aiohttp_client: Any, sent: bytes | None, user_agent: str | None
 ) -> None:
     seen: list[Client] = []
@@ -116,12 +118,14 @@ async def test_client_user_agent_is_short_and_storable(
 
     app = web.Application()
     app[SETTINGS] = Settings()
+    app[LANGUAGES] = ("en", "de")
     app.router.add_get("/", handler)
     client = await aiohttp_client(app)
     header = b"" if sent is None else b"User-Agent: " + sent + b"\r\n"
+    header += b"Accept-Language: de\r\n"
     reader, writer = await asyncio.open_connection(SOCKET, client.port)
     writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n" + header + b"Connection: close\r\n\r\n")
     assert (await reader.read()).startswith(b"HTTP/1.1 200")
     writer.close()
     await writer.wait_closed()
-    assert seen == [Client(SOCKET, SOCKET, None, user_agent)]
+    assert seen == [Client(SOCKET, SOCKET, None, user_agent, "de")]

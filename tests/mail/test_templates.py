@@ -94,7 +94,7 @@ def test_both_parts_of_a_message_say_the_same(language: str, template: str) -> N
 
 
 def test_every_language_of_the_package_has_every_template_and_no_other_file() -> None:
-    assert PACKAGE.languages == ("de", "en")
+    assert PACKAGE.languages == ("en", "de")
     names = {f"{template}.{suffix}" for template in SAMPLES for suffix in ("txt", "html")}
     for language in PACKAGE.languages:
         assert {path.name for path in (PACKAGE_FOLDER / language).iterdir()} == names
@@ -132,7 +132,7 @@ def test_unknown_language_and_template_without_translation_are_rendered_in_engli
 ) -> None:
     (tmp_path / "fr").mkdir()
     templates = Templates(tmp_path, SITE)
-    assert templates.languages == ("de", "en", "fr")
+    assert templates.languages == ("en", "de", "fr")
     assert render(templates, "fr") == render(templates, "xx") == render()
     assert 'lang="en"' in render(templates, "fr").html
     assert render(templates, "de").subject != render().subject

@@ -22,9 +22,19 @@ class MailServer:
         self.recipient_reply = "250 OK"
         self.data_reply = "250 OK"
         self.arrived = asyncio.Event()
+        self.recipients: asyncio.Queue[str] = asyncio.Queue()
+        """The recipients of the mails, in the order of arrival, also before the reply."""
         self.gate = asyncio.Event()
         """While it is not set, the server receives a mail but does not reply."""
         self.gate.set()
+        self.slow: set[str] | None = None
+        """The recipients that the gate holds up. ``None`` means all of them."""
+        self.drops = False
+        """Whether the server closes the connection instead of its reply to a mail."""
+        self.accepts_login = True
+        self.max_running = 0
+        """The largest number of mails that waited for their reply at the same time."""
+        self._running = 0
 
     @property
     def mails(self) -> list[Message]:
@@ -39,9 +49,18 @@ class MailServer:
             envelope.rcpt_tos.append(address)
         return self.recipient_reply
 
-    async def handle_DATA(self, _: SMTP, __: Session, envelope: Envelope) -> str:  # noqa: N802
+    async def handle_DATA(self, smtp: SMTP, _: Session, envelope: Envelope) -> str:  # noqa: N802
+        self._running += 1
+        self.max_running = max(self.max_running, self._running)
+        (recipient,) = envelope.rcpt_tos
         self.arrived.set()
-        await self.gate.wait()
+        self.recipients.put_nowait(recipient)
+        if self.slow is None or recipient in self.slow:
+            await self.gate.wait()
+        self._running -= 1
+        if self.drops:
+            assert isinstance(smtp.transport, asyncio.Transport)
+            smtp.transport.abort()
         if self.data_reply.startswith("250"):
             self.envelopes.append(envelope)
         return self.data_reply
@@ -50,7 +69,7 @@ class MailServer:
         if not isinstance(given, LoginPassword):
             return AuthResult(success=False, handled=False)
         self.logins.append((given.login.decode(), given.password.decode()))
-        return AuthResult(success=True)
+        return AuthResult(success=self.accepts_login, handled=False)
 
 
 @contextlib.asynccontextmanager

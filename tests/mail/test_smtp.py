@@ -1,5 +1,6 @@
 """Test sending a mail, over real SMTP or to the log."""
 
+import asyncio
 import logging
 import ssl
 from datetime import UTC, datetime
@@ -169,3 +170,55 @@ async def test_mail_is_printed_without_smtp_url(
         "mail printed, SMTP_URL is not set: to=alice@example.test subject=Wörter"
         "\n\nEin Text: äöü.\n"
     )
+
+
+async def test_rejected_login_concerns_every_mail() -> None:
+    async with serve_mail(MailServer(), auth_require_tls=False) as server:
+        server.accepts_login = False
+        with pytest.raises(MailServerUnavailable, match="SMTPAuthenticationError: reply 535"):
+            await send(server, url="smtp://user:password@127.0.0.1:{port}")
+    assert (set(server.logins), server.envelopes) == ({("user", "password")}, [])
+
+
+async def test_lost_connection_in_the_middle_of_a_mail_concerns_this_mail(
+    server: MailServer,
+) -> None:
+    """Otherwise one mail that the server cannot bear would hold up all others."""
+    server.drops = True
+    with pytest.raises(TemporaryMailError, match="SMTPServerDisconnected") as raised:
+        await send(server)
+    assert not isinstance(raised.value, MailServerUnavailable)
+
+
+async def test_rejected_sender_is_a_temporary_error_without_the_text_of_the_reply(
+    server: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def handle_mail(*_: Any) -> str:
+        return "550 secret"
+
+    monkeypatch.setattr(server, "handle_MAIL", handle_mail, raising=False)
+    with pytest.raises(TemporaryMailError, match=r"^SMTPSenderRefused: reply 550$"):
+        await send(server)
+
+
+@pytest.mark.parametrize("closes", [True, False], ids=["closed", "silent"])
+async def test_server_that_does_not_greet_is_unavailable(
+    monkeypatch: pytest.MonkeyPatch, closes: bool
+) -> None:
+    def connected(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        if closes:
+            writer.close()
+
+    connections: list[asyncio.StreamWriter] = []
+    monkeypatch.setattr(smtp, "COMMAND_TIMEOUT", 0.2)
+    server = MailServer()
+    listening = await asyncio.start_server(connected, "127.0.0.1")
+    server.port = listening.sockets[0].getsockname()[1]
+    try:
+        with pytest.raises(MailServerUnavailable):
+            await send(server)
+    finally:
+        listening.close()
+        for writer in connections:
+            writer.close()

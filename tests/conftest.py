@@ -10,6 +10,7 @@ import asyncio
 import io
 import os
 import shutil
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from service.settings.settings import Settings
 from tests.document import assert_documented
 
 SECRET = "tests sign with this, 32 bytes and more"
+UNPRIVILEGED_USER = 65534
 SETTINGS: dict[str, Any] = {
     "jwt_secret": SECRET,
     "bcrypt_cost": 4,
@@ -51,6 +53,21 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.stop()
     # pytest keeps the folders of the last three runs, and a database has 8 MB.
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[Path]:
+    """Yield a folder of an unprivileged user. Run the test as that user: root reads any file."""
+    with tempfile.TemporaryDirectory() as folder:
+        if os.geteuid() != 0:
+            yield Path(folder)
+            return
+        os.chown(folder, UNPRIVILEGED_USER, -1)
+        os.seteuid(UNPRIVILEGED_USER)
+        try:
+            yield Path(folder)
+        finally:
+            os.seteuid(0)
 
 
 @pytest.fixture(scope="session")

@@ -80,7 +80,7 @@ class Templates:
         that is no template.
         """
         for folder in self._language_folders():
-            for path in sorted(folder.iterdir()):
+            for path in _entries(folder):
                 if path.suffix in (".txt", ".html") and path.stem not in SAMPLES:
                     known = ", ".join(SAMPLES)
                     raise TemplateError(f"{path} is not a template: the templates are {known}.")
@@ -95,7 +95,7 @@ class Templates:
         return [
             path
             for folder in self._folders
-            for path in folder.iterdir()
+            for path in _entries(folder)
             if path.is_dir() and _LANGUAGE.fullmatch(path.name)
         ]
 
@@ -148,6 +148,13 @@ class Templates:
                 place = f"{path}, line {step.tb_lineno}"
             step = step.tb_next
         return place
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise TemplateError(f"{folder} cannot be read: {error.strerror}.") from error
 
 
 def load_templates(settings: Settings) -> Templates:

@@ -217,6 +217,15 @@ def test_missing_folder_is_an_error(tmp_path: Path) -> None:
     assert str(rejected.value) == f"MAIL_TEMPLATES names {tmp_path}/x, which is not a folder."
 
 
+def test_folder_without_read_permission_is_an_error(unprivileged: Path) -> None:
+    folder = unprivileged / "mails"
+    folder.mkdir()
+    folder.chmod(0)
+    with pytest.raises(TemplateError) as rejected:
+        Templates(folder, SITE)
+    assert str(rejected.value) == f"{folder} cannot be read: Permission denied."
+
+
 def test_settings_choose_the_folder_and_the_name_of_the_site(tmp_path: Path) -> None:
     write(tmp_path, "en/lockout.txt", "Subject: {{ site }}\n")
     for base_url, site in ((None, "localhost:3000"), ("https://x.example.org", "x.example.org")):

@@ -4,6 +4,7 @@
 import argparse
 import sys
 from pathlib import Path
+from uuid import UUID
 
 try:
     from service.cli.commands import COMMANDS, run_command
@@ -27,8 +28,12 @@ def main() -> int:
     commands = parser.add_subparsers(metavar="command")
     for name in ("serve", "migrate", "seed"):
         _add_command(commands, name)
-    mail = commands.add_parser("mail", help="Look at mails.")
-    mail_commands = mail.add_subparsers(metavar="command", required=True)
+    mail = _add_command(commands, "mail")
+    mail_commands = mail.add_subparsers(metavar="command")
+    retry = _add_command(mail_commands, "mail retry")
+    retry.add_argument(
+        "mail_id", metavar="ID", nargs="?", type=UUID, help="the mail (default: all of them)"
+    )
     preview = _add_command(mail_commands, "mail preview")
     preview.add_argument(
         "folder",

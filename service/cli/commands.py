@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from service import logs
-from service.cli.mail import preview
+from service.cli.mail import MailCommandError, list_unsent, preview, retry
 from service.cli.migrate import migrate
 from service.cli.seed import seed
 from service.cli.serve import serve
@@ -24,6 +24,8 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "serve": serve,
     "migrate": migrate,
     "seed": seed,
+    "mail": list_unsent,
+    "mail retry": retry,
     "mail preview": preview,
 }
 """The commands by name. The docstring of a command is its help text."""
@@ -37,7 +39,7 @@ def run_command(name: str, arguments: Mapping[str, Any]) -> int:
     except (SettingsError, TemplateError) as error:
         print(error, file=sys.stderr)
         return MISCONFIGURED
-    except (StartError, EmbeddedError, MigrationError, SeedError) as error:
+    except (StartError, EmbeddedError, MigrationError, SeedError, MailCommandError) as error:
         print(error, file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:

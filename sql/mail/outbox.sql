@@ -64,3 +64,37 @@ with deleted as (
 )
 select count(*)
 from deleted
+
+-- name: count_unsent() -> one
+select
+    count(*) filter (where state = 'refused') as refused,
+    count(*) filter (where state = 'pending') as pending
+from outbox
+where state <> 'sent'
+
+-- name: list_unsent(limit) -> rows
+select id, state, template, recipient, attempts, error, created_at
+from outbox
+where state <> 'sent'
+order by state = 'refused' desc, created_at, id
+limit $1
+
+-- name: retry(id, lease) -> value
+-- Make a refused mail new: its lifetime begins again. A mail that waits becomes due now, except one
+-- that is due within the lease: a process may be sending it. Without an id, retry all mails.
+with retried as (
+    update outbox
+    set state = 'pending',
+        attempts = 0,
+        due_at = now(),
+        created_at = case when state = 'refused' then now() else created_at end,
+        finished_at = null
+    where ($1::uuid is null or id = $1)
+        and (
+            state = 'refused'
+            or (state = 'pending' and due_at > now() + make_interval(secs => $2))
+        )
+    returning id
+)
+select count(*)
+from retried

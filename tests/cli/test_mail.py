@@ -1,4 +1,4 @@
-"""Test ``run.py mail`` as a process."""
+"""Test ``run.py mail`` as a process: its list, ``retry`` and ``preview``."""
 
 from pathlib import Path
 

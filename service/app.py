@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 
 from aiohttp import web
 
-from service.accounts import security_log, users
+from service.accounts import email_verification, security_log, users
 from service.accounts.cleanup import clean_up_periodically
 from service.accounts.closed_accounts import CLOSED_ACCOUNTS, ClosedAccounts
 from service.accounts.passwords.hasher import PASSWORDS, PasswordHasher, usable_cores
@@ -47,6 +47,7 @@ warnings.filterwarnings("ignore", category=web.NotAppKeyWarning)
 ROUTES = (
     health.routes,
     users.routes,
+    email_verification.routes,
     refresh.routes,
     sessions.routes,
     security_log.routes,
@@ -117,9 +118,9 @@ def create_app(
     app[TOKENS] = tokens
     app[SESSION_CACHE] = session_cache
     app[CHANGE_LISTENER] = change_listener
-    app[THROTTLE] = Throttle(database, settings)
+    app[THROTTLE] = throttle = Throttle(database, settings)
     app[LOGIN_ATTEMPTS] = LoginAttempts(database, settings)
-    app[SIGN_IN] = SignIn(database, tokens, settings)
+    app[SIGN_IN] = SignIn(database, tokens, throttle, settings)
     app[CLOSED_ACCOUNTS] = ClosedAccounts(database)
     templates = load_templates(settings)
     app[LANGUAGES] = templates.languages

@@ -152,4 +152,9 @@ def test_accounts_take_a_request_only_in_handlers() -> None:
     }
     # The middleware waits between the handler and the response.
     cache_invalidation = "service.accounts.sessions.cache_invalidation"
-    assert takers == {f"{cache_invalidation}.middleware", f"{cache_invalidation}.respond"}
+    assert takers == {
+        f"{cache_invalidation}.middleware",
+        f"{cache_invalidation}.respond",
+        # A decorator of handlers.
+        "service.accounts.link_pages.handle",
+    }

@@ -14,6 +14,7 @@ from functools import partial
 import asyncpg
 
 import sql
+from service.accounts.one_time_tokens import KEEP_EXPIRED
 from service.database.pool import Database
 from service.mail.outbox import REFUSED_TTL, SENT_TTL
 from service.settings.settings import Settings
@@ -52,6 +53,9 @@ async def clean_up(database: Database, settings: Settings) -> int:
         ),
         "outbox.delete_finished": partial(
             sql.outbox.delete_finished, sent_ttl=SENT_TTL, refused_ttl=REFUSED_TTL, limit=BATCH
+        ),
+        "one_time_tokens.delete_expired": partial(
+            sql.one_time_tokens.delete_expired, max_age=KEEP_EXPIRED, limit=BATCH
         ),
     }
     for name, delete in deletions.items():

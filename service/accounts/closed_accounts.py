@@ -29,6 +29,7 @@ ROUNDS = 10  # Batches of one query before the next account gets its turn.
 AT_ONCE = (
     (sql.closed_accounts.delete_refresh_tokens, 1000),
     (sql.closed_accounts.delete_sessions, 1000),
+    (sql.closed_accounts.delete_one_time_tokens, 1000),
     (sql.closed_accounts.delete_followed, 1000),
     (sql.closed_accounts.delete_followers, 1000),
 )

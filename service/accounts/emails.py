@@ -10,6 +10,8 @@ from typing import Any
 from uuid import UUID
 
 import sql
+from service.accounts.links import mailed_link
+from service.accounts.one_time_tokens import HOUR, Purpose
 from service.accounts.throttling.throttle import Throttle
 from service.http.client import Client
 from service.mail.message import Mail
@@ -57,3 +59,16 @@ def lockout_notice(recipient: str, client: Client, longest_wait: int) -> Mail:
 def format_time(time: datetime) -> str:
     """Return ``time``, which is in UTC, as mails show it: the same in every language."""
     return time.strftime("%Y-%m-%d %H:%M UTC")
+
+
+async def queue_verification_email(
+    connection: sql.Connection, client: Client, email: str, token: str, *, settings: Settings
+) -> None:
+    """Queue the email with the link that verifies ``email``. ``client`` has caused it."""
+    values = {
+        "time": format_time(datetime.now(UTC)),
+        "ip": client.ip or "",
+        "link": mailed_link(settings, "verify-email", token),
+        "hours": str(Purpose.VERIFY_EMAIL.ttl // HOUR),
+    }
+    await write_mail(connection, Mail(email, "verify_email", client.language, values))

@@ -36,12 +36,17 @@ class EventKind(StrEnum):
         member.meaning = meaning
         return member
 
-    REGISTERED = "registered", "The account was registered and its first session was opened."
+    REGISTERED = (
+        "registered",
+        "The account was registered. Its first session was opened, except with "
+        "`REQUIRE_VERIFIED_EMAIL`.",
+    )
     SIGNED_IN = "signed_in", "A login opened a session."
     SIGN_IN_FAILED = "sign_in_failed", "A login or an account deletion had a wrong password."
     SIGN_IN_DENIED = (
         "sign_in_denied",
-        "A login had the right password but exceeded `SESSION_LIMIT` with the policy `deny`.",
+        "A login had the right password but exceeded `SESSION_LIMIT` with the policy `deny`, or "
+        "`REQUIRE_VERIFIED_EMAIL` was set and the email was not verified.",
     )
     THROTTLED = "throttled", "A wrong password reached a limit of `LOGIN_LIMITS`."
     SIGNED_OUT = "signed_out", "The session logged out."
@@ -55,8 +60,12 @@ class EventKind(StrEnum):
         "A refresh token was used a second time, which ended the session.",
     )
     PASSWORD_CHANGED = "password_changed", "The password was changed."
+    EMAIL_VERIFIED = "email_verified", "The email was verified with a mailed link."
     EMAIL_CHANGED = "email_changed", "The email was changed."
-    ACCOUNT_DELETED = "account_deleted", "The account was deleted."
+    ACCOUNT_DELETED = (
+        "account_deleted",
+        "The account was deleted by its user, or by the owner of its unverified email.",
+    )
 
 
 ID = integer(example=1, lowest=1, highest=LARGEST)

@@ -6,22 +6,30 @@ from typing import Any
 from aiohttp import web
 
 import sql
+from service.accounts.email_verification import EmailNotVerified, queue_verification
 from service.accounts.passwords.verification import wrong_credentials
 from service.accounts.responses import login_response
 from service.accounts.security_log import EventKind, write_event
 from service.accounts.sessions.access_tokens import AccessTokens
 from service.accounts.sessions.sessions import PasswordChanged, SessionLimitReached, open_session
+from service.accounts.throttling.throttle import Throttle
 from service.database.pool import Database
 from service.http.client import Client
 from service.settings.settings import Settings
 
 
 class SignIn:
-    """Open a session within the session limit, write the event, and return the response."""
+    """Open a session within the session limit, write the event, and return the response.
 
-    def __init__(self, database: Database, tokens: AccessTokens, settings: Settings) -> None:
+    With ``REQUIRE_VERIFIED_EMAIL``, no session is opened before the email is verified.
+    """
+
+    def __init__(
+        self, database: Database, tokens: AccessTokens, throttle: Throttle, settings: Settings
+    ) -> None:
         self._database = database
         self._tokens = tokens
+        self._throttle = throttle
         self._settings = settings
 
     async def finish(self, client: Client, user: Any) -> web.StreamResponse:
@@ -29,14 +37,18 @@ class SignIn:
 
         ``user`` is the row of a user who has proved who they are. Raise ``Unauthorized`` if their
         password has changed since ``user`` was read, and ``SessionLimitReached`` when the limit is
-        reached and ``SESSION_LIMIT_POLICY`` is ``deny``. Both are written to the security log.
+        reached and ``SESSION_LIMIT_POLICY`` is ``deny``. Raise ``EmailNotVerified`` if the email
+        must be verified first, and queue another mail. All are written to the security log.
         """
 
-        async def sign_in(connection: sql.Connection) -> web.StreamResponse:
+        async def sign_in(connection: sql.Connection) -> web.StreamResponse | None:
+            if self._settings.require_verified_email and user["email_verified_at"] is None:
+                await self._refuse_unverified(connection, client, user)
+                return None
             return await self._open_session(connection, client, user, EventKind.SIGNED_IN)
 
         try:
-            return await self._database.transact(sign_in)
+            response = await self._database.transact(sign_in)
         except PasswordChanged:
             await write_event(self._database, client, EventKind.SIGN_IN_FAILED, user_id=user["id"])
             raise wrong_credentials() from None
@@ -45,6 +57,9 @@ class SignIn:
             # session.
             await write_event(self._database, client, EventKind.SIGN_IN_DENIED, user_id=user["id"])
             raise
+        if response is None:
+            raise EmailNotVerified
+        return response
 
     async def finish_registration(
         self, client: Client, insert_user: Callable[[sql.Connection], Awaitable[Any]]
@@ -52,17 +67,45 @@ class SignIn:
         """End a registration: 200 (201 with ``REALWORLD_STRICT``) with the tokens of a session.
 
         ``insert_user`` inserts the user and returns the row. It runs in the transaction that opens
-        the session. Raise its errors.
+        the session. Raise its errors. With ``REQUIRE_VERIFIED_EMAIL`` the account is registered
+        without a session, and ``EmailNotVerified`` is raised.
         """
         status = 201 if self._settings.realworld_strict else 200
 
-        async def register(connection: sql.Connection) -> web.StreamResponse:
+        async def register(connection: sql.Connection) -> web.StreamResponse | None:
             user = await insert_user(connection)
+            if self._settings.require_verified_email:
+                await write_event(connection, client, EventKind.REGISTERED, user_id=user["id"])
+                return None
             return await self._open_session(
                 connection, client, user, EventKind.REGISTERED, status=status
             )
 
-        return await self._database.transact(register)
+        response = await self._database.transact(register)
+        if response is None:
+            raise EmailNotVerified
+        return response
+
+    async def _refuse_unverified(
+        self, connection: sql.Connection, client: Client, user: Any
+    ) -> None:
+        """Log the refused login, and queue another mail that verifies the email.
+
+        A person without a session has no other way to ask for this mail. Raise ``PasswordChanged``
+        if the password has changed since ``user`` was read.
+        """
+        if await sql.sessions.lock_user(connection, user_id=user["id"]) != user["password_version"]:
+            raise PasswordChanged
+        await write_event(connection, client, EventKind.SIGN_IN_DENIED, user_id=user["id"])
+        await queue_verification(
+            connection,
+            client,
+            user_id=user["id"],
+            email=user["email"],
+            email_key=user["email_key"],
+            throttle=self._throttle,
+            settings=self._settings,
+        )
 
     async def _open_session(
         self,

@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +12,8 @@ from aiohttp import web
 import sql
 from service.accounts import fields
 from service.accounts.closed_accounts import CLOSED_ACCOUNTS, close_account
+from service.accounts.email_verification import EmailNotVerified, queue_verification
+from service.accounts.one_time_tokens import REVOKED_BY_PASSWORD_CHANGE, Purpose, revoke
 from service.accounts.passwords.hasher import PASSWORDS
 from service.accounts.passwords.verification import (
     CREDENTIAL_VERIFIER,
@@ -26,7 +27,7 @@ from service.accounts.sessions.sessions import SessionLimitReached, require_acti
 from service.accounts.sign_in import SIGN_IN
 from service.accounts.throttling import known_ips
 from service.accounts.throttling.login_attempts import unknown_account_id
-from service.accounts.throttling.throttle import THROTTLE
+from service.accounts.throttling.throttle import THROTTLE, Throttle
 from service.accounts.user import User
 from service.database.pool import DATABASE, Database
 from service.http.app_keys import SETTINGS
@@ -36,6 +37,7 @@ from service.http.errors import Conflict, TooManyAttempts
 from service.http.openapi.schemas import ByDialect
 from service.http.routes import Auth, RouteTableDef
 from service.http.validation import required, something_to_change, wrapped
+from service.settings.settings import Settings
 
 routes = RouteTableDef(tag="Accounts")
 
@@ -57,13 +59,19 @@ REGISTRATION = wrapped(
     auth=Auth.NONE,
     body=REGISTRATION,
     responses={ByDialect(default=200, strict=201): LOGIN_RESPONSE},
-    errors=(Conflict("email", "username"), TooManyAttempts("registration", retry_after=60)),
+    errors=(
+        EmailNotVerified(),
+        Conflict("email", "username"),
+        TooManyAttempts("registration", retry_after=60),
+    ),
 )
 async def register(request: web.Request) -> web.StreamResponse:
     """Register a user.
 
     Respond 200 (201 with ``REALWORLD_STRICT``) with the user and the tokens of a new session, or
-    409 when the username or the email is taken.
+    409 when the username or the email is taken. Send a mail with a link that verifies the email.
+    With ``REQUIRE_VERIFIED_EMAIL`` the account is registered, and the response is 403 without a
+    session.
     """
     given = (await read_body(request))["user"]
     client, database, throttle = client_of(request), request.app[DATABASE], request.app[THROTTLE]
@@ -73,13 +81,26 @@ async def register(request: web.Request) -> web.StreamResponse:
     try:
         await _check_availability(database, keys)
         password_hash = await request.app[PASSWORDS].hash(given["password"], requester)
-        insert_user = partial(
-            sql.users.insert,
-            username=given["username"],
-            email=given["email"],
-            password_hash=password_hash,
-            **keys,
-        )
+
+        async def insert_user(connection: sql.Connection) -> Any:
+            row = await sql.users.insert(
+                connection,
+                username=given["username"],
+                email=given["email"],
+                password_hash=password_hash,
+                **keys,
+            )
+            await queue_verification(
+                connection,
+                client,
+                user_id=row["id"],
+                email=row["email"],
+                email_key=row["email_key"],
+                throttle=throttle,
+                settings=request.app[SETTINGS],
+            )
+            return row
+
         async with _map_unique_violations(database, keys):
             return await request.app[SIGN_IN].finish_registration(client, insert_user)
     except Conflict:
@@ -102,6 +123,7 @@ LOGIN = wrapped(
     errors=(
         wrong_credentials(),
         SessionLimitReached(),
+        EmailNotVerified(),
         TooManyAttempts("credentials", retry_after=60),
     ),
 )
@@ -111,7 +133,7 @@ async def login(request: web.Request) -> web.StreamResponse:
     Respond 200 with the user and the tokens of a new session. Respond 401 to wrong credentials and
     429 after too many of them. Each has the same text and takes the same time whether or not the
     account exists. Respond 403 when ``SESSION_LIMIT`` is reached and ``SESSION_LIMIT_POLICY`` is
-    ``deny``.
+    ``deny``, and when ``REQUIRE_VERIFIED_EMAIL`` is set and the email is not verified.
     """
     given = (await read_body(request))["user"]
     client, email_key = client_of(request), fields.email_key(given["email"])
@@ -160,7 +182,7 @@ async def update(request: web.Request) -> web.StreamResponse:
     """Update the current user.
 
     Change only the fields in the request. Respond 200 with the user, or 409 when the username or
-    the email is taken.
+    the email is taken. A changed email is not verified: send a mail with a link that verifies it.
     """
     given = (await read_body(request))["user"]
     user: User = request["user"]
@@ -199,7 +221,13 @@ async def update(request: web.Request) -> web.StreamResponse:
             **keys,
         )
         await _apply_side_effects(
-            connection, client, user, row, password_changed="password" in given
+            connection,
+            client,
+            user,
+            row,
+            password_changed="password" in given,
+            throttle=throttle,
+            settings=request.app[SETTINGS],
         )
         return row
 
@@ -212,9 +240,16 @@ async def update(request: web.Request) -> web.StreamResponse:
 
 
 async def _apply_side_effects(
-    connection: sql.Connection, client: Client, user: User, row: Any, *, password_changed: bool
+    connection: sql.Connection,
+    client: Client,
+    user: User,
+    row: Any,
+    *,
+    password_changed: bool,
+    throttle: Throttle,
+    settings: Settings,
 ) -> None:
-    """Log the changes, and revoke the other sessions after a password change.
+    """Log the changes. Revoke the links in mails and the other sessions that they concern.
 
     The transaction holds the lock on the user's row. When two sessions change the password
     simultaneously, the first change revokes the session of the second, which must fail. Raise
@@ -234,7 +269,19 @@ async def _apply_side_effects(
             ip=client.ip,
             user_agent=client.user_agent,
         )
+        await revoke(connection, user.id, REVOKED_BY_PASSWORD_CHANGE)
         await known_ips.replace_all(connection, user.id, client.ip_key)
+    if row["email_changed"]:
+        await revoke(connection, user.id, {Purpose.VERIFY_EMAIL})
+        await queue_verification(
+            connection,
+            client,
+            user_id=user.id,
+            email=row["email"],
+            email_key=row["email_key"],
+            throttle=throttle,
+            settings=settings,
+        )
 
 
 DELETION = wrapped("user", {required("password"): fields.given_password})

@@ -60,6 +60,11 @@ class ErrorCode(StrEnum):
         401,
         "The refresh token was used before, so it may be stolen. Its session was ended.",
     )
+    EMAIL_NOT_VERIFIED = (
+        "email_not_verified",
+        403,
+        "The email of the account is not verified. A mail with a link was sent to it.",
+    )
     FORBIDDEN = "forbidden", 403, "The resource belongs to another user."
     SESSION_LIMIT_REACHED = (
         "session_limit_reached",
@@ -74,6 +79,7 @@ class ErrorCode(StrEnum):
         409,
         "Another account has the email or the username. `errors` names each of them.",
     )
+    LINK_EXPIRED = "link_expired", 410, "The mailed link has expired."
     BODY_TOO_LARGE = "body_too_large", 413, "The body exceeds the size limit."
     CONTENT_ENCODING_NOT_SUPPORTED = (
         "content_encoding_not_supported",

@@ -25,14 +25,27 @@ HEADERS = {
 """The headers of a page: it loads only files of this service, and contains no inline code."""
 
 
-def page_response(template: str, values: dict[str, str]) -> web.Response:
+PRIVATE_HEADERS = {
+    **HEADERS,
+    "Content-Security-Policy": HEADERS["Content-Security-Policy"].replace(
+        "form-action 'none'", "form-action 'self'"
+    ),
+    "Cache-Control": "no-store",
+}
+"""The headers of a page for one person. No cache stores it, and its forms go to this service."""
+
+
+def page_response(
+    template: str, values: dict[str, str], *, status: int = 200, private: bool = False
+) -> web.Response:
     """Return the page ``template`` with each ``$name`` replaced by its escaped value.
 
-    Raise ``KeyError`` if a value is missing.
+    A page that contains a token must be ``private``. Raise ``KeyError`` if a value is missing.
     """
     escaped = {name: html.escape(value) for name, value in values.items()}
     body = Template(template).substitute(escaped).encode()
-    return web.Response(body=body, headers={**HEADERS, "Content-Type": HTML})
+    headers = PRIVATE_HEADERS if private else HEADERS
+    return web.Response(status=status, body=body, headers={**headers, "Content-Type": HTML})
 
 
 def prefers_html(request: web.Request) -> bool:

@@ -32,7 +32,7 @@ class Auth(Enum):
 class Operation:
     """The description of a route for the OpenAPI document.
 
-    ``auth`` and ``body`` also control how a request is handled.
+    ``auth``, ``body`` and ``pages`` also control how a request is handled.
     """
 
     operation_id: str
@@ -52,6 +52,11 @@ class Operation:
     """
     parameters: Mapping[str, Any]
     """The schemas of the path parameters. A parameter without a schema is a string."""
+    pages: bool
+    """Whether people use the route in a browser.
+
+    Then its body may be a form, and its errors may be pages.
+    """
     tag: str
     """The tag in the OpenAPI document. ``""`` means the name of the handler's module."""
 
@@ -80,6 +85,7 @@ class RouteTableDef(web.RouteTableDef):
         responses: Mapping[Any, Any] | None = None,
         errors: Collection[ApiError] = (),
         parameters: Mapping[str, Any] | None = None,
+        pages: bool = False,
         **kwargs: Any,
     ) -> Callable[[_Handler], _Handler]:
         """Return a decorator that registers a handler. ``Operation`` describes the arguments.
@@ -88,7 +94,15 @@ class RouteTableDef(web.RouteTableDef):
         """
         register = super().route(method, path, **kwargs)
         operation = Operation(
-            operation_id, auth, body, query, responses or {}, errors, parameters or {}, self._tag
+            operation_id,
+            auth,
+            body,
+            query,
+            responses or {},
+            errors,
+            parameters or {},
+            pages,
+            self._tag,
         )
 
         def mark(handler: Any) -> Any:

@@ -31,6 +31,12 @@ MAX_SUBJECT = 200  # Characters. RFC 5322, section 2.1.1: a line has at most 998
 
 SAMPLES: Mapping[str, Mapping[str, str]] = {
     "lockout": {"time": "2026-11-24 08:00 UTC", "ip": "192.0.2.1", "minutes": "60"},
+    "verify_email": {
+        "time": "2026-11-24 08:00 UTC",
+        "ip": "192.0.2.1",
+        "link": "https://accounts.example.org/api/auth/verify-email?token=kF7n0m9u1uY7b0uXKk9o",
+        "hours": "24",
+    },
 }
 """Every template by name, with an example of each of its values.
 

@@ -107,6 +107,19 @@ def base_url(value: str) -> str:
     return given
 
 
+def frontend_url(value: str) -> str:
+    """Return an http or https URL without query, fragment and final slash. It may have a path."""
+    reason = "must look like https://example.org, with or without a path"
+    try:
+        parts = urlsplit(value)
+        base_url(f"{parts.scheme}://{parts.netloc}")
+    except ValueError:
+        raise ValueError(reason) from None
+    if not re.fullmatch(r"(?:/[A-Za-z0-9._~%-]+)*/?", parts.path) or set(value) & set("?#"):
+        raise ValueError(reason)
+    return value.removesuffix("/")
+
+
 def list_of(parse: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
     """Return a parser of a comma-separated list. It calls ``parse`` for each item."""
 

@@ -128,6 +128,15 @@ class Settings:
     password_change_limit: Limit = _setting(parse_limit, Limit(100, 3600))
     """Password changes per user."""
 
+    resend_limit: Limit = _setting(parse_limit, Limit(1, 60))
+    """Requests of a user for another verification mail."""
+
+    verification_mail_limit: Limit = _setting(parse_limit, Limit(5, 3600))
+    """Verification mails to one email, also those of registrations and changes."""
+
+    require_verified_email: bool = _setting(kind.flag, False)
+    """Reject logins while the email of the account is not verified."""
+
     smtp_url: str | None = _setting(kind.smtp_url, None)
     """URL of the mail server. ``None`` prints mails to the log."""
 
@@ -139,6 +148,9 @@ class Settings:
 
     base_url: str | None = _setting(kind.base_url, None)
     """URL at which clients reach the service. Required with ``SMTP_URL``. See ``public_url``."""
+
+    frontend_url: str | None = _setting(kind.frontend_url, None)
+    """URL of a front-end that has the pages of mailed links. ``None``: this service has them."""
 
     realworld_strict: bool = _setting(kind.flag, False)
     """Respond exactly as RealWorld 2.0.0: 422 for invalid input, 201 for a registration."""

@@ -19,7 +19,8 @@ set closed_at = now(),
     email_key = null,
     password_hash = null,
     bio = null,
-    image = null
+    image = null,
+    email_verified_at = null
 where id = $1
 
 -- name: find_next(after) -> value
@@ -180,6 +181,23 @@ deleted as (
     using chosen
     where known_ips.user_id = $1 and known_ips.ip_key = chosen.ip_key
     returning known_ips.ip_key
+)
+select count(*)
+from deleted
+
+-- name: delete_one_time_tokens(user_id, limit) -> value
+with chosen as (
+    select digest
+    from one_time_tokens
+    where user_id = $1
+    limit $2
+    for update skip locked
+),
+deleted as (
+    delete from one_time_tokens
+    using chosen
+    where one_time_tokens.digest = chosen.digest
+    returning one_time_tokens.digest
 )
 select count(*)
 from deleted

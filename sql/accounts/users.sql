@@ -4,7 +4,8 @@ from users
 where email_key = $1
 
 -- name: find_credentials(id) -> row
-select id, email, username, bio, image, password_hash, password_version
+select
+    id, email, email_key, email_verified_at, username, bio, image, password_hash, password_version
 from users
 where id = $1 and closed_at is null
 
@@ -17,7 +18,7 @@ select
 -- name: insert(username, username_key, email, email_key, password_hash) -> one
 insert into users (username, username_key, email, email_key, password_hash)
 values ($1, $2, $3, $4, $5)
-returning id, email, username, bio, image, password_version
+returning id, email, email_key, username, bio, image, password_version
 
 -- name: update(id, username, username_key, email, email_key, password_hash, set_bio, bio,
 --     set_image, image) -> row
@@ -36,6 +37,9 @@ set username = coalesce($2, users.username),
     username_key = coalesce($3, users.username_key),
     email = coalesce($4, users.email),
     email_key = coalesce($5, users.email_key),
+    email_verified_at = case
+        when coalesce($4, before.email) = before.email then users.email_verified_at
+    end,
     password_hash = coalesce($6, users.password_hash),
     password_version = users.password_version + case when $6 is null then 0 else 1 end,
     bio = case when $7 then $8 else users.bio end,
@@ -44,7 +48,7 @@ set username = coalesce($2, users.username),
 from before
 where users.id = before.id
 returning
-    users.id, users.email, users.username, users.bio, users.image,
+    users.id, users.email, users.email_key, users.username, users.bio, users.image,
     users.email <> before.email as email_changed
 
 -- name: renew_password_hash(id, old_hash, new_hash) -> none

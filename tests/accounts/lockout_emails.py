@@ -9,8 +9,9 @@ from tests.conftest import Client, MakeClient
 
 
 async def queued(db: asyncpg.Connection) -> Counter[str]:
-    """Return the number of queued emails of each recipient."""
-    return Counter(row["recipient"] for row in await db.fetch("select recipient from outbox"))
+    """Return the number of queued lockout emails of each recipient."""
+    rows = await db.fetch("select recipient from outbox where template = 'lockout'")
+    return Counter(row["recipient"] for row in rows)
 
 
 async def without_delivery(make_client: MakeClient, **changes: object) -> Client:

@@ -24,7 +24,9 @@ async def test_lockout_sends_an_email_to_the_owner(
     client = await without_delivery(make_client)
     await client.register("alice")
     await lock(client, "ALICE")
-    (mail,) = await db.fetch("select recipient, template, language, values from outbox")
+    (mail,) = await db.fetch(
+        "select recipient, template, language, values from outbox where template = 'lockout'"
+    )
     assert tuple(mail)[:3] == ("alice@example.test", "lockout", "en")
     values = json.loads(mail["values"])
     time = datetime.strptime(values.pop("time"), "%Y-%m-%d %H:%M UTC").replace(tzinfo=UTC)
@@ -41,7 +43,8 @@ async def test_lockout_email_has_the_language_of_the_last_failed_login(
     for language in ("en", "en", "en", "en", "de-AT, en;q=0.8"):
         headers = {"Accept-Language": language, "X-Forwarded-For": HERE}
         await client.post("/api/users/login", {"user": user}, headers=headers)
-    assert await db.fetchval("select language from outbox") == "de"
+    languages = await db.fetch("select template, language from outbox order by created_at")
+    assert [tuple(row) for row in languages] == [("verify_email", "en"), ("lockout", "de")]
 
 
 async def test_lockout_email_is_sent_at_most_once_per_interval(
@@ -109,5 +112,20 @@ async def test_lockout_email_contains_no_text_of_the_attacker(
         user = {"email": "alice@example.test", "password": "wrong"}
         headers = {"User-Agent": user_agent, "X-Forwarded-For": HERE}
         await client.post("/api/users/login", {"user": user}, headers=headers)
-    (mail,) = await db.fetch("select values from outbox")
+    (mail,) = await db.fetch("select values from outbox where template = 'lockout'")
     assert HERE in mail["values"] and "evil" not in mail["values"]
+
+
+async def test_verification_email_says_when_and_from_where_in_the_language_of_the_request(
+    make_client: MakeClient, db: asyncpg.Connection
+) -> None:
+    client = await without_delivery(make_client)
+    user = {"username": "visit evil.example", "email": "a@example.test", "password": "a-secret"}
+    headers = {"Accept-Language": "de", "X-Forwarded-For": HERE, "User-Agent": "evil.example"}
+    await client.post("/api/users", {"user": user}, headers=headers)
+    (mail,) = await db.fetch("select recipient, template, language, values from outbox")
+    assert tuple(mail)[:3] == ("a@example.test", "verify_email", "de")
+    values = json.loads(mail["values"])
+    assert values.keys() == {"time", "ip", "link", "hours"}
+    assert (values["ip"], values["hours"]) == (HERE, "24")
+    assert "evil" not in mail["values"]

@@ -12,7 +12,10 @@ from service.accounts.sign_in import SIGN_IN
 from service.database.pool import DATABASE
 from service.http.client import Client as HttpClient
 from service.http.errors import Unauthorized
-from tests.conftest import Client
+from service.settings.rate_limit import Limit
+from tests.accounts.mailed_links import VERIFY, client_without_delivery, last_token, links
+from tests.conftest import Client, Dialect, MakeClient
+from tests.responses import assert_error
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -64,3 +67,64 @@ async def test_finish_rejects_a_login_when_the_password_has_changed_since_its_ve
     assert await db.fetchval("select count(*) from sessions") == 1
     kinds = await db.fetch("select kind from events where user_id = $1 order by id", user_id)
     assert [kind for (kind,) in kinds] == ["registered", "sign_in_failed"]
+
+
+async def test_unverified_email_opens_no_session_when_a_verified_one_is_required(
+    make_client: MakeClient, db: asyncpg.Connection, dialect: Dialect
+) -> None:
+    client = await client_without_delivery(
+        make_client, require_verified_email=True, realworld_strict=dialect.strict
+    )
+    user = {"username": "alice", "email": "alice@example.test", "password": "alice-secret"}
+    not_verified = {"email": ["is not verified: use the link in the mail"]}
+    registered = await client.post("/api/users", {"user": user})
+    assert_error(registered, 403, "email_not_verified", not_verified)
+    login = await client.post("/api/users/login", {"user": user})
+    assert_error(login, 403, "email_not_verified", not_verified)
+    assert await db.fetchval("select count(*) from sessions") == 0
+    # A wrong password reveals nothing about the email.
+    wrong = await client.post("/api/users/login", {"user": {**user, "password": "wrong"}})
+    assert wrong.body["code"] == "invalid_credentials"
+    kinds = await db.fetch("select kind from events order by id")
+    assert [kind for (kind,) in kinds] == ["registered", "sign_in_denied", "sign_in_failed"]
+    # The refused login has sent another link.
+    assert len(await links(db, "alice@example.test")) == 2
+    token = await last_token(db, "alice@example.test")
+    assert (await client.post(VERIFY, {"token": token})).status == 200
+    assert await client.is_authenticated((await client.sign_in("alice")).access)
+
+
+async def test_refused_login_sends_no_mail_past_the_limit(
+    make_client: MakeClient, db: asyncpg.Connection
+) -> None:
+    client = await client_without_delivery(
+        make_client, require_verified_email=True, verification_mail_limit=Limit(2, 3600)
+    )
+    user = {"username": "alice", "email": "alice@example.test", "password": "alice-secret"}
+    await client.post("/api/users", {"user": user})
+    for _ in range(3):
+        assert (await client.post("/api/users/login", {"user": user})).status == 403
+    assert len(await links(db, "alice@example.test")) == 2
+
+
+async def test_open_session_stays_open_when_a_verified_email_becomes_required(
+    make_client: MakeClient,
+) -> None:
+    token = await (await make_client()).register("alice")
+    assert await (await make_client(require_verified_email=True)).is_authenticated(token)
+
+
+async def test_refusal_of_an_unverified_email_rejects_a_password_that_has_changed(
+    make_client: MakeClient, db: asyncpg.Connection
+) -> None:
+    client = await client_without_delivery(make_client, require_verified_email=True)
+    user = {"username": "alice", "email": "alice@example.test", "password": "alice-secret"}
+    await client.post("/api/users", {"user": user})
+    app = client.http.app
+    assert app is not None
+    user_id = await db.fetchval("select id from users")
+    row = await sql.users.find_credentials(app[DATABASE], id=user_id)
+    await db.execute("update users set password_version = password_version + 1")
+    with pytest.raises(Unauthorized):
+        await app[SIGN_IN].finish(HttpClient.at("203.0.113.9"), row)
+    assert len(await links(db, "alice@example.test")) == 1

@@ -112,3 +112,41 @@ async def test_body_that_arrives_too_slowly_is_rejected_with_408(
         response = response_of(head + await reader.readexactly(length))
     writer.close()
     assert_error(response, 408, "request_timeout", {"body": ["took too long to arrive"]})
+
+
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+LINK = "/api/auth/verify-email"
+
+
+@pytest.mark.parametrize(
+    ("raw", "status", "title"),
+    [
+        (b"token=" + b"A" * 43, 404, "This link is not valid"),
+        (b"token=%41&email=a%40b.example", 404, "This link is not valid"),
+        (b"", 400, "This link is not complete"),
+        (b"token=", 400, "This link is not complete"),
+        (b"token=A&token=B", 400, "This link is not complete"),
+        (b"token=A&token=B&token=C", 400, "This link is not complete"),
+        (b"token=A%00", 400, "This link is not complete"),
+        (b"token=%ff", 400, "This link is not complete"),
+        (b"token=\xff", 400, "This link is not complete"),
+        (b"&".join(b"a=1" for _ in range(1000)), 400, "This link is not complete"),
+    ],
+)
+async def test_form_gets_a_page_on_a_route_with_pages(
+    client: Client, raw: bytes, status: int, title: str
+) -> None:
+    page = await client.send("POST", LINK, data=raw, headers=FORM)
+    assert page.status == status
+    assert f"<h1>{title}</h1>" in page.body
+
+
+async def test_json_with_the_content_type_of_a_form_gets_json(client: Client) -> None:
+    """Without another content type, curl sends JSON in this way."""
+    response = await client.send("POST", LINK, data=b' {"token": "A"}', headers=FORM)
+    assert_error(response, 404, "not_found", {"token": ["not found"]})
+
+
+async def test_form_is_not_accepted_on_other_routes(client: Client) -> None:
+    response = await client.send("POST", "/api/users", data=b"user=x", headers=FORM)
+    assert_invalid(response, 400, body="is not valid JSON")

@@ -118,3 +118,37 @@ def test_public_url_is_the_local_url_without_base_url() -> None:
 def test_base_url_rejects_other_text(value: str) -> None:
     sentence = "BASE_URL must look like https://accounts.example.org, without a path."
     assert errors(BASE_URL=value) == [sentence]
+
+
+@pytest.mark.parametrize(
+    ("value", "url"),
+    [
+        ("https://example.org", "https://example.org"),
+        ("https://example.org/", "https://example.org"),
+        ("https://example.org/my/account/", "https://example.org/my/account"),
+        ("http://localhost:5173", "http://localhost:5173"),
+    ],
+)
+def test_frontend_url_may_have_a_path(value: str, url: str) -> None:
+    assert load(FRONTEND_URL=value).frontend_url == url
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "example.org",
+        "javascript:alert(1)",
+        "https://",
+        "https://example.org?x=1",
+        "https://example.org?",
+        "https://example.org/#/account",
+        "https://user@example.org",
+        "https://example.org//evil.example",
+        "https://exam ple.org",
+        "https://example.org/a b",
+        "https://[::1",
+    ],
+)
+def test_frontend_url_rejects_other_text(value: str) -> None:
+    sentence = "FRONTEND_URL must look like https://example.org, with or without a path."
+    assert errors(FRONTEND_URL=value) == [sentence]

@@ -1,4 +1,4 @@
-"""Limit registrations, conflicts, refreshes, password changes and lockout emails.
+"""Limit registrations, conflicts, refreshes, password changes and emails.
 
 Each counter is a row in PostgreSQL, which all processes share. Windows are fixed and begin with the
 first request. In the worst case this allows twice the limit around the end of a window. In return
@@ -91,6 +91,33 @@ class Throttle:
             connection, key=digest("lockout email", str(account_id)), max_count=1, seconds=interval
         )
         return bool(row["admitted"])
+
+    async def admit_verification_email(
+        self, connection: sql.Connection, email_key: str
+    ) -> int | None:
+        """Count a mail that verifies an email, and return ``None`` if it may be sent.
+
+        Past ``VERIFICATION_MAIL_LIMIT`` return the seconds until the next one may be sent. The
+        limit is that of the email, not of the account: accounts can be registered and deleted, but
+        their mails all reach the same person.
+        """
+        max_count, seconds = self._settings.verification_mail_limit
+        if max_count == 0:
+            return None
+        row = await sql.throttle.hit(
+            connection,
+            key=digest("verification mail", email_key),
+            max_count=max_count,
+            seconds=seconds,
+        )
+        return None if row["admitted"] else int(row["retry_after"])
+
+    async def admit_resend(self, user_id: UUID) -> None:
+        """Count a request for another verification mail.
+
+        Raise ``TooManyAttempts`` past ``RESEND_LIMIT``.
+        """
+        await self._hit("email", {digest("resend", str(user_id)): self._settings.resend_limit})
 
     async def _hit(self, subject: str, counters: dict[bytes, Limit]) -> dict[bytes, datetime]:
         """Count a request under each of ``counters``, and return the window of each.

@@ -10,6 +10,7 @@ import orjson
 from aiohttp import hdrs, web
 
 from service.http.app_keys import SETTINGS
+from service.http.bodies import FORM
 from service.http.openapi.components import ERROR, HEADERS, INFO, SECURITY_SCHEMES, TAGS
 from service.http.openapi.error_responses import SHARED_ERROR, error_responses
 from service.http.openapi.inputs import schema_of
@@ -79,6 +80,9 @@ class Document:
                 "required": True,
                 "content": self.json(schema_of(operation.body)),
             }
+            if operation.pages:
+                schema = self.resolve(schema_of(operation.body))
+                operation_object["requestBody"]["content"][FORM] = {"schema": schema}
         operation_object["responses"] = {
             **{
                 str(self.resolve(status)): self.own_response(self.resolve(status), body)

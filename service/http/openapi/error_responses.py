@@ -20,7 +20,9 @@ SHARED_ERROR = {
         "application/json": {
             "schema": {"$ref": "#/components/schemas/Error"},
             "example": error_body(ErrorCode.INTERNAL_ERROR, {"server": ["internal error"]}),
-        }
+        },
+        # Only on routes that people use in a browser.
+        "text/html": {"schema": {"type": "string"}},
     },
 }
 """The response ``default``: any error that the operation itself does not list."""
@@ -34,11 +36,16 @@ def error_responses(operation: Operation, *, strict: bool) -> dict[str, Any]:
     errors: dict[int, list[ApiError]] = {}
     for error in (*_invalid_inputs(operation, strict=strict), *operation.errors):
         errors.setdefault(status_of(error, strict=strict), []).append(error)
-    return {str(status): _response(errors[status]) for status in sorted(errors)}
+    return {
+        str(status): _response(errors[status], pages=operation.pages) for status in sorted(errors)
+    }
 
 
-def _response(errors: Sequence[ApiError]) -> dict[str, Any]:
-    """Return the response object of one status, with an example of each of ``errors``."""
+def _response(errors: Sequence[ApiError], *, pages: bool) -> dict[str, Any]:
+    """Return the response object of one status, with an example of each of ``errors``.
+
+    With ``pages`` the error may be a page.
+    """
     headers = sorted({name for error in errors for name in error.headers})
     meanings = dict.fromkeys(error.code.meaning for error in errors)
     content: dict[str, Any] = {"schema": {"$ref": "#/components/schemas/Error"}}
@@ -52,6 +59,8 @@ def _response(errors: Sequence[ApiError]) -> dict[str, Any]:
         "description": " ".join(meanings),
         "content": {"application/json": content},
     }
+    if pages:
+        response["content"]["text/html"] = {"schema": {"type": "string"}}
     if headers:
         response["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in headers}
     return response

@@ -29,9 +29,10 @@ async def test_concurrent_guesses_verify_at_most_the_limit(
     assert await statuses(*guesses) == {401: 5, 429: 195}
     assert len(hashed) == 5
     rows = await db.fetch("select hits, in_flight from throttle order by hits desc")
-    # The counters of the account at this IP address, of the IP address, of the registration and of
-    # the lockout email. Alice registered here, so the whole account is not counted.
-    assert [tuple(row) for row in rows] == [(5, 0), (5, 0), (1, 0), (1, 0)]
+    # The counters of the account at this IP address, of the IP address, of the registration, of the
+    # verification mail and of the lockout email. Alice registered here, so the whole account is not
+    # counted.
+    assert [tuple(row) for row in rows] == [(5, 0), (5, 0), (1, 0), (1, 0), (1, 0)]
 
 
 async def test_deletion_counts_wrong_passwords_like_a_login(
@@ -123,7 +124,8 @@ async def test_window_begins_with_its_first_attempt(
     await login(client, "alice")
     assert await db.fetch("select key, ends_at from throttle order by key") == first
     minutes = await db.fetch("select round(extract(epoch from ends_at - now()) / 60) from throttle")
-    assert sorted(int(row[0]) for row in minutes) == [15, 15, 60]  # 60: the registration.
+    # 60: the registration and the verification mail.
+    assert sorted(int(row[0]) for row in minutes) == [15, 15, 60, 60]
 
 
 @pytest.mark.parametrize("name", ["alice", "nobody"])

@@ -152,7 +152,9 @@ async def test_conflicts_across_a_48_reach_eight_times_the_limit_of_an_ip(
 async def test_conflict_limit_can_be_disabled(
     make_client: MakeClient, db: asyncpg.Connection
 ) -> None:
-    client = await make_client(conflict_limit=NO_LIMIT, registration_limit=NO_LIMIT)
+    client = await make_client(
+        conflict_limit=NO_LIMIT, registration_limit=NO_LIMIT, verification_mail_limit=NO_LIMIT
+    )
     bob = await client.register("bob")
     await client.register("alice")
     conflicts = (register(client, "alice", "a@x.test") for _ in range(30))

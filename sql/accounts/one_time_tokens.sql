@@ -1,0 +1,52 @@
+-- name: insert(digest, purpose, user_id, email, email_key, ttl, max_count) -> none
+-- Keep at most `max_count` valid tokens of the purpose for each user: delete the oldest. Call
+-- sessions.lock_user in an earlier statement, so that simultaneous calls see each other's tokens.
+with surplus as (
+    select digest
+    from one_time_tokens
+    where user_id = $3 and purpose = $2 and used_at is null and expires_at > now()
+    order by created_at desc, digest
+    offset $7::integer - 1
+),
+deleted as (
+    delete from one_time_tokens
+    using surplus
+    where one_time_tokens.digest = surplus.digest
+)
+insert into one_time_tokens (digest, purpose, user_id, email, email_key, expires_at)
+values ($1, $2, $3, $4, $5, now() + make_interval(secs => $6::integer))
+
+-- name: find(digest, purpose) -> row
+select user_id, email, expires_at <= now() as is_expired
+from one_time_tokens
+where digest = $1 and purpose = $2 and used_at is null
+
+-- name: consume(digest, purpose) -> row
+update one_time_tokens
+set used_at = now()
+where digest = $1 and purpose = $2 and used_at is null and expires_at > now()
+returning user_id, email, email_key
+
+-- name: revoke(user_id, purposes) -> none
+delete from one_time_tokens
+where user_id = $1 and purpose = any ($2::text[]) and used_at is null
+
+-- name: delete_expired(max_age, limit) -> value
+-- Delete at most `limit` tokens that expired more than `max_age` seconds ago, and return their
+-- number. Locked rows are left for later.
+with expired as (
+    select digest
+    from one_time_tokens
+    where expires_at <= now() - make_interval(secs => $1::integer)
+    order by expires_at
+    limit $2
+    for update skip locked
+),
+deleted as (
+    delete from one_time_tokens
+    using expired
+    where one_time_tokens.digest = expired.digest
+    returning one_time_tokens.digest
+)
+select count(*)
+from deleted

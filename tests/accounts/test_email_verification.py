@@ -1,0 +1,435 @@
+"""Verify an email with a mailed link, or delete the account that uses it."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import asyncpg
+import pytest
+
+from service.accounts.email_verification import ALREADY_VERIFIED, CONFIRMED, DECLINED, SENT
+from service.accounts.sessions.authentication import SESSION_CACHE
+from service.mail.outbox import OUTBOX
+from service.settings.rate_limit import Limit
+from tests.accounts.mailed_links import (
+    DECLINE,
+    RESEND,
+    UNKNOWN_TOKEN,
+    VERIFY,
+    client_without_delivery,
+    last_token,
+    links,
+    open_page,
+    submit,
+)
+from tests.accounts.two_instances import queries_of
+from tests.conftest import Client, Dialect, MakeClient
+from tests.responses import assert_error, assert_invalid
+
+ALICE = "alice@example.test"
+UNKNOWN = {"token": ["not found"]}
+
+
+@pytest.fixture
+async def client(make_client: MakeClient) -> Client:
+    return await client_without_delivery(make_client)
+
+
+async def is_verified(db: asyncpg.Connection, email: str = ALICE) -> bool:
+    row = await db.fetchrow(
+        "select email_verified_at is not null as now, ever_verified from users where email = $1",
+        email,
+    )
+    return bool(row["now"])
+
+
+async def kinds(client: Client, token: str) -> list[str]:
+    events = (await client.get("/api/user/events", token=token)).body["events"]
+    return [event["kind"] for event in events]
+
+
+async def test_registration_sends_a_link_that_verifies_the_email(
+    make_client: MakeClient, db: asyncpg.Connection, dialect: Dialect
+) -> None:
+    client = await client_without_delivery(make_client, realworld_strict=dialect.strict)
+    access = await client.register("alice")
+    assert not await is_verified(db)
+    (link,) = await links(db, ALICE)
+    assert link.startswith("http://localhost:3000/api/auth/verify-email?token=")
+    token = await last_token(db, ALICE)
+    response = await client.post(VERIFY, {"token": token})
+    assert (response.status, response.body) == (200, {"message": CONFIRMED})
+    assert await is_verified(db)
+    assert await kinds(client, access) == ["email_verified", "registered"]
+    assert_error(await client.post(VERIFY, {"token": token}), 404, "not_found", UNKNOWN)
+
+
+async def test_concurrent_uses_of_one_link_verify_once(
+    client: Client, alice: str, db: asyncpg.Connection
+) -> None:
+    token = await last_token(db, ALICE)
+    responses = await asyncio.gather(*(client.post(VERIFY, {"token": token}) for _ in range(100)))
+    assert Counter(response.status for response in responses) == {200: 1, 404: 99}
+    assert (await kinds(client, alice)).count("email_verified") == 1
+
+
+async def test_failed_registration_sends_no_mail(
+    client: Client, alice: str, db: asyncpg.Connection
+) -> None:
+    user = {"username": "alice", "email": "other@example.test", "password": "alice-secret"}
+    assert (await client.post("/api/users", {"user": user})).status == 409
+    assert await db.fetchval("select count(*) from outbox") == 1
+    assert await db.fetchval("select count(*) from one_time_tokens") == 1
+
+
+async def test_unknown_and_expired_tokens_are_told_apart(
+    client: Client, alice: str, db: asyncpg.Connection
+) -> None:
+    token = await last_token(db, ALICE)
+    await db.execute("update one_time_tokens set expires_at = now()")
+    for path in (VERIFY, DECLINE):
+        unknown = await client.post(path, {"token": UNKNOWN_TOKEN})
+        assert_error(unknown, 404, "not_found", UNKNOWN)
+        expired = await client.post(path, {"token": token})
+        assert_error(expired, 410, "link_expired", {"token": ["has expired"]})
+    assert not await is_verified(db)
+
+
+BAD_TOKENS: dict[str, Any] = {
+    "absent": {},
+    "empty": {"token": ""},
+    "blank": {"token": " "},
+    "null": {"token": None},
+    "true": {"token": True},
+    "number": {"token": 7},
+    "list": {"token": [UNKNOWN_TOKEN]},
+    "object": {"token": {"token": UNKNOWN_TOKEN}},
+    "long": {"token": "A" * 5000},
+    "nul": {"token": "A\0"},
+}
+
+
+@pytest.mark.parametrize("path", [VERIFY, DECLINE])
+@pytest.mark.parametrize("body", BAD_TOKENS.values(), ids=BAD_TOKENS)
+async def test_token_that_cannot_be_one_is_rejected_without_a_query(
+    client: Client, alice: str, monkeypatch: pytest.MonkeyPatch, path: str, body: Any
+) -> None:
+    names = queries_of(client, monkeypatch)
+    response = await client.post(path, body)
+    assert (response.status, response.body["code"]) == (400, "invalid_input")
+    assert set(response.body["errors"]) == {"token"}
+    assert names == []
+
+
+async def test_fields_beside_the_token_are_ignored(
+    client: Client, alice: str, bob: str, db: asyncpg.Connection
+) -> None:
+    bob_id = await db.fetchval("select id from users where username = 'bob'")
+    token = await last_token(db, ALICE)
+    others = {"email": "bob@example.test", "user": {"email": "bob@example.test"}, "id": str(bob_id)}
+    response = await client.post(VERIFY, {"token": token, "user_id": str(bob_id), **others})
+    assert response.status == 200
+    assert await is_verified(db, ALICE) and not await is_verified(db, "bob@example.test")
+
+
+async def test_opening_the_page_uses_no_token(
+    client: Client, alice: str, db: asyncpg.Connection
+) -> None:
+    token = await last_token(db, ALICE)
+    for _ in range(3):
+        assert (await open_page(client, VERIFY, token)).status == 200
+        async with client.http.head(VERIFY, params={"token": token}) as head:
+            assert head.status == 200
+        async with client.http.options(VERIFY, params={"token": token}) as options:
+            assert options.status == 405
+    assert await db.fetchval("select count(*) from one_time_tokens where used_at is null") == 1
+    assert not await is_verified(db)
+    assert (await client.post(VERIFY, {"token": token})).status == 200
+
+
+async def test_page_shows_the_email_and_both_choices(
+    client: Client, db: asyncpg.Connection
+) -> None:
+    await client.register("alice", email="a&b<i>@example.test".replace("<i>", ""))
+    token = await last_token(db, "a&b@example.test")
+    page = await open_page(client, VERIFY, token)
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "a&amp;b@example.test" in page.body and "alice" not in page.body
+    assert page.body.count(f'name="token" value="{token}"') == 2
+    for action in (VERIFY, DECLINE):
+        assert f'<form method="post" action="{action}">' in page.body
+    assert "<script" not in page.body and "$" not in page.body
+
+
+async def test_page_has_the_headers_of_a_private_page(
+    client: Client, alice: str, db: asyncpg.Connection
+) -> None:
+    page = await open_page(client, VERIFY, await last_token(db, ALICE))
+    assert page.headers["Content-Security-Policy"] == (
+        "default-src 'none'; style-src 'self'; img-src 'self'; frame-ancestors 'none'; "
+        "base-uri 'none'; form-action 'self'"
+    )
+    assert page.headers["Referrer-Policy"] == "no-referrer"
+    assert page.headers["Cache-Control"] == "no-store"
+    assert page.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_form_confirms_with_a_page(
+    client: Client, alice: str, db: asyncpg.Connection
+) -> None:
+    token = await last_token(db, ALICE)
+    page = await submit(client, VERIFY, token=token, email="bob@example.test")
+    assert page.status == 200 and "<h1>Email confirmed</h1>" in page.body
+    assert await is_verified(db)
+    again = await submit(client, VERIFY, token=token)
+    assert again.status == 404 and "<h1>This link is not valid</h1>" in again.body
+
+
+async def test_form_and_page_show_errors_as_pages(
+    make_client: MakeClient, db: asyncpg.Connection, dialect: Dialect
+) -> None:
+    client = await client_without_delivery(make_client, realworld_strict=dialect.strict)
+    await client.register("alice")
+    token = await last_token(db, ALICE)
+    await db.execute("update one_time_tokens set expires_at = now()")
+    expected = {
+        token: (410, "This link has expired"),
+        UNKNOWN_TOKEN: (404, "This link is not valid"),
+        "": (dialect.invalid, "This link is not complete"),
+        "A" * 5000: (dialect.invalid, "This link is not complete"),
+    }
+    for given, (status, title) in expected.items():
+        for page in (
+            await open_page(client, VERIFY, given),
+            await submit(client, VERIFY, token=given),
+            await submit(client, DECLINE, token=given),
+        ):
+            assert (page.status, page.headers["Content-Type"]) == (
+                status,
+                "text/html; charset=utf-8",
+            )
+            assert f"<h1>{title}</h1>" in page.body and page.headers["Cache-Control"] == "no-store"
+
+
+async def test_resend_leaves_the_earlier_links_valid_until_one_is_used(
+    client: Client, alice: str, db: asyncpg.Connection
+) -> None:
+    for _ in range(2):
+        response = await client.post(RESEND, token=alice)
+        assert (response.status, response.body) == (200, {"message": SENT})
+    first, second, third = [link.partition("=")[2] for link in await links(db, ALICE)]
+    assert (await client.post(VERIFY, {"token": second})).status == 200
+    for dead in (first, third):
+        assert (await client.post(VERIFY, {"token": dead})).status == 404
+
+
+async def test_resend_says_that_the_email_is_verified_and_sends_nothing(
+    client: Client, alice: str, db: asyncpg.Connection
+) -> None:
+    await client.post(VERIFY, {"token": await last_token(db, ALICE)})
+    response = await client.post(RESEND, token=alice)
+    assert (response.status, response.body) == (200, {"message": ALREADY_VERIFIED})
+    assert len(await links(db, ALICE)) == 1
+
+
+async def test_resend_without_a_pause_is_rejected(
+    make_client: MakeClient, db: asyncpg.Connection
+) -> None:
+    client = await make_client()
+    await client.http.app[OUTBOX].stop()
+    token = await client.register("alice")
+    responses = await asyncio.gather(*(client.post(RESEND, token=token) for _ in range(10)))
+    assert Counter(response.status for response in responses) == {200: 1, 429: 9}
+    rejected = next(response for response in responses if response.status == 429)
+    assert_error(rejected, 429, "too_many_attempts", {"email": ["too many attempts"]})
+    assert 0 < int(rejected.headers["Retry-After"]) <= 60
+    assert len(await links(db, ALICE)) == 2
+
+
+async def test_mails_to_one_email_are_limited_across_accounts(
+    make_client: MakeClient, db: asyncpg.Connection
+) -> None:
+    client = await client_without_delivery(make_client, verification_mail_limit=Limit(3, 3600))
+    for _ in range(2):
+        token = await client.register("alice")
+        await client.post(RESEND, token=token)
+        body = {"user": {"password": "alice-secret"}}
+        assert (await client.delete("/api/user", body, token=token)).status == 204
+    assert len(await links(db, ALICE)) == 3
+    token = await client.register("alice")
+    assert len(await links(db, ALICE)) == 3
+    rejected = await client.post(RESEND, token=token)
+    assert_error(rejected, 429, "too_many_attempts", {"email": ["too many attempts"]})
+    assert 0 < int(rejected.headers["Retry-After"]) <= 3600
+
+
+@pytest.mark.parametrize("strict", [False, True])
+async def test_changed_email_is_not_verified_by_the_link_to_the_old_one(
+    make_client: MakeClient, db: asyncpg.Connection, strict: bool
+) -> None:
+    client = await client_without_delivery(make_client, realworld_strict=strict)
+    access = await client.register("alice")
+    old = await last_token(db, ALICE)
+    for email in ("a@example.test", "b@example.test"):
+        changed = await client.put("/api/user", {"user": {"email": email}}, token=access)
+        assert changed.status == 200
+    for token in (old, await last_token(db, "a@example.test")):
+        assert (await client.post(VERIFY, {"token": token})).status == 404
+    assert not await is_verified(db, "b@example.test")
+    token = await last_token(db, "b@example.test")
+    assert (await client.post(VERIFY, {"token": token})).status == 200
+    assert await is_verified(db, "b@example.test")
+
+
+async def test_change_of_the_email_ends_its_verification(
+    client: Client, alice: str, db: asyncpg.Connection
+) -> None:
+    await client.post(VERIFY, {"token": await last_token(db, ALICE)})
+    for unchanged in ({"email": ALICE}, {"bio": "x"}):
+        await client.put("/api/user", {"user": unchanged}, token=alice)
+    assert await is_verified(db)
+    await client.put("/api/user", {"user": {"email": "new@example.test"}}, token=alice)
+    assert not await is_verified(db, "new@example.test")
+
+
+@pytest.mark.parametrize("form", [False, True])
+async def test_decline_deletes_a_never_verified_account_and_frees_the_email(
+    client: Client, alice: str, db: asyncpg.Connection, form: bool
+) -> None:
+    token = await last_token(db, ALICE)
+    if form:
+        page = await submit(client, DECLINE, token=token)
+        assert page.status == 200 and "<h1>Account deleted</h1>" in page.body
+    else:
+        response = await client.post(DECLINE, {"token": token})
+        assert (response.status, response.body) == (200, {"message": DECLINED})
+    assert not await client.is_authenticated(alice)
+    user = {"email": ALICE, "password": "alice-secret"}
+    assert (await client.post("/api/users/login", {"user": user})).status == 401
+    kinds = await db.fetch("select kind from events where user_id is not null order by id")
+    assert [kind for (kind,) in kinds] == ["registered", "account_deleted"]
+    for path in (VERIFY, DECLINE):
+        assert (await client.post(path, {"token": token})).status == 404
+    await client.register("alice")
+
+
+async def test_decline_deletes_no_account_that_had_a_verified_email(
+    client: Client, alice: str, db: asyncpg.Connection
+) -> None:
+    await client.post(RESEND, token=alice)
+    first, second = [link.partition("=")[2] for link in await links(db, ALICE)]
+    await client.post(VERIFY, {"token": first})
+    assert (await client.post(DECLINE, {"token": second})).status == 404
+    await client.put("/api/user", {"user": {"email": "new@example.test"}}, token=alice)
+    token = await last_token(db, "new@example.test")
+    page = await open_page(client, VERIFY, token)
+    assert page.status == 200 and DECLINE not in page.body
+    rejected = await client.post(DECLINE, {"token": token})
+    assert_error(rejected, 404, "not_found", {"registration": ["not found"]})
+    assert await client.is_authenticated(alice)
+    # The rejection has not used the token.
+    assert (await client.post(VERIFY, {"token": token})).status == 200
+
+
+async def test_concurrent_confirm_and_decline_have_one_effect(
+    client: Client, db: asyncpg.Connection
+) -> None:
+    for number in range(10):
+        name = f"user{number}"
+        access = await client.register(name)
+        token = await last_token(db, f"{name}@example.test")
+        confirmed, declined = await asyncio.gather(
+            client.post(VERIFY, {"token": token}), client.post(DECLINE, {"token": token})
+        )
+        assert sorted((confirmed.status, declined.status)) == [200, 404]
+        assert await client.is_authenticated(access) is (confirmed.status == 200)
+
+
+async def test_concurrent_changes_of_an_account_and_uses_of_its_links_cause_no_error(
+    client: Client, alice: str, db: asyncpg.Connection
+) -> None:
+    """Every transaction locks the user before the tokens. Otherwise some would deadlock."""
+    statuses: Counter[int] = Counter()
+    for number in range(10):
+        email = f"alice{number}@example.test"
+        await client.put("/api/user", {"user": {"email": email}}, token=alice)
+        token = await last_token(db, email)
+        change = {"user": {"email": f"other{number}@example.test"}}
+        responses = await asyncio.gather(
+            *(client.post(VERIFY, {"token": token}) for _ in range(3)),
+            client.put("/api/user", change, token=alice),
+            *(client.post(RESEND, token=alice) for _ in range(3)),
+        )
+        statuses.update(response.status for response in responses)
+    assert set(statuses) <= {200, 404}
+
+
+async def test_verification_changes_nothing_that_a_process_caches(
+    client: Client, alice: str, db: asyncpg.Connection
+) -> None:
+    await client.get("/api/user", token=alice)
+    before = dict(client.http.app[SESSION_CACHE].users)
+    await client.post(VERIFY, {"token": await last_token(db, ALICE)})
+    assert dict(client.http.app[SESSION_CACHE].users) == before
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "alice＠example.test",
+        "al\u200bice@example.test",
+        "al\u00adice@example.test",
+        "Alice@EXAMPLE.test",
+    ],
+    ids=["fullwidth at-sign", "zero-width space", "soft hyphen", "case"],
+)
+async def test_mail_goes_to_the_normal_form_or_the_email_is_invalid(
+    client: Client, db: asyncpg.Connection, given: str
+) -> None:
+    user = {"username": "alice", "email": given, "password": "alice-secret"}
+    response = await client.post("/api/users", {"user": user})
+    stored = [row["email"] for row in await db.fetch("select email from users")]
+    recipients = [row["recipient"] for row in await db.fetch("select recipient from outbox")]
+    assert recipients == stored
+    if given.isascii():
+        assert stored == ["Alice@example.test"]
+    else:
+        assert_invalid(response, 400, email="is not a valid email address")
+
+
+TWO_EMAILS: dict[str, Any] = {
+    "list": ["alice@example.test", "evil@example.test"],
+    "object": {"0": "alice@example.test"},
+    "comma": "alice@example.test,evil@example.test",
+    "semicolon": "alice@example.test;evil@example.test",
+    "space": "alice@example.test evil@example.test",
+    "name": "Alice <alice@example.test>",
+    "line break": "alice@example.test\nbcc: evil@example.test",
+}
+
+
+@pytest.mark.parametrize("email", TWO_EMAILS.values(), ids=TWO_EMAILS)
+async def test_email_that_is_not_one_email_is_rejected_without_a_mail(
+    client: Client, alice: str, db: asyncpg.Connection, email: Any
+) -> None:
+    await db.execute("delete from outbox")
+    user = {"username": "mallory", "email": email, "password": "mallory-secret"}
+    for response in (
+        await client.post("/api/users", {"user": user}),
+        await client.put("/api/user", {"user": {"email": email}}, token=alice),
+    ):
+        assert response.status == 400 and set(response.body["errors"]) == {"email"}
+    assert await db.fetchval("select count(*) from outbox") == 0
+
+
+async def test_email_given_twice_gets_one_mail_to_the_stored_email(
+    client: Client, db: asyncpg.Connection
+) -> None:
+    raw = (
+        '{"user": {"username": "alice", "email": "evil@example.test",'
+        ' "email": "alice@example.test", "password": "alice-secret"}}'
+    )
+    response = await client.send("POST", "/api/users", data=raw)
+    recipients = [row["recipient"] for row in await db.fetch("select recipient from outbox")]
+    stored = [row["email"] for row in await db.fetch("select email from users")]
+    assert response.status == 400 or recipients == stored == ["alice@example.test"]

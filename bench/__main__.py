@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from bench import accounts, conduit, deletion, embedded, heartbeats, sessions, tokens, writes
+from bench import accounts, conduit, deletion, embedded, heartbeats, mail, sessions, tokens, writes
 from bench.load import require_wrk
 from bench.table import render, store
 
@@ -21,6 +21,7 @@ PARTS = {
     "tokens": ("Access tokens", tokens.measure, ("the service", "PyJWT", "ratio")),
     "embedded": ("The embedded PostgreSQL", embedded.measure, ("median", "longest", "")),
     "heartbeats": ("Heartbeats", heartbeats.measure, ("reserved", "in the queue", "ratio")),
+    "mail": ("Mails", mail.measure, ("four at a time", "one at a time", "ratio")),
     "writes": ("Writes and the cache", writes.measure, ("cache on", "cache off", "ratio")),
     "conduit": (
         "Lists as the data grows",
@@ -38,7 +39,7 @@ PARTS = {
 def main() -> None:
     """Run the parts that the arguments name, or all parts without arguments."""
     names = sys.argv[1:] or list(PARTS)
-    if not set(names) <= {"embedded", "heartbeats", "tokens"}:  # The parts without HTTP.
+    if not set(names) <= {"embedded", "heartbeats", "mail", "tokens"}:  # The parts without HTTP.
         require_wrk()
     for name in names:
         title, measure, heads = PARTS[name]

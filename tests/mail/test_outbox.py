@@ -10,7 +10,7 @@ import pytest
 from service.database.pool import Database
 from service.mail import outbox as module
 from service.mail.message import Mail
-from service.mail.outbox import LEASE, LIFETIME, Outbox, write_mail
+from service.mail.outbox import CONCURRENCY, LEASE, LIFETIME, Outbox, write_mail
 from tests.mail.mail_server import MailServer, serve_mail
 from tests.mail.outboxes import MAIL, mail_to, make_due, outbox_of, rows, send_next
 
@@ -190,22 +190,22 @@ async def test_concurrent_outboxes_send_each_mail_once(
     assert sorted(recipients) == sorted(f"user{number}@example.test" for number in range(40))
 
 
-async def test_outbox_finishes_the_current_mails_when_it_stops(
+async def test_outbox_finishes_the_current_mails_when_it_stops_and_begins_no_other(
     outbox: Outbox, server: MailServer, db: asyncpg.Connection
 ) -> None:
     server.gate.clear()
-    await write_mail(db, MAIL)
+    for number in range(CONCURRENCY + 1):
+        await write_mail(db, mail_to(f"user{number}@example.test"))
     outbox.start()
-    await server.arrived.wait()
-    await write_mail(db, mail_to("bob@example.test"))
-    await db.execute("update outbox set due_at = now() + interval '1 hour' where attempts = 0")
+    for _ in range(CONCURRENCY):
+        await server.recipients.get()
     stopping = asyncio.create_task(outbox.stop())
     await asyncio.sleep(0)
     assert not stopping.done()
     server.gate.set()
     await stopping
-    assert len(server.envelopes) == 1
-    assert await rows(db) == [("sent", 1, None), ("pending", 0, None)]
+    assert len(server.envelopes) == CONCURRENCY
+    assert sorted(await rows(db)) == [("pending", 0, None)] + [("sent", 1, None)] * CONCURRENCY
 
 
 @pytest.mark.parametrize(

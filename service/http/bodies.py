@@ -4,6 +4,7 @@ A route with pages accepts forms too.
 """
 
 import asyncio
+import json
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -100,7 +101,9 @@ def _parse_form(raw: bytes) -> dict[str, Any]:
 def _parse(raw: bytes) -> dict[str, Any]:
     """Return the JSON object in ``raw``. Raise ``InvalidInput`` for anything else.
 
-    orjson rejects NaN, lone surrogates, invalid UTF-8 and more than 1,000 levels of nesting.
+    orjson rejects NaN, lone surrogates, invalid UTF-8 and more than 1,000 levels of nesting. Of a
+    name that an object has twice it keeps the last value. An email that is given twice is rejected:
+    a check of one of them must not lead to a mail to the other.
     """
     try:
         data = orjson.loads(raw)
@@ -108,7 +111,19 @@ def _parse(raw: bytes) -> dict[str, Any]:
         raise InvalidInput({"body": ["is not valid JSON"]}) from None
     if not isinstance(data, dict):
         raise InvalidInput({"body": ["must be a JSON object"]})
+    # Only the names of a body in which "email" may stand twice, perhaps with escapes, are checked.
+    if raw.count(b"email") > 1 or b"\\u00" in raw:
+        try:
+            json.loads(raw, object_pairs_hook=_reject_two_emails, parse_int=str, parse_float=str)
+        except RecursionError:
+            raise InvalidInput({"body": ["is not valid JSON"]}) from None
     return data
+
+
+def _reject_two_emails(pairs: list[tuple[str, Any]]) -> None:
+    """Raise ``InvalidInput`` if the ``pairs`` of a JSON object have two emails."""
+    if sum(name == "email" for name, _ in pairs) > 1:
+        raise InvalidInput({"email": ["must be given once"]})
 
 
 def _fields_with_nul(data: dict[str, Any]) -> set[str]:

@@ -150,3 +150,27 @@ async def test_json_with_the_content_type_of_a_form_gets_json(client: Client) ->
 async def test_form_is_not_accepted_on_other_routes(client: Client) -> None:
     response = await client.send("POST", "/api/users", data=b"user=x", headers=FORM)
     assert_invalid(response, 400, body="is not valid JSON")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"user": {"email": "a", "email": "a"}}',
+        b'{"user": {"email": "a", "\\u0065mai\\u006c": "a"}}',
+        b'{"user": [{"x": {"email": null, "email": {"email": 1}}}]}',
+    ],
+)
+async def test_email_given_twice_is_rejected(client: Client, raw: bytes) -> None:
+    response = await client.send("POST", "/api/users/login", data=raw)
+    assert_invalid(response, 400, email="must be given once")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"9" * 300, b"-1e300", b'"email \\u00e9 email"', b"[" * 900 + b"]" * 900],
+    ids=["integer", "float", "text", "nesting"],
+)
+async def test_two_emails_in_different_objects_are_accepted(client: Client, value: bytes) -> None:
+    raw = b'{"token": "A", "email": 1, "other": {"email": ' + value + b"}}"
+    response = await client.send("POST", LINK, data=raw)
+    assert_error(response, 404, "not_found", {"token": ["not found"]})

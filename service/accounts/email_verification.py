@@ -5,7 +5,7 @@ page either confirms the email, or says that they did not register. The latter d
 that never had a verified email, so that nobody can keep the email of another person.
 """
 
-from uuid import UUID
+from typing import Any
 
 import voluptuous as vol
 from aiohttp import web
@@ -64,22 +64,23 @@ def message(text: str) -> object:
 async def queue_verification(
     connection: sql.Connection,
     client: Client,
+    user: Any,
     *,
-    user_id: UUID,
-    email: str,
-    email_key: str,
     throttle: Throttle,
     settings: Settings,
 ) -> int | None:
-    """Queue a mail with a link that verifies ``email``, at a limited rate. ``client`` causes it.
+    """Queue a mail with a link that verifies the email of ``user``, at a limited rate.
+
+    ``client`` causes it. ``user`` is a row with ``id``, ``email`` and ``email_key``.
 
     The transaction of ``connection`` must hold the lock on the user's row, or insert that row.
     Return ``None`` if the mail is queued, and otherwise the seconds until the next one may be.
     """
+    email, email_key = user["email"], user["email_key"]
     retry_after = await throttle.admit_verification_email(connection, email_key)
     if retry_after is None:
         token = await one_time_tokens.issue(
-            connection, Purpose.VERIFY_EMAIL, user_id, email=email, email_key=email_key
+            connection, Purpose.VERIFY_EMAIL, user["id"], email=email, email_key=email_key
         )
         await queue_verification_email(connection, client, email, token, settings=settings)
     return retry_after
@@ -208,9 +209,7 @@ async def resend(request: web.Request) -> web.StreamResponse:
         retry_after = await queue_verification(
             connection,
             client_of(request),
-            user_id=user.id,
-            email=current["email"],
-            email_key=current["email_key"],
+            current,
             throttle=throttle,
             settings=request.app[SETTINGS],
         )

@@ -100,9 +100,7 @@ class SignIn:
         await queue_verification(
             connection,
             client,
-            user_id=user["id"],
-            email=user["email"],
-            email_key=user["email_key"],
+            user,
             throttle=self._throttle,
             settings=self._settings,
         )

@@ -93,9 +93,7 @@ async def register(request: web.Request) -> web.StreamResponse:
             await queue_verification(
                 connection,
                 client,
-                user_id=row["id"],
-                email=row["email"],
-                email_key=row["email_key"],
+                row,
                 throttle=throttle,
                 settings=request.app[SETTINGS],
             )
@@ -276,9 +274,7 @@ async def _apply_side_effects(
         await queue_verification(
             connection,
             client,
-            user_id=user.id,
-            email=row["email"],
-            email_key=row["email_key"],
+            row,
             throttle=throttle,
             settings=settings,
         )

@@ -1,5 +1,5 @@
 -- name: find(user_id) -> row
-select email, email_key, email_verified_at is not null as is_verified, ever_verified
+select id, email, email_key, email_verified_at is not null as is_verified, ever_verified
 from users
 where id = $1 and closed_at is null
 

@@ -54,3 +54,9 @@ async def open_page(client: Client, path: str, token: str) -> Response:
 async def submit(client: Client, path: str, **fields: str) -> Response:
     """Send a form as a browser does."""
     return await client.send("POST", path, data=FormData(fields), headers=BROWSER)
+
+
+async def is_verified(db: asyncpg.Connection, email: str = "alice@example.test") -> bool:
+    """Return whether the email of the account that has it is verified."""
+    query = "select email_verified_at is not null from users where email = $1"
+    return bool(await db.fetchval(query, email))

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 import sql
-from service.accounts.email_verification import ALREADY_VERIFIED, CONFIRMED, DECLINED, SENT
+from service.accounts.email_verification import ALREADY_VERIFIED, CONFIRMED, SENT
 from service.accounts.sessions.authentication import SESSION_CACHE
 from service.mail.outbox import OUTBOX
 from service.settings.rate_limit import Limit
@@ -18,10 +18,9 @@ from tests.accounts.mailed_links import (
     UNKNOWN_TOKEN,
     VERIFY,
     client_without_delivery,
+    is_verified,
     last_token,
     links,
-    open_page,
-    submit,
 )
 from tests.accounts.two_instances import queries_of
 from tests.conftest import Client, Dialect, MakeClient, until_blocked
@@ -34,14 +33,6 @@ UNKNOWN = {"token": ["not found"]}
 @pytest.fixture
 async def client(make_client: MakeClient) -> Client:
     return await client_without_delivery(make_client)
-
-
-async def is_verified(db: asyncpg.Connection, email: str = ALICE) -> bool:
-    row = await db.fetchrow(
-        "select email_verified_at is not null as now, ever_verified from users where email = $1",
-        email,
-    )
-    return bool(row["now"])
 
 
 async def kinds(client: Client, token: str) -> list[str]:
@@ -133,85 +124,6 @@ async def test_fields_beside_the_token_are_ignored(
     assert await is_verified(db, ALICE) and not await is_verified(db, "bob@example.test")
 
 
-async def test_opening_the_page_uses_no_token(
-    client: Client, alice: str, db: asyncpg.Connection
-) -> None:
-    token = await last_token(db, ALICE)
-    for _ in range(3):
-        assert (await open_page(client, VERIFY, token)).status == 200
-        async with client.http.head(VERIFY, params={"token": token}) as head:
-            assert head.status == 200
-        async with client.http.options(VERIFY, params={"token": token}) as options:
-            assert options.status == 405
-    assert await db.fetchval("select count(*) from one_time_tokens where used_at is null") == 1
-    assert not await is_verified(db)
-    assert (await client.post(VERIFY, {"token": token})).status == 200
-
-
-async def test_page_shows_the_email_and_both_choices(
-    client: Client, db: asyncpg.Connection
-) -> None:
-    await client.register("alice", email="a&b<i>@example.test".replace("<i>", ""))
-    token = await last_token(db, "a&b@example.test")
-    page = await open_page(client, VERIFY, token)
-    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
-    assert "a&amp;b@example.test" in page.body and "alice" not in page.body
-    assert page.body.count(f'name="token" value="{token}"') == 2
-    for action in (VERIFY, DECLINE):
-        assert f'<form method="post" action="{action}">' in page.body
-    assert "<script" not in page.body and "$" not in page.body
-
-
-async def test_page_has_the_headers_of_a_private_page(
-    client: Client, alice: str, db: asyncpg.Connection
-) -> None:
-    page = await open_page(client, VERIFY, await last_token(db, ALICE))
-    assert page.headers["Content-Security-Policy"] == (
-        "default-src 'none'; style-src 'self'; img-src 'self'; frame-ancestors 'none'; "
-        "base-uri 'none'; form-action 'self'"
-    )
-    assert page.headers["Referrer-Policy"] == "no-referrer"
-    assert page.headers["Cache-Control"] == "no-store"
-    assert page.headers["X-Content-Type-Options"] == "nosniff"
-
-
-async def test_form_confirms_with_a_page(
-    client: Client, alice: str, db: asyncpg.Connection
-) -> None:
-    token = await last_token(db, ALICE)
-    page = await submit(client, VERIFY, token=token, email="bob@example.test")
-    assert page.status == 200 and "<h1>Email confirmed</h1>" in page.body
-    assert await is_verified(db)
-    again = await submit(client, VERIFY, token=token)
-    assert again.status == 404 and "<h1>This link is not valid</h1>" in again.body
-
-
-async def test_form_and_page_show_errors_as_pages(
-    make_client: MakeClient, db: asyncpg.Connection, dialect: Dialect
-) -> None:
-    client = await client_without_delivery(make_client, realworld_strict=dialect.strict)
-    await client.register("alice")
-    token = await last_token(db, ALICE)
-    await db.execute("update one_time_tokens set expires_at = now()")
-    expected = {
-        token: (410, "This link has expired"),
-        UNKNOWN_TOKEN: (404, "This link is not valid"),
-        "": (dialect.invalid, "This link is not complete"),
-        "A" * 5000: (dialect.invalid, "This link is not complete"),
-    }
-    for given, (status, title) in expected.items():
-        for page in (
-            await open_page(client, VERIFY, given),
-            await submit(client, VERIFY, token=given),
-            await submit(client, DECLINE, token=given),
-        ):
-            assert (page.status, page.headers["Content-Type"]) == (
-                status,
-                "text/html; charset=utf-8",
-            )
-            assert f"<h1>{title}</h1>" in page.body and page.headers["Cache-Control"] == "no-store"
-
-
 async def test_resend_leaves_the_earlier_links_valid_until_one_is_used(
     client: Client, alice: str, db: asyncpg.Connection
 ) -> None:
@@ -292,59 +204,6 @@ async def test_change_of_the_email_ends_its_verification(
     assert await is_verified(db)
     await client.put("/api/user", {"user": {"email": "new@example.test"}}, token=alice)
     assert not await is_verified(db, "new@example.test")
-
-
-@pytest.mark.parametrize("form", [False, True])
-async def test_decline_deletes_a_never_verified_account_and_frees_the_email(
-    client: Client, alice: str, db: asyncpg.Connection, form: bool
-) -> None:
-    token = await last_token(db, ALICE)
-    if form:
-        page = await submit(client, DECLINE, token=token)
-        assert page.status == 200 and "<h1>Account deleted</h1>" in page.body
-    else:
-        response = await client.post(DECLINE, {"token": token})
-        assert (response.status, response.body) == (200, {"message": DECLINED})
-    assert not await client.is_authenticated(alice)
-    user = {"email": ALICE, "password": "alice-secret"}
-    assert (await client.post("/api/users/login", {"user": user})).status == 401
-    kinds = await db.fetch("select kind from events where user_id is not null order by id")
-    assert [kind for (kind,) in kinds] == ["registered", "account_deleted"]
-    for path in (VERIFY, DECLINE):
-        assert (await client.post(path, {"token": token})).status == 404
-    await client.register("alice")
-
-
-async def test_decline_deletes_no_account_that_had_a_verified_email(
-    client: Client, alice: str, db: asyncpg.Connection
-) -> None:
-    await client.post(RESEND, token=alice)
-    first, second = [link.partition("=")[2] for link in await links(db, ALICE)]
-    await client.post(VERIFY, {"token": first})
-    assert (await client.post(DECLINE, {"token": second})).status == 404
-    await client.put("/api/user", {"user": {"email": "new@example.test"}}, token=alice)
-    token = await last_token(db, "new@example.test")
-    page = await open_page(client, VERIFY, token)
-    assert page.status == 200 and DECLINE not in page.body
-    rejected = await client.post(DECLINE, {"token": token})
-    assert_error(rejected, 404, "not_found", {"registration": ["not found"]})
-    assert await client.is_authenticated(alice)
-    # The rejection has not used the token.
-    assert (await client.post(VERIFY, {"token": token})).status == 200
-
-
-async def test_concurrent_confirm_and_decline_have_one_effect(
-    client: Client, db: asyncpg.Connection
-) -> None:
-    for number in range(10):
-        name = f"user{number}"
-        access = await client.register(name)
-        token = await last_token(db, f"{name}@example.test")
-        confirmed, declined = await asyncio.gather(
-            client.post(VERIFY, {"token": token}), client.post(DECLINE, {"token": token})
-        )
-        assert sorted((confirmed.status, declined.status)) == [200, 404]
-        assert await client.is_authenticated(access) is (confirmed.status == 200)
 
 
 @pytest.mark.parametrize("path", [VERIFY, DECLINE])

@@ -5,9 +5,8 @@ is not sent. If it is committed, no crash loses the mail. A mail may be sent twi
 server's reply is lost, or when the process crashes between the reply and the update of the row.
 Both copies have the same Message-ID.
 
-Every process polls the table. ``POLL_INTERVAL`` holds the promise that a mail leaves within a
-second. Notifications would need the poll too: one is lost with its connection, and a pooler in
-transaction mode delivers none.
+Every process polls the table, so that a mail leaves within a second. ``docs/decisions/outbox.md``
+says why there is no notification, and why a claim is a lease.
 """
 
 import asyncio

@@ -1,5 +1,8 @@
 """Kill the service and the mail server as processes: no mail is lost, and few arrive twice."""
 
+import contextlib
+import http.client
+import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -65,6 +68,10 @@ class Service:
     def states(self) -> Counter[str]:
         """Return the number of mails in each state."""
         return Counter(dict(self.execute("select state, count(*) from outbox group by state")))
+
+    def has_accounts(self, count: int) -> bool:
+        """Return whether ``count`` users have registered."""
+        return int(self.execute("select count(*) from users")[0][0]) >= count
 
     def end_leases(self) -> None:
         """Let the time pass for which a killed process holds its mails."""
@@ -148,3 +155,42 @@ def test_every_mail_arrives_when_the_mail_server_is_killed_under_load(
     assert {len(ids) for ids in mail.message_ids().values()} == {1}
     # Only those arrive twice that the server had stored when it was killed before its reply.
     assert copies.total() - 300 <= 3 * 2 * CONCURRENCY
+
+
+@needs_proc
+def test_every_registered_account_gets_its_mail_when_processes_are_killed(
+    service: Service, mail: MailProcess, mail_server: Process
+) -> None:
+    """Both workers are killed during registrations, twice. Then the whole service is killed.
+
+    The mail server is stopped, so that each process dies while it sends mails.
+    """
+    mail_server.send(signal.SIGSTOP)
+    registered = ThreadPoolExecutor(4)
+    names = [f"user{number}" for number in range(60)]
+
+    def register(process: Process, name: str) -> None:
+        # A registration whose response is lost may have been committed or not.
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            process.register(name)
+
+    with service.start(WEB_CONCURRENCY=2) as process, registered:
+        done = [registered.submit(register, process, name) for name in names]
+        for accounts in (10, 25):
+            eventually(partial(service.has_accounts, accounts), f"{accounts} accounts")
+            eventually(service.claimed, "an attempt to send")
+            for worker in process.workers():
+                os.kill(worker, signal.SIGKILL)
+        for registration in done:
+            registration.result()
+    eventually(lambda: not process.remaining_processes(), "the end of all processes")
+    mail_server.send(signal.SIGCONT)
+    service.end_leases()
+    with service.start():
+        eventually(lambda: set(service.states()) == {"sent"}, "all mails")
+    due = {email for (email,) in service.execute("select email from users")}
+    copies = mail.copies()
+    assert 25 <= len(due) <= 60
+    assert set(copies) == due
+    assert {len(ids) for ids in mail.message_ids().values()} == {1}
+    assert copies.total() == len(due)

@@ -3,7 +3,7 @@
 ``service/accounts/users.py`` has its queries in ``sql/accounts/users.sql`` and its tests in
 ``tests/accounts/test_users.py``. Both may have an aspect: ``users_<aspect>.sql`` and
 ``test_users_<aspect>.py``. The tests have the folders of ``service/``; the queries have only the
-first.
+first. The tests in ``tests/browser/`` are of the pages of several modules.
 """
 
 from pathlib import Path, PurePath
@@ -24,6 +24,8 @@ QUERIES = {path.relative_to(ROOT / "sql").with_suffix("") for path in ROOT.glob(
 
 # Tests of what is not a module of service/.
 OTHER_TESTS = {
+    "browser/mailed_links": "mailed links in Chromium, from the printed mail to the database",
+    "browser/pages": "the pages of all modules in Chromium",
     "documents": "README.md, docs/ and the other documents",
     "fuzz": "tests/fuzz.py",
     "layers": "the imports of all modules",

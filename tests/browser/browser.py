@@ -1,0 +1,131 @@
+"""Chromium without a window, driven as a person uses it."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
+from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
+
+from tests.processes import MAX_WAIT
+
+AXE = (files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8")
+RUN_AXE = "axe.run().then(arguments[0], error => arguments[0]({error: String(error)}))"
+
+ARGUMENTS = (
+    "--headless=new",
+    "--no-sandbox",  # Chromium's sandbox does not start as root.
+    "--disable-dev-shm-usage",  # /dev/shm of a container has 64 MB.
+    "--disable-gpu",
+    "--no-first-run",
+    # Only the service is reached: no updates, no reports, no other host.
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost",
+)
+
+
+def start_chromium(driver: str, profile: Path) -> Chrome:
+    """Start Chromium with the ChromeDriver at the path ``driver`` and the new folder ``profile``.
+
+    ChromeDriver finds the browser. With its path given, Selenium downloads nothing.
+    """
+    options = ChromeOptions()
+    for argument in (*ARGUMENTS, f"--user-data-dir={profile}"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    chromium = Chrome(options, ChromeService(driver))
+    chromium.set_page_load_timeout(MAX_WAIT)
+    chromium.set_script_timeout(MAX_WAIT)
+    return chromium
+
+
+class Browser:
+    """One tab. Every wait ends when its condition is true, or fails after ``MAX_WAIT``."""
+
+    def __init__(self, chromium: Chrome) -> None:
+        """Open the tab. Only one tab is used at a time: this one until ``close``."""
+        self._chromium = chromium
+        self._first_tab = chromium.current_window_handle
+        chromium.switch_to.new_window("tab")
+        self.console()
+
+    def close(self) -> None:
+        """Close the tab, with everything that it emulates."""
+        self._chromium.close()
+        self._chromium.switch_to.window(self._first_tab)
+
+    def open(self, url: str) -> None:
+        """Open ``url`` and wait until the page and its files are loaded."""
+        self._chromium.get(url)
+
+    @property
+    def heading(self) -> str:
+        """Return the text of the heading of the page."""
+        return self._chromium.find_element(By.TAG_NAME, "h1").text
+
+    @property
+    def text(self) -> str:
+        """Return the text that the page shows."""
+        return self._chromium.find_element(By.TAG_NAME, "body").text
+
+    def buttons(self) -> list[str]:
+        """Return the texts of the buttons."""
+        return [button.text for button in self._chromium.find_elements(By.TAG_NAME, "button")]
+
+    def fill(self, label: str, text: str) -> None:
+        """Type ``text`` into the field with this label."""
+        found = self._chromium.find_element(By.XPATH, f"//label[normalize-space()='{label}']")
+        self._chromium.find_element(By.ID, str(found.get_attribute("for"))).send_keys(text)
+
+    def press(self, button: str, *, opens: str) -> None:
+        """Press ``button``, and wait for the page with the heading ``opens``."""
+        self._chromium.find_element(By.XPATH, f"//button[normalize-space()='{button}']").click()
+        self._wait_until(lambda: self.heading == opens)
+
+    def wait_for(self, selector: str) -> None:
+        """Wait until the page has an element for the CSS ``selector``."""
+        self._wait_until(lambda: self._chromium.find_element(By.CSS_SELECTOR, selector))
+
+    def show(self, *, width: int, scheme: str) -> None:
+        """Show the page ``width`` CSS pixels wide, in the colours of the ``scheme``."""
+        metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+        self._chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self._chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+    def is_scrolled_sideways(self) -> bool:
+        """Return whether a part of the page is outside the width of the window."""
+        script = "return document.documentElement.scrollWidth > window.innerWidth"
+        return bool(self._chromium.execute_script(script))
+
+    def accessibility_errors(self) -> list[str]:
+        """Return each rule of axe-core that the page violates, with the elements."""
+        self._chromium.execute_script(AXE)
+        result: dict[str, Any] = self._chromium.execute_async_script(RUN_AXE)
+        return [
+            f"{rule['id']}: {[node['html'] for node in rule['nodes']]}"
+            for rule in result["violations"]
+        ]
+
+    def pass_time(self, seconds: int) -> None:
+        """Let ``seconds`` pass for the page and its scripts.
+
+        Chromium moves the clock of the tab forward. The tab keeps the moved clock.
+        """
+        self._chromium.execute_cdp_cmd("Emulation.setVirtualTimePolicy", {"policy": "advance"})
+        script = f"setTimeout(arguments[0], {seconds * 1000})"
+        self._chromium.execute_async_script(script)
+
+    def console(self) -> list[str]:
+        """Return the lines of the console since the last call."""
+        lines = self._chromium.get_log("browser")  # type: ignore[no-untyped-call]
+        return [line["message"] for line in lines]
+
+    def _wait_until(self, condition: Any) -> None:
+        # The elements of the last page are stale while the next one loads.
+        ignored = (NoSuchElementException, StaleElementReferenceException)
+        WebDriverWait(self._chromium, MAX_WAIT, 0.05, ignored).until(lambda _: condition())

@@ -1,0 +1,53 @@
+"""Fixtures: the service as a process, and Chromium. Both start once for this folder."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+from selenium.webdriver import Chrome
+
+from tests.browser.browser import Browser, start_chromium
+from tests.browser.service import Service
+from tests.processes import serve
+
+BROWSERS = ("chromium", "google-chrome")
+
+
+@pytest.fixture(scope="package")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """Start Chromium. Without one, skip the test, but fail in CI."""
+    driver = shutil.which("chromedriver")
+    if driver is None or not any(map(shutil.which, BROWSERS)):
+        missing = "no browser: apt-get install chromium chromium-driver"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    profile = tmp_path_factory.mktemp("chromium")
+    chromium = start_chromium(driver, profile)
+    yield chromium
+    chromium.quit()
+    # pytest keeps the folders of the last three runs, and a profile has some 10 MB.
+    shutil.rmtree(profile, ignore_errors=True)
+
+
+@pytest.fixture(scope="package")
+def service(
+    chromium: Chrome, new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """Start the service. It prints its mails to the log."""
+    url = new_database()
+    with (
+        serve(tmp_path_factory.mktemp("service"), DATABASE_URL=url) as process,
+        psycopg.connect(url, autocommit=True) as connection,
+    ):
+        yield Service(process.wait_until_serving(), connection)
+
+
+@pytest.fixture
+def browser(chromium: Chrome) -> Iterator[Browser]:
+    """Open a tab for the test."""
+    browser = Browser(chromium)
+    yield browser
+    browser.close()

@@ -10,6 +10,7 @@ from aiohttp import web
 from service.accounts import email_verification, security_log, users
 from service.accounts.cleanup import clean_up_periodically
 from service.accounts.closed_accounts import CLOSED_ACCOUNTS, ClosedAccounts
+from service.accounts.passwords import reset
 from service.accounts.passwords.hasher import PASSWORDS, PasswordHasher, usable_cores
 from service.accounts.passwords.verification import CREDENTIAL_VERIFIER, CredentialVerifier
 from service.accounts.sessions import refresh, sessions
@@ -48,6 +49,7 @@ ROUTES = (
     health.routes,
     users.routes,
     email_verification.routes,
+    reset.routes,
     refresh.routes,
     sessions.routes,
     security_log.routes,

@@ -103,6 +103,12 @@ class _Refresh:
         known_ttl: Any,
     ) -> _Row: ...
 
+class _Reset:
+    def find_account(
+        self, db: _Db, *, email_key: Any, unknown_id: Any, ip_key: Any, known_ttl: Any
+    ) -> _One: ...
+    def set_password(self, db: _Db, *, user_id: Any, email: Any, password_hash: Any) -> _Value: ...
+
 class _SecurityLog:
     def insert(
         self, db: _Db, *, user_id: Any, kind: Any, ip: Any, user_agent: Any, session_id: Any
@@ -139,10 +145,12 @@ class _Sessions:
     def end_others(
         self, db: _Db, *, user_id: Any, except_id: Any, reason: Any, ip: Any, user_agent: Any
     ) -> _None: ...
+    def end_all(self, db: _Db, *, user_id: Any, reason: Any, ip: Any, user_agent: Any) -> _None: ...
 
 class _Throttle:
     def hit(self, db: _Db, *, key: Any, max_count: Any, seconds: Any) -> _One: ...
     def release_hits(self, db: _Db, *, keys: Any, windows: Any) -> _None: ...
+    def lower_hits(self, db: _Db, *, key: Any, max_count: Any) -> _None: ...
     def delete_expired(self, db: _Db, *, limit: Any) -> _Value: ...
 
 class _Users:
@@ -311,6 +319,7 @@ known_ips: _KnownIps
 login_attempts: _LoginAttempts
 one_time_tokens: _OneTimeTokens
 refresh: _Refresh
+reset: _Reset
 security_log: _SecurityLog
 sessions: _Sessions
 throttle: _Throttle

@@ -72,3 +72,19 @@ async def queue_verification_email(
         "hours": str(Purpose.VERIFY_EMAIL.ttl // HOUR),
     }
     await write_mail(connection, Mail(email, "verify_email", client.language, values))
+
+
+async def queue_reset_email(
+    connection: sql.Connection, client: Client, recipient: str, token: str, *, settings: Settings
+) -> None:
+    """Queue the email with the link that resets the password. ``client`` has requested it.
+
+    ``recipient`` is ``NO_RECIPIENT`` if the account does not exist.
+    """
+    values = {
+        "time": format_time(datetime.now(UTC)),
+        "ip": client.ip or "",
+        "link": mailed_link(settings, "reset-password", token),
+        "minutes": str(Purpose.RESET_PASSWORD.ttl // 60),
+    }
+    await write_mail(connection, Mail(recipient, "reset_password", client.language, values))

@@ -32,7 +32,7 @@ ERRORS = {
     ),
     ErrorCode.LINK_EXPIRED: (
         "This link has expired",
-        "Nothing was changed. Log in and ask for another mail.",
+        "Nothing was changed. Ask for another mail.",
     ),
 }
 """The title and the text of the page for an error."""

@@ -52,12 +52,20 @@ class EventKind(StrEnum):
     SIGNED_OUT = "signed_out", "The session logged out."
     SESSION_ENDED = (
         "session_ended",
-        "The session was ended from the session list or by a password change.",
+        "The session was ended from the session list, or by a changed or reset password.",
     )
     EVICTED = "evicted", "A login over `SESSION_LIMIT` ended the session."
     REFRESH_TOKEN_REUSED = (
         "refresh_token_reused",
         "A refresh token was used a second time, which ended the session.",
+    )
+    PASSWORD_RESET_REQUESTED = (
+        "password_reset_requested",
+        "A mail with a link that resets the password was requested.",
+    )
+    PASSWORD_RESET = (
+        "password_reset",
+        "The password was reset with a mailed link, which also verified the email.",
     )
     PASSWORD_CHANGED = "password_changed", "The password was changed."
     EMAIL_VERIFIED = "email_verified", "The email was verified with a mailed link."

@@ -268,6 +268,7 @@ async def _apply_side_effects(
             user_agent=client.user_agent,
         )
         await revoke(connection, user.id, REVOKED_BY_PASSWORD_CHANGE)
+        await throttle.allow_reset_request(connection, user.id)
         await known_ips.replace_all(connection, user.id, client.ip_key)
     if row["email_changed"]:
         await revoke(connection, user.id, {Purpose.VERIFY_EMAIL})

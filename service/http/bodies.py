@@ -68,6 +68,11 @@ async def read_body(request: web.Request) -> Any:
     return check(data, schema, {place: [NOT_ALLOWED] for place in nuls})
 
 
+async def form_fields(request: web.Request) -> dict[str, Any]:
+    """Return the fields of the form that ``read_body`` has read, also if they are invalid."""
+    return _parse_form(await request.read())
+
+
 def is_form(request: web.Request) -> bool:
     """Return whether the body of ``request`` is a form. Its sender then expects a page.
 

@@ -35,7 +35,7 @@ def parse_login_limits(value: str) -> tuple[Limit, Limit, Limit]:
         pair, ip, account = (parse_limit(part) for part in parts * (3 if parts == ["0"] else 1))
     except ValueError:
         raise ValueError(
-            "must be three limits such as 5/900,50/900,50/3600 (failures/seconds: of an account "
+            "must be three limits such as 5/900,50/900,50/3600 (count/seconds: of an account "
             "at an IP address, of an IP address, of an account); 0 for one or for all is no limit"
         ) from None
     return pair, ip, account

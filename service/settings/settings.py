@@ -134,6 +134,14 @@ class Settings:
     verification_mail_limit: Limit = _setting(parse_limit, Limit(5, 3600))
     """Verification mails to one email, also those of registrations and changes."""
 
+    forgot_password_limits: tuple[Limit, Limit, Limit] = _setting(
+        parse_login_limits, (Limit(5, 900), Limit(50, 3600), Limit(10, 3600))
+    )
+    """Requests for a password reset: of an email at an IP address, of an IP address, of an email.
+
+    The last one does not count requests from known IP addresses.
+    """
+
     require_verified_email: bool = _setting(kind.flag, False)
     """Reject logins while the email of the account is not verified."""
 

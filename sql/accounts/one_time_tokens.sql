@@ -1,6 +1,8 @@
 -- name: insert(digest, purpose, user_id, email, email_key, ttl, max_count) -> none
 -- Keep at most `max_count` valid tokens of the purpose for each user: delete the oldest. Call
 -- sessions.lock_user in an earlier statement, so that simultaneous calls see each other's tokens.
+-- Without such a user nothing is inserted, but the statement runs, so that timing does not reveal
+-- whether the account exists.
 with surplus as (
     select digest
     from one_time_tokens
@@ -14,7 +16,9 @@ deleted as (
     where one_time_tokens.digest = surplus.digest
 )
 insert into one_time_tokens (digest, purpose, user_id, email, email_key, expires_at)
-values ($1, $2, $3, $4, $5, now() + make_interval(secs => $6::integer))
+select $1::bytea, $2::text, id, $4::text, $5::text, now() + make_interval(secs => $6::integer)
+from users
+where id = $3
 
 -- name: find(digest, purpose) -> row
 select user_id, email, expires_at <= now() as is_expired

@@ -167,3 +167,14 @@ with ended as (
 insert into events (user_id, kind, ip, user_agent, session_id)
 select user_id, 'session_ended', $4, $5, id
 from ended
+
+-- name: end_all(user_id, reason, ip, user_agent) -> none
+with ended as (
+    update sessions
+    set ended_at = now(), end_reason = $2
+    where user_id = $1 and ended_at is null and least(expires_at, idle_expires_at) > now()
+    returning id, user_id
+)
+insert into events (user_id, kind, ip, user_agent, session_id)
+select user_id, 'session_ended', $3, $4, id
+from ended

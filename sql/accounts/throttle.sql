@@ -30,6 +30,12 @@ set hits = greatest(throttle.hits - 1, 0)
 from held
 where throttle.key = held.key
 
+-- name: lower_hits(key, max_count) -> none
+-- Lower the count of the current window to at most `max_count`.
+update throttle
+set hits = $2::integer
+where key = $1 and hits > $2::integer
+
 -- name: delete_expired(limit) -> value
 -- Delete at most `limit` expired windows and return their number. Locked rows are left for later.
 with expired as (

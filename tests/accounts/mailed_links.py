@@ -8,18 +8,50 @@ import asyncpg
 from aiohttp import FormData
 
 from service.mail.outbox import OUTBOX
+from service.settings.rate_limit import NO_LIMIT
 from tests.conftest import Client, MakeClient, Response
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 VERIFY = "/api/auth/verify-email"
 DECLINE = "/api/auth/verify-email/decline"
 RESEND = "/api/auth/verify-email/resend"
+FORGOT = "/api/auth/forgot-password"
+RESET = "/api/auth/reset-password"
 UNKNOWN_TOKEN = "A" * 43
+
+BAD_TOKENS: dict[str, Any] = {
+    "absent": {},
+    "empty": {"token": ""},
+    "blank": {"token": " "},
+    "null": {"token": None},
+    "true": {"token": True},
+    "number": {"token": 7},
+    "list": {"token": [UNKNOWN_TOKEN]},
+    "object": {"token": {"token": UNKNOWN_TOKEN}},
+    "long": {"token": "A" * 5000},
+    "nul": {"token": "A\0"},
+}
+"""Bodies of which none has a token."""
+
+TWO_EMAILS: dict[str, Any] = {
+    "list": ["alice@example.test", "evil@example.test"],
+    "object": {"0": "alice@example.test"},
+    "comma": "alice@example.test,evil@example.test",
+    "semicolon": "alice@example.test;evil@example.test",
+    "space": "alice@example.test evil@example.test",
+    "name": "Alice <alice@example.test>",
+    "line break": "alice@example.test\nbcc: evil@example.test",
+}
+"""Values of ``email`` of which none is one email."""
 
 
 async def client_without_delivery(make_client: MakeClient, **changes: Any) -> Client:
     """Return a client of a service whose outbox keeps its mails, without limits on them."""
-    limits = {"resend_limit": (0, 0), "verification_mail_limit": (0, 0)}
+    limits = {
+        "resend_limit": NO_LIMIT,
+        "verification_mail_limit": NO_LIMIT,
+        "forgot_password_limits": (NO_LIMIT, NO_LIMIT, NO_LIMIT),
+    }
     client = await make_client(**{**limits, **changes})
     await client.http.app[OUTBOX].stop()
     return client

@@ -13,8 +13,10 @@ from service.accounts.sessions.authentication import SESSION_CACHE
 from service.mail.outbox import OUTBOX
 from service.settings.rate_limit import Limit
 from tests.accounts.mailed_links import (
+    BAD_TOKENS,
     DECLINE,
     RESEND,
+    TWO_EMAILS,
     UNKNOWN_TOKEN,
     VERIFY,
     client_without_delivery,
@@ -85,20 +87,6 @@ async def test_unknown_and_expired_tokens_are_told_apart(
         expired = await client.post(path, {"token": token})
         assert_error(expired, 410, "link_expired", {"token": ["has expired"]})
     assert not await is_verified(db)
-
-
-BAD_TOKENS: dict[str, Any] = {
-    "absent": {},
-    "empty": {"token": ""},
-    "blank": {"token": " "},
-    "null": {"token": None},
-    "true": {"token": True},
-    "number": {"token": 7},
-    "list": {"token": [UNKNOWN_TOKEN]},
-    "object": {"token": {"token": UNKNOWN_TOKEN}},
-    "long": {"token": "A" * 5000},
-    "nul": {"token": "A\0"},
-}
 
 
 @pytest.mark.parametrize("path", [VERIFY, DECLINE])
@@ -256,17 +244,6 @@ async def test_mail_goes_to_the_normal_form_or_the_email_is_invalid(
         assert stored == ["Alice@example.test"]
     else:
         assert_invalid(response, 400, email="is not a valid email address")
-
-
-TWO_EMAILS: dict[str, Any] = {
-    "list": ["alice@example.test", "evil@example.test"],
-    "object": {"0": "alice@example.test"},
-    "comma": "alice@example.test,evil@example.test",
-    "semicolon": "alice@example.test;evil@example.test",
-    "space": "alice@example.test evil@example.test",
-    "name": "Alice <alice@example.test>",
-    "line break": "alice@example.test\nbcc: evil@example.test",
-}
 
 
 @pytest.mark.parametrize("email", TWO_EMAILS.values(), ids=TWO_EMAILS)

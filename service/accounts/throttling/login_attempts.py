@@ -127,7 +127,7 @@ class LoginKeys:
     ) -> None:
         self.account_id = account_id
         self.ip_key = client.ip_key
-        self.pair = digest("login pair", str(account_id), self.ip_key)
+        self.pair = _pair_key(account_id, client)
         self.account = digest("login account", str(account_id))
         pair_limit, ip_limit, account_limit = limits
         by_ip = ip_counters("login ip", client, ip_limit)
@@ -165,6 +165,15 @@ class LoginAttempts:
             yield attempt
         finally:
             await attempt.end()
+
+    async def forget_failures(
+        self, connection: sql.Connection, account_id: UUID, client: Client
+    ) -> None:
+        """Forget the failures of the account at the IP address of ``client``.
+
+        After a password reset, the earlier wrong passwords must not lock the owner out.
+        """
+        await sql.throttle.lower_hits(connection, key=_pair_key(account_id, client), max_count=0)
 
     async def _reserve(self, keys: LoginKeys) -> dict[bytes, datetime]:
         """Count the attempt as in flight, and return the window of each of its keys."""
@@ -240,6 +249,10 @@ def unknown_account_id(email_key: str) -> UUID:
     same statements do the same work with it, and find no user.
     """
     return uuid5(NAMESPACE_URL, f"mailto:{email_key}")
+
+
+def _pair_key(account_id: UUID, client: Client) -> bytes:
+    return digest("login pair", str(account_id), client.ip_key)
 
 
 def _is_admitted(rows: Any) -> bool:

@@ -78,6 +78,45 @@ class Throttle:
         key = digest("password change", str(user_id))
         await self._hit("password", {key: self._settings.password_change_limit})
 
+    async def admit_password_reset(self, user_id: UUID) -> None:
+        """Count a password reset with a valid link. Raise ``TooManyAttempts``.
+
+        The limit is that of password changes, but the count is another one: a thief who is logged
+        in and changes the password again and again must not stop the reset of the owner.
+        """
+        key = digest("password reset", str(user_id))
+        await self._hit("password", {key: self._settings.password_change_limit})
+
+    async def admit_reset_request(
+        self, client: Client, account_id: UUID, *, is_known_ip: bool
+    ) -> None:
+        """Count a request for a mail that resets the password of ``account_id``.
+
+        Raise ``TooManyAttempts`` past ``FORGOT_PASSWORD_LIMITS``. The limit of the whole account
+        does not apply at a known IP address of the user, so that strangers cannot keep the mail
+        away.
+        """
+        pair_limit, ip_limit, account_limit = self._settings.forgot_password_limits
+        counters = {
+            **ip_counters("reset request ip", client, ip_limit),
+            digest("reset request pair", str(account_id), client.ip_key): pair_limit,
+        }
+        if not is_known_ip:
+            counters[_reset_requests_key(account_id)] = account_limit
+        await self._hit("email", counters)
+
+    async def allow_reset_request(self, connection: sql.Connection, user_id: UUID) -> None:
+        """Allow at least one more request for a mail that resets the password.
+
+        Call this in a transaction that revokes the mailed links. Otherwise a thief could reach the
+        limit of the account and then change the password: the owner would have no valid link, and
+        would get no other. Only one more is allowed, so that repeated changes send few mails.
+        """
+        max_count = self._settings.forgot_password_limits[2].max_count
+        await sql.throttle.lower_hits(
+            connection, key=_reset_requests_key(user_id), max_count=max(max_count - 1, 0)
+        )
+
     async def admit_lockout_email(self, connection: sql.Connection, account_id: UUID) -> bool:
         """Count a lockout email to the owner, and return whether it may be sent.
 
@@ -145,6 +184,10 @@ def digest(kind: str, *parts: str) -> bytes:
     """
     text = "\0".join((kind, *parts))
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def _reset_requests_key(account_id: UUID) -> bytes:
+    return digest("reset request account", str(account_id))
 
 
 def ip_counters(kind: str, client: Client, limit: Limit) -> dict[bytes, Limit]:

@@ -75,13 +75,20 @@ def test_start_on_a_server_warns_once_when_no_mail_is_sent(
 
 
 def test_log_lines_are_json_without_secrets(tmp_path: Path, new_database: NewDatabase) -> None:
-    with serve(tmp_path, DATABASE_URL=new_database()) as service:
+    # No server listens there. Without SMTP_URL the log would contain the mails.
+    mail = {
+        "SMTP_URL": f"smtp://jake:smtp-hush@127.0.0.1:{free_port()}",
+        "MAIL_FROM": "accounts@service.test",
+        "BASE_URL": "http://service.test",
+    }
+    with serve(tmp_path, DATABASE_URL=new_database(), **mail) as service:
         token = service.wait_until_serving().register("jake")
         service.login("jake")
         wrong = {"email": "x@example.test", "password": "hush"}
         service.request("POST", "/api/users/login", {"user": wrong})
         service.request("GET", f"/nowhere?token={token}")
         service.wait_for_output("/api/users/login")
+        service.wait_for_output("mail delivery delayed")
         lines = service.log()
         assert all({"time", "level"} <= set(line) for line in lines)
         for secret in (SECRET, token, "jake-secret", "hush", "$2b$", "@example.test"):

@@ -82,9 +82,12 @@ class Browser:
         self._chromium.find_element(By.ID, str(found.get_attribute("for"))).send_keys(text)
 
     def press(self, button: str, *, opens: str) -> None:
-        """Press ``button``, and wait for the page with the heading ``opens``."""
+        """Press ``button``, and wait for another page, which has the heading ``opens``."""
+        self._chromium.execute_script("window.isLastPage = true")
         self._chromium.find_element(By.XPATH, f"//button[normalize-space()='{button}']").click()
-        self._wait_until(lambda: self.heading == opens)
+        is_loaded = "return !window.isLastPage && document.readyState === 'complete'"
+        self._wait_until(lambda: self._chromium.execute_script(is_loaded))
+        assert self.heading == opens
 
     def wait_for(self, selector: str) -> None:
         """Wait until the page has an element for the CSS ``selector``."""

@@ -29,6 +29,12 @@ class Service:
         self.process.register(name)
         return self.link_to(name, "verify-email")
 
+    def forget_password(self, name: str) -> str:
+        """Ask for a new password and return the link of the mail that resets the password."""
+        body = {"email": f"{name}@example.test"}
+        assert self.process.request("POST", "/api/auth/forgot-password", body)[0] == 200
+        return self.link_to(name, "reset-password")
+
     def link_to(self, name: str, page: str) -> str:
         """Return the link to ``page`` in the printed mail to the user ``name``."""
 

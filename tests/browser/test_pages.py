@@ -6,6 +6,7 @@ import pytest
 
 from tests.browser.browser import Browser
 from tests.browser.service import Service
+from tests.browser.test_mailed_links import TOO_LONG
 
 VERIFY = "/api/auth/verify-email"
 LONGEST_NAME = "m" * 50
@@ -44,24 +45,38 @@ def open_expired_link(service: Service, browser: Browser) -> None:
     browser.open(link)
 
 
-PAGES: dict[str, Callable[[Service, Browser], None]] = {
-    "Conduit Accounts": open_home,
-    "Confirm your email": open_verification,
-    "Email confirmed": verify,
-    "Account deleted": decline,
-    "This link is not complete": open_incomplete_link,
-    "This link is not valid": open_unknown_link,
-    "This link has expired": open_expired_link,
+def open_reset(service: Service, browser: Browser) -> None:
+    service.register("rita")
+    browser.open(service.forget_password("rita"))
+
+
+def reject_password(service: Service, browser: Browser) -> None:
+    service.register("petra")
+    browser.open(service.forget_password("petra"))
+    browser.fill("New password", TOO_LONG)
+    browser.press("Change my password", opens="Choose a new password")
+
+
+PAGES: dict[Callable[[Service, Browser], None], str] = {
+    open_home: "Conduit Accounts",
+    open_verification: "Confirm your email",
+    verify: "Email confirmed",
+    decline: "Account deleted",
+    open_incomplete_link: "This link is not complete",
+    open_unknown_link: "This link is not valid",
+    open_expired_link: "This link has expired",
+    open_reset: "Choose a new password",
+    reject_password: "Choose a new password",
 }
-"""The pages by their headings, and how to open them."""
+"""How to open each page, and its heading."""
 
 
-@pytest.mark.parametrize("heading", PAGES)
+@pytest.mark.parametrize("open_page", PAGES, ids=lambda open_page: open_page.__name__)
 def test_page_is_accessible_and_fits_a_phone_and_a_desk(
-    service: Service, browser: Browser, heading: str
+    service: Service, browser: Browser, open_page: Callable[[Service, Browser], None]
 ) -> None:
-    PAGES[heading](service, browser)
-    assert browser.heading == heading
+    open_page(service, browser)
+    assert browser.heading == PAGES[open_page]
     for width in (320, 1280):
         for scheme in ("light", "dark"):
             browser.show(width=width, scheme=scheme)

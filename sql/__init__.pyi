@@ -103,6 +103,11 @@ class _Refresh:
         known_ttl: Any,
     ) -> _Row: ...
 
+class _Reports:
+    def restore_email(self, db: _Db, *, user_id: Any, email: Any, email_key: Any) -> _Value: ...
+    def disable_password(self, db: _Db, *, user_id: Any, unusable_hash: Any) -> _One: ...
+    def revoke_tokens(self, db: _Db, *, user_id: Any, reported_digest: Any) -> _None: ...
+
 class _Reset:
     def find_account(
         self, db: _Db, *, email_key: Any, unknown_id: Any, ip_key: Any, known_ttl: Any
@@ -319,6 +324,7 @@ known_ips: _KnownIps
 login_attempts: _LoginAttempts
 one_time_tokens: _OneTimeTokens
 refresh: _Refresh
+reports: _Reports
 reset: _Reset
 security_log: _SecurityLog
 sessions: _Sessions

@@ -21,6 +21,8 @@ def test_only_these_queries_invalidate_the_cache() -> None:
         "closed_accounts.delete_user",
         "email_verification.verify",
         "refresh.use",
+        "reports.disable_password",
+        "reports.restore_email",
         "reset.set_password",
         "seed.introduce",
         "sessions.end_all",

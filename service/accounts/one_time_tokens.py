@@ -30,9 +30,9 @@ TOKEN = Text(filter_text, longest=100, example="kF7n0m9u1uY7b0uXKk9o0l1VwJm0b6vG
 class Purpose(StrEnum):
     """The purpose of a token, with its lifetime and the number of valid tokens.
 
-    ``ttl`` is in seconds. ``max_count`` is the maximum of valid tokens for each user. One more
-    replaces the oldest. It is above 1 where a request for another mail must not invalidate the link
-    in a mail that is on its way.
+    ``ttl`` is in seconds. ``max_count`` is the maximum of valid tokens for each user (``REPORT``:
+    for each email of a user). One more replaces the oldest. It is above 1 where a request for
+    another mail must not invalidate the link in a mail that is on its way.
     """
 
     ttl: int

@@ -52,7 +52,8 @@ class EventKind(StrEnum):
     SIGNED_OUT = "signed_out", "The session logged out."
     SESSION_ENDED = (
         "session_ended",
-        "The session was ended from the session list, or by a changed or reset password.",
+        "The session was ended from the session list, by a changed or reset password, or by a "
+        "report.",
     )
     EVICTED = "evicted", "A login over `SESSION_LIMIT` ended the session."
     REFRESH_TOKEN_REUSED = (
@@ -70,6 +71,12 @@ class EventKind(StrEnum):
     PASSWORD_CHANGED = "password_changed", "The password was changed."
     EMAIL_VERIFIED = "email_verified", "The email was verified with a mailed link."
     EMAIL_CHANGED = "email_changed", "The email was changed."
+    REPORTED = (
+        "reported",
+        'A mailed link "This was not me" was used. All sessions were ended, and the password no '
+        "longer works.",
+    )
+    EMAIL_RESTORED = "email_restored", "A report restored the email that was changed."
     ACCOUNT_DELETED = (
         "account_deleted",
         "The account was deleted by its user, or by the owner of its unverified email.",

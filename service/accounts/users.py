@@ -13,6 +13,7 @@ import sql
 from service.accounts import fields
 from service.accounts.closed_accounts import CLOSED_ACCOUNTS, close_account
 from service.accounts.email_verification import EmailNotVerified, queue_verification
+from service.accounts.notices import queue_notice
 from service.accounts.one_time_tokens import REVOKED_BY_PASSWORD_CHANGE, Purpose, revoke
 from service.accounts.passwords.hasher import PASSWORDS
 from service.accounts.passwords.verification import (
@@ -181,6 +182,7 @@ async def update(request: web.Request) -> web.StreamResponse:
 
     Change only the fields in the request. Respond 200 with the user, or 409 when the username or
     the email is taken. A changed email is not verified: send a mail with a link that verifies it.
+    Tell the owner about a changed password or username by mail.
     """
     given = (await read_body(request))["user"]
     user: User = request["user"]
@@ -249,6 +251,8 @@ async def _apply_side_effects(
 ) -> None:
     """Log the changes. Revoke the links in mails and the other sessions that they concern.
 
+    The notices go to the email before the change.
+
     The transaction holds the lock on the user's row. When two sessions change the password
     simultaneously, the first change revokes the session of the second, which must fail. Raise
     ``Unauthorized`` if the session is no longer active.
@@ -270,6 +274,18 @@ async def _apply_side_effects(
         await revoke(connection, user.id, REVOKED_BY_PASSWORD_CHANGE)
         await throttle.allow_reset_request(connection, user.id)
         await known_ips.replace_all(connection, user.id, client.ip_key)
+    changed = {"password_changed": password_changed, "username_changed": row["username_changed"]}
+    for template in (template for template, is_changed in changed.items() if is_changed):
+        await queue_notice(
+            connection,
+            client,
+            template,
+            user_id=user.id,
+            email=row["old_email"],
+            email_key=row["old_email_key"],
+            throttle=throttle,
+            settings=settings,
+        )
     if row["email_changed"]:
         await revoke(connection, user.id, {Purpose.VERIFY_EMAIL})
         await queue_verification(

@@ -43,6 +43,18 @@ SAMPLES: Mapping[str, Mapping[str, str]] = {
         "link": "https://accounts.example.org/api/auth/reset-password?token=kF7n0m9u1uY7b0uXKk9o",
         "minutes": "60",
     },
+    "password_changed": {
+        "time": "2026-11-24 08:00 UTC",
+        "ip": "192.0.2.1",
+        "link": "https://accounts.example.org/api/auth/report?token=kF7n0m9u1uY7b0uXKk9o",
+        "days": "7",
+    },
+    "username_changed": {
+        "time": "2026-11-24 08:00 UTC",
+        "ip": "192.0.2.1",
+        "link": "https://accounts.example.org/api/auth/report?token=kF7n0m9u1uY7b0uXKk9o",
+        "days": "7",
+    },
 }
 """Every template by name, with an example of each of its values.
 

@@ -1,12 +1,19 @@
 -- name: insert(digest, purpose, user_id, email, email_key, ttl, max_count) -> none
--- Keep at most `max_count` valid tokens of the purpose for each user: delete the oldest. Call
--- sessions.lock_user in an earlier statement, so that simultaneous calls see each other's tokens.
+-- Keep at most `max_count` valid tokens of the purpose for each user: delete the oldest. Reports
+-- are counted for each email of the user: a thief who changes the email again and again must not
+-- delete the report that the owner has. Call sessions.lock_user in an earlier statement, so that
+-- simultaneous calls see each other's tokens. `created_at` is the current time and not the start
+-- of the transaction, so that it follows the order in which transactions lock the user.
 -- Without such a user nothing is inserted, but the statement runs, so that timing does not reveal
 -- whether the account exists.
 with surplus as (
     select digest
     from one_time_tokens
-    where user_id = $3 and purpose = $2 and used_at is null and expires_at > now()
+    where user_id = $3
+        and purpose = $2
+        and used_at is null
+        and expires_at > now()
+        and ($2 <> 'report' or email_key = $5)
     order by created_at desc, digest
     offset $7::integer - 1
 ),
@@ -15,8 +22,10 @@ deleted as (
     using surplus
     where one_time_tokens.digest = surplus.digest
 )
-insert into one_time_tokens (digest, purpose, user_id, email, email_key, expires_at)
-select $1::bytea, $2::text, id, $4::text, $5::text, now() + make_interval(secs => $6::integer)
+insert into one_time_tokens (digest, purpose, user_id, email, email_key, created_at, expires_at)
+select
+    $1::bytea, $2::text, id, $4::text, $5::text, clock_timestamp(),
+    now() + make_interval(secs => $6::integer)
 from users
 where id = $3
 

@@ -28,7 +28,7 @@ returning id, email, email_key, username, bio, image, password_version
 -- the one that a new key needs. It would wait for other updates that wait for the first lock: a
 -- deadlock.
 with before as (
-    select id, email
+    select id, username, email, email_key
     from users
     where id = $1 and closed_at is null
 )
@@ -49,7 +49,9 @@ from before
 where users.id = before.id
 returning
     users.id, users.email, users.email_key, users.username, users.bio, users.image,
-    users.email <> before.email as email_changed
+    users.email <> before.email as email_changed,
+    users.username <> before.username as username_changed,
+    before.email as old_email, before.email_key as old_email_key
 
 -- name: renew_password_hash(id, old_hash, new_hash) -> none
 -- Replace only the hash that was verified, so that a password change since then is kept.

@@ -17,6 +17,7 @@ DECLINE = "/api/auth/verify-email/decline"
 RESEND = "/api/auth/verify-email/resend"
 FORGOT = "/api/auth/forgot-password"
 RESET = "/api/auth/reset-password"
+REPORT = "/api/auth/report"
 UNKNOWN_TOKEN = "A" * 43
 
 BAD_TOKENS: dict[str, Any] = {

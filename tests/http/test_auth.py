@@ -222,6 +222,8 @@ async def test_routes_have_exactly_these_flags() -> None:
         ("POST", "/api/auth/forgot-password", Auth.NONE),
         ("GET", "/api/auth/reset-password", Auth.NONE),
         ("POST", "/api/auth/reset-password", Auth.NONE),
+        ("GET", "/api/auth/report", Auth.NONE),
+        ("POST", "/api/auth/report", Auth.NONE),
         ("GET", "/api/user", Auth.REQUIRED),
         ("PUT", "/api/user", Auth.REQUIRED),
         ("DELETE", "/api/user", Auth.REQUIRED),

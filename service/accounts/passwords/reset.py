@@ -20,6 +20,7 @@ from service.accounts import fields, one_time_tokens
 from service.accounts.email_verification import PAGE, message
 from service.accounts.emails import queue_reset_email
 from service.accounts.link_pages import page_errors, result, template
+from service.accounts.notices import queue_notice
 from service.accounts.one_time_tokens import (
     REVOKED_BY_PASSWORD_CHANGE,
     TOKEN,
@@ -241,6 +242,16 @@ async def _reset(app: web.Application, client: Client, token: str, password: str
         # The owner logs in next, from this IP address. Failed logins must not prevent it.
         await known_ips.replace_all(connection, user_id, client.ip_key)
         await attempts.forget_failures(connection, user_id, client)
+        await queue_notice(
+            connection,
+            client,
+            "password_changed",
+            user_id=user_id,
+            email=row["email"],
+            email_key=row["email_key"],
+            throttle=throttle,
+            settings=app[SETTINGS],
+        )
 
     await database.transact(consume_and_reset)
 

@@ -30,6 +30,9 @@ into one /48: up to 256 with a /56 each. Larger networks are not counted: a /46 
 four /48s, and a /32 those of 65,536. Against them only the limit of each account remains.
 """
 
+NOTICE_LIMIT = Limit(20, 3600)
+"""Mails of one template that tell one email about a change. There are more only in an attack."""
+
 
 class Throttle:
     """Count requests in PostgreSQL, and reject those past the limits of ``settings``."""
@@ -129,6 +132,19 @@ class Throttle:
         row = await sql.throttle.hit(
             connection, key=digest("lockout email", str(account_id)), max_count=1, seconds=interval
         )
+        return bool(row["admitted"])
+
+    async def admit_notice(
+        self, connection: sql.Connection, template: str, user_id: UUID, email_key: str
+    ) -> bool:
+        """Count a notice to the owner, and return whether it may be sent.
+
+        A thief who changes an account again and again must not flood the owner with mails. The
+        owner has then had ``NOTICE_LIMIT`` mails of this template.
+        """
+        key = digest("notice", template, str(user_id), email_key)
+        max_count, seconds = NOTICE_LIMIT
+        row = await sql.throttle.hit(connection, key=key, max_count=max_count, seconds=seconds)
         return bool(row["admitted"])
 
     async def admit_verification_email(

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 
 from aiohttp import web
 
-from service.accounts import email_verification, reports, security_log, users
+from service.accounts import email_change, email_verification, reports, security_log, users
 from service.accounts.cleanup import clean_up_periodically
 from service.accounts.closed_accounts import CLOSED_ACCOUNTS, ClosedAccounts
 from service.accounts.passwords import reset
@@ -49,6 +49,7 @@ ROUTES = (
     health.routes,
     users.routes,
     email_verification.routes,
+    email_change.routes,
     reset.routes,
     reports.routes,
     refresh.routes,

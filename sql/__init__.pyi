@@ -44,6 +44,9 @@ class _ClosedAccounts:
     def delete_one_time_tokens(self, db: _Db, *, user_id: Any, limit: Any) -> _Value: ...
     def delete_user(self, db: _Db, *, user_id: Any) -> _Value: ...
 
+class _EmailChange:
+    def confirm(self, db: _Db, *, user_id: Any, email: Any, email_key: Any) -> _Value: ...
+
 class _EmailVerification:
     def find(self, db: _Db, *, user_id: Any) -> _Row: ...
     def verify(self, db: _Db, *, user_id: Any, email: Any) -> _Value: ...
@@ -319,6 +322,7 @@ class _Outbox:
 
 cleanup: _Cleanup
 closed_accounts: _ClosedAccounts
+email_change: _EmailChange
 email_verification: _EmailVerification
 known_ips: _KnownIps
 login_attempts: _LoginAttempts

@@ -19,6 +19,7 @@ def test_only_these_queries_invalidate_the_cache() -> None:
         "closed_accounts.close",
         "closed_accounts.delete_sessions",
         "closed_accounts.delete_user",
+        "email_change.confirm",
         "email_verification.verify",
         "refresh.use",
         "reports.disable_password",

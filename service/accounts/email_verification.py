@@ -1,8 +1,9 @@
 """Verify that the email of an account belongs to the person who uses the account.
 
-Registration and a changed email queue a mail with a link. The link opens a page. The person on the
-page either confirms the email, or says that they did not register. The latter deletes an account
-that never had a verified email, so that nobody can keep the email of another person.
+A registration queues a mail with a link, and in the strict dialect a changed email does. The link
+opens a page. The person on the page either confirms the email, or says that they did not register.
+The latter deletes an account that never had a verified email, so that nobody can keep the email of
+another person.
 """
 
 from typing import Any

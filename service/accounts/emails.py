@@ -88,3 +88,16 @@ async def queue_reset_email(
         "minutes": str(Purpose.RESET_PASSWORD.ttl // 60),
     }
     await write_mail(connection, Mail(recipient, "reset_password", client.language, values))
+
+
+async def queue_email_change_email(
+    connection: sql.Connection, client: Client, email: str, token: str, *, settings: Settings
+) -> None:
+    """Queue the mail to the new ``email`` with the link that changes it. ``client`` causes it."""
+    values = {
+        "time": format_time(datetime.now(UTC)),
+        "ip": client.ip or "",
+        "link": mailed_link(settings, "confirm-email-change", token),
+        "hours": str(Purpose.CHANGE_EMAIL.ttl // HOUR),
+    }
+    await write_mail(connection, Mail(email, "change_email", client.language, values))

@@ -30,6 +30,10 @@ ERRORS = {
         "This link is not valid",
         "It was used already, or a newer link has replaced it.",
     ),
+    ErrorCode.ALREADY_TAKEN: (
+        "This email has been taken",
+        "Another account uses this email now. Nothing was changed.",
+    ),
     ErrorCode.LINK_EXPIRED: (
         "This link has expired",
         "Nothing was changed. Ask for another mail.",

@@ -59,6 +59,9 @@ REVOKED_BY_PASSWORD_CHANGE = frozenset(Purpose) - {Purpose.REPORT}
 A thief may have changed the password. The link of the owner that reports it must stay valid.
 """
 
+REVOKED_BY_EMAIL_CHANGE = REVOKED_BY_PASSWORD_CHANGE
+"""The purposes of the tokens that a changed email revokes: they were mailed to the old email."""
+
 
 class LinkExpired(ApiError):
     """410: the token of a mailed link has expired."""

@@ -70,6 +70,10 @@ class EventKind(StrEnum):
     )
     PASSWORD_CHANGED = "password_changed", "The password was changed."
     EMAIL_VERIFIED = "email_verified", "The email was verified with a mailed link."
+    EMAIL_CHANGE_REQUESTED = (
+        "email_change_requested",
+        "A change of the email was requested, which the owner of the new email must confirm.",
+    )
     EMAIL_CHANGED = "email_changed", "The email was changed."
     REPORTED = (
         "reported",

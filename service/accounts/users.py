@@ -12,9 +12,10 @@ from aiohttp import web
 import sql
 from service.accounts import fields
 from service.accounts.closed_accounts import CLOSED_ACCOUNTS, close_account
+from service.accounts.email_change import apply_email_update
 from service.accounts.email_verification import EmailNotVerified, queue_verification
 from service.accounts.notices import queue_notice
-from service.accounts.one_time_tokens import REVOKED_BY_PASSWORD_CHANGE, Purpose, revoke
+from service.accounts.one_time_tokens import REVOKED_BY_PASSWORD_CHANGE, revoke
 from service.accounts.passwords.hasher import PASSWORDS
 from service.accounts.passwords.verification import (
     CREDENTIAL_VERIFIER,
@@ -175,13 +176,17 @@ UPDATE = ByDialect(
         Conflict("email"),
         TooManyAttempts("registration", retry_after=60),
         TooManyAttempts("password", retry_after=60),
+        TooManyAttempts("email", retry_after=60),
     ),
 )
 async def update(request: web.Request) -> web.StreamResponse:
     """Update the current user.
 
     Change only the fields in the request. Respond 200 with the user, or 409 when the username or
-    the email is taken. A changed email is not verified: send a mail with a link that verifies it.
+    the email is taken. Another email takes effect when its owner confirms it: send them a mail with
+    a link. Until then the response shows the old email. A request that has only the current email
+    cancels the change. With ``REALWORLD_STRICT``, change the email at once: it is not verified, and
+    the mail has a link that verifies it.
     Tell the owner about a changed password or username by mail.
     """
     given = (await read_body(request))["user"]
@@ -208,24 +213,26 @@ async def update(request: web.Request) -> web.StreamResponse:
 
     async def change(connection: sql.Connection) -> Any:
         await sql.sessions.lock_user(connection, user_id=user.id)
+        at_once = request.app[SETTINGS].realworld_strict
         row = await sql.users.update(
             connection,
             id=user.id,
             username=given.get("username"),
-            email=given.get("email"),
+            username_key=keys["username_key"],
+            email=given.get("email") if at_once else None,
+            email_key=keys["email_key"] if at_once else None,
             password_hash=password_hash,
             set_bio="bio" in given,
             bio=given.get("bio"),
             set_image="image" in given,
             image=given.get("image"),
-            **keys,
         )
         await _apply_side_effects(
             connection,
             client,
             user,
             row,
-            password_changed="password" in given,
+            given,
             throttle=throttle,
             settings=request.app[SETTINGS],
         )
@@ -244,25 +251,27 @@ async def _apply_side_effects(
     client: Client,
     user: User,
     row: Any,
+    given: Mapping[str, Any],
     *,
-    password_changed: bool,
     throttle: Throttle,
     settings: Settings,
 ) -> None:
     """Log the changes. Revoke the links in mails and the other sessions that they concern.
 
-    The notices go to the email before the change.
-
-    The transaction holds the lock on the user's row. When two sessions change the password
-    simultaneously, the first change revokes the session of the second, which must fail. Raise
-    ``Unauthorized`` if the session is no longer active.
+    ``row`` is the user after the change to the fields ``given``. The transaction holds the lock on
+    the user's row. When two sessions change the password simultaneously, the first change revokes
+    the session of the second, which must fail. Raise ``Unauthorized`` if the session is no longer
+    active. The notices go to the email before the change.
     """
     await require_active_session(connection, user)
-    here = {"user_id": user.id, "session_id": user.session_id}
-    if row["email_changed"]:
-        await write_event(connection, client, EventKind.EMAIL_CHANGED, **here)
-    if password_changed:
-        await write_event(connection, client, EventKind.PASSWORD_CHANGED, **here)
+    if "password" in given:
+        await write_event(
+            connection,
+            client,
+            EventKind.PASSWORD_CHANGED,
+            user_id=user.id,
+            session_id=user.session_id,
+        )
         await sql.sessions.end_others(
             connection,
             user_id=user.id,
@@ -274,7 +283,7 @@ async def _apply_side_effects(
         await revoke(connection, user.id, REVOKED_BY_PASSWORD_CHANGE)
         await throttle.allow_reset_request(connection, user.id)
         await known_ips.replace_all(connection, user.id, client.ip_key)
-    changed = {"password_changed": password_changed, "username_changed": row["username_changed"]}
+    changed = {"password_changed": "password" in given, "username_changed": row["username_changed"]}
     for template in (template for template, is_changed in changed.items() if is_changed):
         await queue_notice(
             connection,
@@ -286,15 +295,9 @@ async def _apply_side_effects(
             throttle=throttle,
             settings=settings,
         )
-    if row["email_changed"]:
-        await revoke(connection, user.id, {Purpose.VERIFY_EMAIL})
-        await queue_verification(
-            connection,
-            client,
-            row,
-            throttle=throttle,
-            settings=settings,
-        )
+    await apply_email_update(
+        connection, client, user, row, given, throttle=throttle, settings=settings
+    )
 
 
 DELETION = wrapped("user", {required("password"): fields.given_password})

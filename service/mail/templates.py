@@ -37,6 +37,12 @@ SAMPLES: Mapping[str, Mapping[str, str]] = {
         "link": "https://accounts.example.org/api/auth/verify-email?token=kF7n0m9u1uY7b0uXKk9o",
         "hours": "24",
     },
+    "change_email": {
+        "time": "2026-11-24 08:00 UTC",
+        "ip": "192.0.2.1",
+        "link": "https://accounts.example.org/api/auth/confirm-email-change?token=kF7n0m9u1uY7b0uX",
+        "hours": "24",
+    },
     "reset_password": {
         "time": "2026-11-24 08:00 UTC",
         "ip": "192.0.2.1",

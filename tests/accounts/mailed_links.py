@@ -15,6 +15,7 @@ BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;
 VERIFY = "/api/auth/verify-email"
 DECLINE = "/api/auth/verify-email/decline"
 RESEND = "/api/auth/verify-email/resend"
+CONFIRM_CHANGE = "/api/auth/confirm-email-change"
 FORGOT = "/api/auth/forgot-password"
 RESET = "/api/auth/reset-password"
 REPORT = "/api/auth/report"

@@ -165,11 +165,10 @@ async def test_mails_to_one_email_are_limited_across_accounts(
     assert 0 < int(rejected.headers["Retry-After"]) <= 3601
 
 
-@pytest.mark.parametrize("strict", [False, True])
 async def test_changed_email_is_not_verified_by_the_link_to_the_old_one(
-    make_client: MakeClient, db: asyncpg.Connection, strict: bool
+    make_client: MakeClient, db: asyncpg.Connection
 ) -> None:
-    client = await client_without_delivery(make_client, realworld_strict=strict)
+    client = await client_without_delivery(make_client, realworld_strict=True)
     access = await client.register("alice")
     old = await last_token(db, ALICE)
     for email in ("a@example.test", "b@example.test"):
@@ -183,14 +182,17 @@ async def test_changed_email_is_not_verified_by_the_link_to_the_old_one(
     assert await is_verified(db, "b@example.test")
 
 
-async def test_change_of_the_email_ends_its_verification(
-    client: Client, alice: str, db: asyncpg.Connection
+async def test_change_of_the_email_ends_its_verification_in_the_strict_dialect(
+    make_client: MakeClient, db: asyncpg.Connection
 ) -> None:
+    client = await client_without_delivery(make_client, realworld_strict=True)
+    alice = await client.register("alice")
     await client.post(VERIFY, {"token": await last_token(db, ALICE)})
     for unchanged in ({"email": ALICE}, {"bio": "x"}):
         await client.put("/api/user", {"user": unchanged}, token=alice)
     assert await is_verified(db)
     await client.put("/api/user", {"user": {"email": "new@example.test"}}, token=alice)
+    assert await db.fetchval("select email from users") == "new@example.test"
     assert not await is_verified(db, "new@example.test")
 
 

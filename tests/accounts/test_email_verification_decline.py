@@ -49,8 +49,11 @@ async def test_decline_deletes_a_never_verified_account_and_frees_the_email(
 
 
 async def test_decline_deletes_no_account_that_had_a_verified_email(
-    client: Client, alice: str, db: asyncpg.Connection
+    make_client: MakeClient, db: asyncpg.Connection
 ) -> None:
+    # The strict dialect changes an email at once, to one that is not verified.
+    client = await client_without_delivery(make_client, realworld_strict=True)
+    alice = await client.register("alice")
     await client.post(RESEND, token=alice)
     first, second = [link.partition("=")[2] for link in await links(db, ALICE)]
     await client.post(VERIFY, {"token": first})

@@ -188,7 +188,7 @@ async def test_logins_and_other_changes_revoke_no_link(
     tokens = {purpose: await issue_to(db, user_id, purpose) for purpose in Purpose}
     for _ in range(10):
         device = await client.sign_in("alice")
-    for change in ({"bio": "x"}, {"username": "alison"}, {"email": EMAIL}):
+    for change in ({"bio": "x"}, {"username": "alison"}, {"email": EMAIL, "bio": "y"}):
         await client.put("/api/user", {"user": change}, token=device.access)
     for purpose, token in tokens.items():
         assert (await use(database, token, purpose))["user_id"] == user_id

@@ -97,7 +97,7 @@ ACTS: list[tuple[str, Act]] = [
     ("session_ended", end_others),
     ("session_ended", change_the_password),
     ("password_changed", change_the_password),
-    ("email_changed", change_the_email),
+    ("email_change_requested", change_the_email),
     ("account_deleted", delete_the_account),
     ("refresh_token_reused", reuse_a_token),
 ]

@@ -219,6 +219,8 @@ async def test_routes_have_exactly_these_flags() -> None:
         ("POST", "/api/auth/verify-email", Auth.NONE),
         ("POST", "/api/auth/verify-email/decline", Auth.NONE),
         ("POST", "/api/auth/verify-email/resend", Auth.REQUIRED),
+        ("GET", "/api/auth/confirm-email-change", Auth.NONE),
+        ("POST", "/api/auth/confirm-email-change", Auth.NONE),
         ("POST", "/api/auth/forgot-password", Auth.NONE),
         ("GET", "/api/auth/reset-password", Auth.NONE),
         ("POST", "/api/auth/reset-password", Auth.NONE),

@@ -18,7 +18,12 @@ from tests.http.test_server import BAD_HTTP, TOO_LONG
 
 HSTS = "Strict-Transport-Security"
 SAFE = {"GET", "HEAD"}
-PAGES_OF_LINKS = {"/api/auth/verify-email", "/api/auth/reset-password", "/api/auth/report"}
+PAGES_OF_LINKS = {
+    "/api/auth/verify-email",
+    "/api/auth/confirm-email-change",
+    "/api/auth/reset-password",
+    "/api/auth/report",
+}
 """Pages that contain the token of a mailed link. No cache may store them."""
 
 

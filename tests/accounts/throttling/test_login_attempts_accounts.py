@@ -15,6 +15,18 @@ from tests.accounts.logins import ELSEWHERE, HERE, WRONG, count_hashes, login, s
 from tests.conftest import Client, MakeClient, Response, until_blocked
 
 
+@pytest.fixture
+async def client(make_client: MakeClient) -> Client:
+    """Return a client of a service in the strict dialect, which changes an email at once."""
+    return await make_client(realworld_strict=True)
+
+
+@pytest.fixture
+async def proxied(make_client: MakeClient) -> Client:
+    """Return a client like ``client``, behind one proxy."""
+    return await make_client(realworld_strict=True, trusted_proxies=1)
+
+
 async def rename(client: Client, token: str, **fields: str) -> None:
     assert (await client.put("/api/user", {"user": fields}, token=token)).status == 200
 

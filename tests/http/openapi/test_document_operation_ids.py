@@ -45,8 +45,8 @@ def test_operation_ids_are_unique_and_begin_with_a_verb(client: Client) -> None:
     ids = sorted(operation_ids(client).values())
     assert len(ids) == len(set(ids))
     verbs = (
-        "Create|Decline|Delete|Follow|Get|List|Login|Logout|Refresh|Report|Reset|Revoke|Send|Unfollow"
-        "|Update|Verify"
+        "Confirm|Create|Decline|Delete|Follow|Get|List|Login|Logout|Refresh|Report|Reset|Revoke|Send"
+        "|Unfollow|Update|Verify"
     )
     assert [each for each in ids if not re.fullmatch(rf"({verbs})([A-Z][a-z]+)*", each)] == []
 
@@ -59,5 +59,5 @@ def test_summaries_begin_with_a_verb_and_are_short(client: Client) -> None:
         for operation in methods.values()
     ]
     verbs = "Check|Create|Delete|Exchange|Favorite|Follow|Get|List|Log|Register|Revoke|Unfavorite"
-    pattern = rf"(?:{verbs}|Report|Reset|Send|Unfollow|Update|Verify) [^.:;]{{2,80}}"
+    pattern = rf"(?:{verbs}|Change|Report|Reset|Send|Unfollow|Update|Verify) [^.:;]{{2,80}}"
     assert [summary for summary in summaries if not re.fullmatch(pattern, summary)] == []

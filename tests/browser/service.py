@@ -5,7 +5,12 @@ from typing import Any
 
 import psycopg
 
+from service.accounts.sessions.opaque_tokens import digest_of
 from tests.processes import Process, eventually
+
+NEW_PASSWORD = "correct horse battery staple"
+TOO_LONG_PASSWORD = "m" * 73
+"""A password that bcrypt cannot hash. The form in the browser does not know this limit."""
 
 
 class Service:
@@ -24,6 +29,12 @@ class Service:
         with self._database.cursor() as cursor:
             return cursor.execute(query, values).fetchall()
 
+    def is_used(self, link: str) -> bool:
+        """Return whether the token in ``link`` was used or revoked."""
+        token = link.partition("?token=")[2]
+        query = "select 1 from one_time_tokens where digest = %s and used_at is null"
+        return not self.fetch(query, digest_of(token))
+
     def register(self, name: str) -> str:
         """Register an account and return the link of the mail that verifies its email."""
         self.process.register(name)
@@ -34,6 +45,32 @@ class Service:
         body = {"email": f"{name}@example.test"}
         assert self.process.request("POST", "/api/auth/forgot-password", body)[0] == 200
         return self.link_to(name, "reset-password")
+
+    def change_password(self, name: str, password: str) -> tuple[str, str]:
+        """Register an account and change its password.
+
+        Return the access token of the device that changed it, and the link of the notice.
+        """
+        token = self._register_and_change(name, {"password": password})
+        return token, self.link_to(name, "report")
+
+    def change_email(self, name: str, new_name: str) -> str:
+        """Register an account and change its email to that of a user ``new_name``.
+
+        Return the link that confirms the new email.
+        """
+        self._register_and_change(name, {"email": f"{new_name}@example.test"})
+        return self.link_to(new_name, "confirm-email-change")
+
+    def _register_and_change(self, name: str, changes: dict[str, str]) -> str:
+        token = self.process.register(name)
+        assert self.process.request("PUT", "/api/user", {"user": changes}, token)[0] == 200
+        return token
+
+    def can_log_in(self, name: str, password: str) -> bool:
+        """Return whether the user ``name`` can log in with ``password``."""
+        user = {"email": f"{name}@example.test", "password": password}
+        return self.process.request("POST", "/api/users/login", {"user": user})[0] == 200
 
     def link_to(self, name: str, page: str) -> str:
         """Return the link to ``page`` in the printed mail to the user ``name``."""

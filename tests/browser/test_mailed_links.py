@@ -3,16 +3,10 @@
 from urllib.parse import urlsplit
 
 from tests.browser.browser import Browser
-from tests.browser.service import Service
+from tests.browser.service import NEW_PASSWORD, TOO_LONG_PASSWORD, Service
 
-NEW_PASSWORD = "correct horse battery staple"
-TOO_LONG = "m" * 73
-"""A password that bcrypt cannot hash. The form in the browser does not know this limit."""
+THIEFS_PASSWORD = "a password of the thief"
 IS_VERIFIED = "select email_verified_at is not null from users where username = %s"
-UNUSED = """
-    select count(*) from one_time_tokens join users on users.id = user_id
-    where username = %s and used_at is null
-"""
 
 
 def test_printed_link_verifies_the_email(service: Service, browser: Browser) -> None:
@@ -40,7 +34,7 @@ def test_person_who_did_not_register_deletes_the_account(
     browser.open(service.register("dora"))
     button = "I did not register: delete the account"
     browser.press(button, opens="Account deleted")
-    assert service.process.login("dora") == 401
+    assert not service.can_log_in("dora", "dora-secret")
     # The email and the username are free again.
     service.process.register("dora")
 
@@ -49,24 +43,27 @@ def test_scripted_browser_that_waits_ten_seconds_and_other_methods_use_no_link(
     service: Service, browser: Browser
 ) -> None:
     """Mail scanners open every link with a browser, and wait for what its scripts do."""
-    verification, reset = service.register("sam"), service.forget_password("sam")
+    links = {
+        service.register("sam"): "Confirm your email",
+        service.forget_password("sam"): "Choose a new password",
+        service.change_email("sara", "new-sara"): "Confirm your new email",
+        service.change_password("saul", NEW_PASSWORD)[1]: "This was not me",
+    }
     with service.process.connection() as connection:
-        for link in (verification, reset):
+        for link, heading in links.items():
             browser.open(link)
-            heading = browser.heading
+            assert browser.heading == heading
             browser.pass_time(10)
             parts = urlsplit(link)
             for method in ("HEAD", "GET", "OPTIONS"):
                 connection.request(method, f"{parts.path}?{parts.query}")
                 connection.getresponse().read()
             assert browser.heading == heading
-    assert service.fetch(UNUSED, "sam") == [(2,)]
-    assert service.fetch(IS_VERIFIED, "sam") == [(False,)]
+            assert not service.is_used(link)
+    (verification, *_) = links
     browser.open(verification)
     browser.press("Confirm my email", opens="Email confirmed")
-    browser.open(reset)
-    browser.fill("New password", NEW_PASSWORD)
-    browser.press("Change my password", opens="Password changed")
+    assert service.is_used(verification)
 
 
 def test_forgotten_password_is_replaced(service: Service, browser: Browser) -> None:
@@ -75,9 +72,8 @@ def test_forgotten_password_is_replaced(service: Service, browser: Browser) -> N
     assert browser.heading == "Choose a new password"
     browser.fill("New password", NEW_PASSWORD)
     browser.press("Change my password", opens="Password changed")
-    assert service.process.login("rosa") == 401
-    user = {"email": "rosa@example.test", "password": NEW_PASSWORD}
-    assert service.process.request("POST", "/api/users/login", {"user": user})[0] == 200
+    assert not service.can_log_in("rosa", "rosa-secret")
+    assert service.can_log_in("rosa", NEW_PASSWORD)
     assert service.fetch(IS_VERIFIED, "rosa") == [(True,)]
     assert browser.console() == []
 
@@ -85,10 +81,35 @@ def test_forgotten_password_is_replaced(service: Service, browser: Browser) -> N
 def test_rejected_password_keeps_the_person_on_the_page(service: Service, browser: Browser) -> None:
     service.register("paul")
     browser.open(service.forget_password("paul"))
-    browser.fill("New password", TOO_LONG)
+    browser.fill("New password", TOO_LONG_PASSWORD)
     browser.press("Change my password", opens="Choose a new password")
     assert "72 bytes" in browser.text
-    assert service.process.login("paul") == 200
+    assert service.can_log_in("paul", "paul-secret")
     browser.fill("New password", NEW_PASSWORD)
     browser.press("Change my password", opens="Password changed")
-    assert service.process.login("paul") == 401
+    assert service.can_log_in("paul", NEW_PASSWORD)
+
+
+def test_owner_who_reports_a_change_shuts_out_the_thief(service: Service, browser: Browser) -> None:
+    thief, link = service.change_password("owen", THIEFS_PASSWORD)
+    browser.open(link)
+    assert "owen@example.test" in browser.text
+    assert service.process.request("GET", "/api/user", token=thief)[0] == 200
+    browser.press("This was not me: secure the account", opens="Your account is safe again")
+    assert service.process.request("GET", "/api/user", token=thief)[0] == 401
+    assert not service.can_log_in("owen", THIEFS_PASSWORD)
+    browser.open(service.link_to("owen", "reset-password"))
+    browser.fill("New password", NEW_PASSWORD)
+    browser.press("Change my password", opens="Password changed")
+    assert service.can_log_in("owen", NEW_PASSWORD)
+    assert browser.console() == []
+
+
+def test_email_changes_when_its_owner_confirms_it(service: Service, browser: Browser) -> None:
+    browser.open(service.change_email("nora", "new-nora"))
+    assert "new-nora@example.test" in browser.text
+    assert service.can_log_in("nora", "nora-secret")
+    browser.press("Confirm my new email", opens="Email changed")
+    assert service.can_log_in("new-nora", "nora-secret")
+    assert not service.can_log_in("nora", "nora-secret")
+    assert browser.console() == []

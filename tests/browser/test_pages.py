@@ -5,8 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.browser.browser import Browser
-from tests.browser.service import Service
-from tests.browser.test_mailed_links import TOO_LONG
+from tests.browser.service import NEW_PASSWORD, TOO_LONG_PASSWORD, Service
 
 VERIFY = "/api/auth/verify-email"
 LONGEST_NAME = "m" * 50
@@ -53,8 +52,26 @@ def open_reset(service: Service, browser: Browser) -> None:
 def reject_password(service: Service, browser: Browser) -> None:
     service.register("petra")
     browser.open(service.forget_password("petra"))
-    browser.fill("New password", TOO_LONG)
+    browser.fill("New password", TOO_LONG_PASSWORD)
     browser.press("Change my password", opens="Choose a new password")
+
+
+def open_email_change(service: Service, browser: Browser) -> None:
+    browser.open(service.change_email("nils", f"new-{'n' * 45}"))
+
+
+def change_email(service: Service, browser: Browser) -> None:
+    browser.open(service.change_email("nina", "new-nina"))
+    browser.press("Confirm my new email", opens="Email changed")
+
+
+def open_report(service: Service, browser: Browser) -> None:
+    browser.open(service.change_password("ria", NEW_PASSWORD)[1])
+
+
+def report(service: Service, browser: Browser) -> None:
+    browser.open(service.change_password("rolf", NEW_PASSWORD)[1])
+    browser.press("This was not me: secure the account", opens="Your account is safe again")
 
 
 PAGES: dict[Callable[[Service, Browser], None], str] = {
@@ -67,6 +84,10 @@ PAGES: dict[Callable[[Service, Browser], None], str] = {
     open_expired_link: "This link has expired",
     open_reset: "Choose a new password",
     reject_password: "Choose a new password",
+    open_email_change: "Confirm your new email",
+    change_email: "Email changed",
+    open_report: "This was not me",
+    report: "Your account is safe again",
 }
 """How to open each page, and its heading."""
 

@@ -18,11 +18,13 @@ from service.accounts import fields, one_time_tokens
 from service.accounts.email_verification import ERRORS, PAGE, message, queue_verification
 from service.accounts.emails import queue_email_change_email
 from service.accounts.link_pages import page_errors, result, template
+from service.accounts.notices import queue_notice
 from service.accounts.one_time_tokens import REVOKED_BY_EMAIL_CHANGE, TOKEN, Purpose
 from service.accounts.security_log import EventKind, write_event
 from service.accounts.throttling.throttle import THROTTLE, Throttle
 from service.accounts.user import User
 from service.database.pool import DATABASE
+from service.http.app_keys import SETTINGS
 from service.http.bodies import is_form, read_body
 from service.http.client import Client, client_of
 from service.http.errors import BLANK, Conflict, InvalidInput, NotFound, TooManyAttempts
@@ -60,8 +62,9 @@ async def apply_email_update(
     here = {"user_id": user.id, "session_id": user.session_id}
     if row["email_changed"]:
         await write_event(connection, client, EventKind.EMAIL_CHANGED, **here)
-        await one_time_tokens.revoke(connection, user.id, REVOKED_BY_EMAIL_CHANGE)
-        await throttle.allow_reset_request(connection, user.id)
+        await _retire_old_email(
+            connection, client, user.id, row, throttle=throttle, settings=settings
+        )
         await queue_verification(connection, client, row, throttle=throttle, settings=settings)
     elif "email" in given and given["email"] != row["email"]:
         await write_event(connection, client, EventKind.EMAIL_CHANGE_REQUESTED, **here)
@@ -138,29 +141,65 @@ async def confirm(request: web.Request) -> web.StreamResponse:
     it has expired, and 409 if another account has taken the email since the request.
     """
     token = (await read_body(request))["token"]
-    client, throttle = client_of(request), request.app[THROTTLE]
+    client, app = client_of(request), request.app
 
     async def consume_and_change(connection: sql.Connection) -> None:
         row = await one_time_tokens.consume(
             connection, Purpose.CHANGE_EMAIL, token, lock=sql.closed_accounts.lock
         )
-        await _change(connection, client, row, throttle)
+        await _change(connection, client, row, app[THROTTLE], app[SETTINGS])
 
     try:
-        await request.app[DATABASE].transact(consume_and_change)
+        await app[DATABASE].transact(consume_and_change)
     except asyncpg.UniqueViolationError:
         # The constraint decides between accounts that confirm one email at the same time.
         raise Conflict("email") from None
     return result("Email changed", CONFIRMED, page=is_form(request))
 
 
-async def _change(connection: sql.Connection, client: Client, row: Any, throttle: Throttle) -> None:
-    """Make the email of the token ``row`` that of its user. Revoke the links to the old email."""
+async def _change(
+    connection: sql.Connection, client: Client, row: Any, throttle: Throttle, settings: Settings
+) -> None:
+    """Make the email of the token ``row`` that of its user."""
     user_id = row["user_id"]
-    if not await sql.email_change.confirm(
+    before = await sql.email_change.confirm(
         connection, user_id=user_id, email=row["email"], email_key=row["email_key"]
-    ):
+    )
+    if before is None:
         raise NotFound("token")
-    await one_time_tokens.revoke(connection, user_id, REVOKED_BY_EMAIL_CHANGE)
-    await throttle.allow_reset_request(connection, user_id)
     await write_event(connection, client, EventKind.EMAIL_CHANGED, user_id=user_id)
+    await _retire_old_email(
+        connection, client, user_id, before, throttle=throttle, settings=settings
+    )
+
+
+async def _retire_old_email(
+    connection: sql.Connection,
+    client: Client,
+    user_id: UUID,
+    row: Any,
+    *,
+    throttle: Throttle,
+    settings: Settings,
+) -> None:
+    """Revoke the links to the old email in ``row``, and tell its owner about the change.
+
+    A person may have mistyped their email at the registration. The notice would give the owner of
+    that email the account, because its link restores the email. So nothing is sent to the first
+    email of an account if it was never verified, and the reports that were sent to it are revoked.
+    """
+    ever_verified = row["ever_verified"]
+    purposes = REVOKED_BY_EMAIL_CHANGE if ever_verified else frozenset(Purpose)
+    await one_time_tokens.revoke(connection, user_id, purposes)
+    await throttle.allow_reset_request(connection, user_id)
+    if ever_verified:
+        await queue_notice(
+            connection,
+            client,
+            "email_changed",
+            user_id=user_id,
+            email=row["old_email"],
+            email_key=row["old_email_key"],
+            throttle=throttle,
+            settings=settings,
+        )

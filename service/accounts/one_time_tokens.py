@@ -60,7 +60,10 @@ A thief may have changed the password. The link of the owner that reports it mus
 """
 
 REVOKED_BY_EMAIL_CHANGE = REVOKED_BY_PASSWORD_CHANGE
-"""The purposes of the tokens that a changed email revokes: they were mailed to the old email."""
+"""The purposes of the tokens that a changed email revokes: they were mailed to the old email.
+
+The reports stay valid too, except in an account that never had a verified email.
+"""
 
 
 class LinkExpired(ApiError):

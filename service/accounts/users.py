@@ -187,7 +187,8 @@ async def update(request: web.Request) -> web.StreamResponse:
     a link. Until then the response shows the old email. A request that has only the current email
     cancels the change. With ``REALWORLD_STRICT``, change the email at once: it is not verified, and
     the mail has a link that verifies it.
-    Tell the owner about a changed password or username by mail.
+
+    Tell the owner about a changed password, username or email by mail.
     """
     given = (await read_body(request))["user"]
     user: User = request["user"]

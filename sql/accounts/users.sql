@@ -51,7 +51,7 @@ returning
     users.id, users.email, users.email_key, users.username, users.bio, users.image,
     users.email <> before.email as email_changed,
     users.username <> before.username as username_changed,
-    before.email as old_email, before.email_key as old_email_key
+    before.email as old_email, before.email_key as old_email_key, users.ever_verified
 
 -- name: renew_password_hash(id, old_hash, new_hash) -> none
 -- Replace only the hash that was verified, so that a password change since then is kept.

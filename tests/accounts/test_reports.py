@@ -110,9 +110,10 @@ async def test_owner_undoes_a_change_of_email_and_password_in_one_request(
     # With the strict dialect a changed email takes effect at once.
     client = await client_without_delivery(make_client, realworld_strict=True)
     stolen = await client.register("alice")
+    assert (await client.post(VERIFY, {"token": await last_token(db, ALICE)})).status == 200
     await change(client, stolen, email=EVIL, password=STOLEN, username="mallory")
     assert (await login(client, "evil", STOLEN)).status == 200
-    for template in ("password_changed", "username_changed"):
+    for template in ("password_changed", "username_changed", "email_changed"):
         assert len(await links(db, ALICE, template)) == 1
         assert await links(db, EVIL, template) == []
     token = await last_token(db, ALICE, "password_changed")

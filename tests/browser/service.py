@@ -51,21 +51,23 @@ class Service:
 
         Return the access token of the device that changed it, and the link of the notice.
         """
-        token = self._register_and_change(name, {"password": password})
+        token = self.process.register(name)
+        self._change(token, {"password": password})
         return token, self.link_to(name, "report")
 
     def change_email(self, name: str, new_name: str) -> str:
-        """Register an account and change its email to that of a user ``new_name``.
+        """Register an account, verify its email, and change it to that of a user ``new_name``.
 
         Return the link that confirms the new email.
         """
-        self._register_and_change(name, {"email": f"{new_name}@example.test"})
+        token = self.process.register(name)
+        verification = {"token": self.link_to(name, "verify-email").partition("?token=")[2]}
+        assert self.process.request("POST", "/api/auth/verify-email", verification)[0] == 200
+        self._change(token, {"email": f"{new_name}@example.test"})
         return self.link_to(new_name, "confirm-email-change")
 
-    def _register_and_change(self, name: str, changes: dict[str, str]) -> str:
-        token = self.process.register(name)
+    def _change(self, token: str, changes: dict[str, str]) -> None:
         assert self.process.request("PUT", "/api/user", {"user": changes}, token)[0] == 200
-        return token
 
     def can_log_in(self, name: str, password: str) -> bool:
         """Return whether the user ``name`` can log in with ``password``."""

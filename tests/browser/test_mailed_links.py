@@ -113,3 +113,17 @@ def test_email_changes_when_its_owner_confirms_it(service: Service, browser: Bro
     assert service.can_log_in("new-nora", "nora-secret")
     assert not service.can_log_in("nora", "nora-secret")
     assert browser.console() == []
+
+
+def test_owner_who_reports_a_changed_email_gets_it_back(service: Service, browser: Browser) -> None:
+    browser.open(service.change_email("olga", "thief-of-olga"))
+    browser.press("Confirm my new email", opens="Email changed")
+    assert service.can_log_in("thief-of-olga", "olga-secret")
+    browser.open(service.link_to("olga", "report"))
+    assert "The email of the account is restored to this one." in browser.text
+    browser.press("This was not me: secure the account", opens="Your account is safe again")
+    assert not service.can_log_in("thief-of-olga", "olga-secret")
+    browser.open(service.link_to("olga", "reset-password"))
+    browser.fill("New password", NEW_PASSWORD)
+    browser.press("Change my password", opens="Password changed")
+    assert service.can_log_in("olga", NEW_PASSWORD)

@@ -9,7 +9,7 @@ import pytest
 
 import sql
 from service.accounts.email_change import CONFIRMED
-from service.settings.rate_limit import Limit
+from service.settings.rate_limit import NO_LIMIT, Limit
 from tests.accounts.mailed_links import (
     BAD_TOKENS,
     CONFIRM_CHANGE,
@@ -201,6 +201,26 @@ async def test_confirmation_makes_the_links_to_the_old_email_dead(
         assert_error(await client.post(path, body), 404, "not_found", UNKNOWN)
     assert await db.fetchval("select count(*) from one_time_tokens where used_at is null") == 0
     assert await is_verified(db, NEW)
+
+
+async def test_confirmation_allows_one_more_request_for_a_reset(
+    make_client: MakeClient, db: asyncpg.Connection
+) -> None:
+    """The links of the earlier requests are dead, so the owner must be able to get another."""
+    limits = (NO_LIMIT, NO_LIMIT, Limit(2, 3600))
+    client = await client_without_delivery(
+        make_client, trusted_proxies=1, forgot_password_limits=limits
+    )
+    access = await client.register("alice")
+
+    async def forget(email: str) -> int:
+        headers = {"X-Forwarded-For": "203.0.113.9"}
+        return (await client.post(FORGOT, {"email": email}, headers=headers)).status
+
+    assert [await forget(ALICE) for _ in range(3)] == [200, 200, 429]
+    assert (await confirm(client, await request_change(client, db, access))).status == 200
+    assert [await forget(NEW) for _ in range(2)] == [200, 429]
+    assert len(await links(db, NEW, "reset_password")) == 1
 
 
 async def test_confirmation_allows_a_login_that_needs_a_verified_email(

@@ -73,6 +73,11 @@ class _LoginAttempts:
     def release(self, db: _Db, *, keys: Any, windows: Any) -> _None: ...
     def record_success(self, db: _Db, *, keys: Any, windows: Any, pair_key: Any) -> _None: ...
 
+class _Notices:
+    def is_known_login(
+        self, db: _Db, *, user_id: Any, ip_key: Any, ip: Any, user_agent: Any
+    ) -> _Value: ...
+
 class _OneTimeTokens:
     def insert(
         self,
@@ -326,6 +331,7 @@ email_change: _EmailChange
 email_verification: _EmailVerification
 known_ips: _KnownIps
 login_attempts: _LoginAttempts
+notices: _Notices
 one_time_tokens: _OneTimeTokens
 refresh: _Refresh
 reports: _Reports

@@ -6,52 +6,30 @@ this service.
 
 import math
 from datetime import UTC, datetime
-from typing import Any
-from uuid import UUID
 
 import sql
 from service.accounts.links import mailed_link
-from service.accounts.one_time_tokens import HOUR, Purpose
-from service.accounts.throttling.throttle import Throttle
+from service.accounts.one_time_tokens import DAY, HOUR, Purpose
 from service.http.client import Client
 from service.mail.message import Mail
-from service.mail.outbox import NO_RECIPIENT, write_mail
+from service.mail.outbox import write_mail
 from service.settings.settings import Settings
 
 
-async def queue_lockout_email(
-    connection: sql.Connection,
-    client: Client,
-    account_id: UUID,
-    row: Any,
-    *,
-    throttle: Throttle,
-    settings: Settings,
-) -> None:
-    """Queue the email that informs the owner about rejected logins, at a limited rate.
-
-    ``client`` sent the last wrong password. ``account_id`` is the id under which ``throttle``
-    counts the attempts. ``row`` is the user with this id, or ``None``. The email is inserted in the
-    transaction of ``connection``.
-    """
-    # Check the limit for unknown emails too: timing must not reveal whether the account exists.
-    if await throttle.admit_lockout_email(connection, account_id):
-        longest_wait = max(limit.seconds for limit in settings.login_limits)
-        recipient = row["email"] if row is not None else NO_RECIPIENT
-        await write_mail(connection, lockout_notice(recipient, client, longest_wait))
-
-
-def lockout_notice(recipient: str, client: Client, longest_wait: int) -> Mail:
+def lockout_notice(recipient: str, client: Client, longest_wait: int, link: str) -> Mail:
     """Return the email about logins that are rejected because too many failed.
 
     ``client`` sent the last wrong password.
-    ``longest_wait`` is the maximum duration of the rejection in seconds.
+    ``longest_wait`` is the maximum duration of the rejection in seconds. ``link`` is the report
+    link.
     """
     minutes = math.ceil(longest_wait / 60)
     values = {
         "time": format_time(datetime.now(UTC)),
         "ip": client.ip or "",
         "minutes": str(minutes),
+        "link": link,
+        "days": str(Purpose.REPORT.ttl // DAY),
     }
     return Mail(recipient, "lockout", client.language, values)
 

@@ -7,6 +7,7 @@ from aiohttp import web
 
 import sql
 from service.accounts.email_verification import EmailNotVerified, queue_verification
+from service.accounts.notices import queue_sign_in_notice
 from service.accounts.passwords.verification import wrong_credentials
 from service.accounts.responses import login_response
 from service.accounts.security_log import EventKind, write_event
@@ -38,13 +39,21 @@ class SignIn:
         ``user`` is the row of a user who has proved who they are. Raise ``Unauthorized`` if their
         password has changed since ``user`` was read, and ``SessionLimitReached`` when the limit is
         reached and ``SESSION_LIMIT_POLICY`` is ``deny``. Raise ``EmailNotVerified`` if the email
-        must be verified first, and queue another mail. All are written to the security log.
+        must be verified first, and queue another mail. All are written to the security log. Tell
+        the owner by mail about a login with another device or from another IP address.
         """
 
         async def sign_in(connection: sql.Connection) -> web.StreamResponse | None:
             if self._settings.require_verified_email and user["email_verified_at"] is None:
                 await self._refuse_unverified(connection, client, user)
                 return None
+            await queue_sign_in_notice(
+                connection,
+                client,
+                user["id"],
+                throttle=self._throttle,
+                settings=self._settings,
+            )
             return await self._open_session(connection, client, user, EventKind.SIGNED_IN)
 
         try:

@@ -30,7 +30,13 @@ SUBJECT = "Subject: "
 MAX_SUBJECT = 200  # Characters. RFC 5322, section 2.1.1: a line has at most 998.
 
 SAMPLES: Mapping[str, Mapping[str, str]] = {
-    "lockout": {"time": "2026-11-24 08:00 UTC", "ip": "192.0.2.1", "minutes": "60"},
+    "lockout": {
+        "time": "2026-11-24 08:00 UTC",
+        "ip": "192.0.2.1",
+        "minutes": "60",
+        "link": "https://accounts.example.org/api/auth/report?token=kF7n0m9u1uY7b0uXKk9o",
+        "days": "7",
+    },
     "verify_email": {
         "time": "2026-11-24 08:00 UTC",
         "ip": "192.0.2.1",
@@ -62,6 +68,12 @@ SAMPLES: Mapping[str, Mapping[str, str]] = {
         "days": "7",
     },
     "username_changed": {
+        "time": "2026-11-24 08:00 UTC",
+        "ip": "192.0.2.1",
+        "link": "https://accounts.example.org/api/auth/report?token=kF7n0m9u1uY7b0uXKk9o",
+        "days": "7",
+    },
+    "new_sign_in": {
         "time": "2026-11-24 08:00 UTC",
         "ip": "192.0.2.1",
         "link": "https://accounts.example.org/api/auth/report?token=kF7n0m9u1uY7b0uXKk9o",

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -31,7 +32,8 @@ async def test_lockout_sends_an_email_to_the_owner(
     values = json.loads(mail["values"])
     time = datetime.strptime(values.pop("time"), "%Y-%m-%d %H:%M UTC").replace(tzinfo=UTC)
     assert timedelta(0) <= datetime.now(UTC) - time < timedelta(minutes=2)
-    assert values == {"ip": HERE, "minutes": "60"}
+    assert urlsplit(values.pop("link")).path == "/api/auth/report"
+    assert values == {"ip": HERE, "minutes": "60", "days": "7"}
 
 
 async def test_lockout_email_has_the_language_of_the_last_failed_login(

@@ -8,7 +8,7 @@ from uuid import UUID
 from aiohttp import web
 
 import sql
-from service.accounts.emails import queue_lockout_email
+from service.accounts.notices import queue_lockout_email
 from service.accounts.passwords.hash_queue import Requester
 from service.accounts.passwords.hasher import PasswordHasher
 from service.accounts.security_log import EventKind, write_event
@@ -97,7 +97,6 @@ class CredentialVerifier:
                 connection,
                 client,
                 account_id,
-                row,
                 throttle=self._throttle,
                 settings=self._settings,
             )

@@ -1,7 +1,7 @@
 -- name: confirm(user_id, email, email_key) -> row
 -- Replace the email by one that is verified. Lock the user's row in an earlier statement, for the
--- reason that users.update names. Return the old email, and whether the account had a verified email
--- before. No row: the account is closed.
+-- reason that users.update names. Return the old email, and whether the account had a verified
+-- email before. No row: the account is closed.
 with before as (
     select id, email, email_key, ever_verified
     from users

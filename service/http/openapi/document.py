@@ -1,10 +1,11 @@
 """Generate the OpenAPI 3.1 document from the routes and their validation schemas."""
 
+import functools
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 from aiohttp import hdrs, web
@@ -17,6 +18,9 @@ from service.http.openapi.inputs import schema_of
 from service.http.openapi.schemas import ByDialect, Media, Named, string
 from service.http.routes import Auth, Operation
 
+DocumentedRoute: TypeAlias = tuple[str, str, Any]
+"""The method, the path and the handler of a route."""
+
 SECURITY: Mapping[Auth, list[dict[str, list[str]]]] = {
     Auth.REQUIRED: [{"Token": []}],
     Auth.OPTIONAL: [{"Token": []}, {}],
@@ -25,8 +29,16 @@ SECURITY: Mapping[Auth, list[dict[str, list[str]]]] = {
 
 
 def render_document(app: web.Application) -> bytes:
-    """Return the OpenAPI document of all current routes of ``app``, in its configured dialect."""
-    return orjson.dumps(Document(app[SETTINGS].realworld_strict).of(app))
+    """Return the OpenAPI document of all current routes of ``app``, in its configured dialect.
+
+    A process renders it once, however many applications it creates.
+    """
+    return _render(app[SETTINGS].realworld_strict, tuple(documented_routes(app)))
+
+
+@functools.cache
+def _render(strict: bool, routes: tuple[DocumentedRoute, ...]) -> bytes:
+    return orjson.dumps(Document(strict).of(routes))
 
 
 class Document:
@@ -36,10 +48,10 @@ class Document:
         self.strict = strict
         self.schemas: dict[str, Any] = {"Error": self.resolve(ERROR)}
 
-    def of(self, app: web.Application) -> dict[str, Any]:
-        """Return the complete OpenAPI document of ``app``."""
+    def of(self, routes: Iterable[DocumentedRoute]) -> dict[str, Any]:
+        """Return the complete OpenAPI document of ``routes``."""
         paths: dict[str, dict[str, Any]] = {}
-        for method, path, handler in documented_routes(app):
+        for method, path, handler in routes:
             paths.setdefault(path, {})[method.lower()] = self.operation(path, handler)
         return {
             "openapi": "3.1.0",
@@ -160,8 +172,8 @@ class Document:
 DESCRIPTIONS = {200: "Success.", 201: "Created.", 204: "Success. The response has no body."}
 
 
-def documented_routes(app: web.Application) -> Iterator[tuple[str, str, Any]]:
-    """Yield method, path and handler of every route, except the HEAD that aiohttp adds to GET."""
+def documented_routes(app: web.Application) -> Iterator[DocumentedRoute]:
+    """Yield every route, except the HEAD that aiohttp adds to GET."""
     for route in app.router.routes():
         if route.resource is not None and route.method != hdrs.METH_HEAD:
             yield route.method, route.resource.canonical, route.handler

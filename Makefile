@@ -12,7 +12,7 @@ TESTS ?=
 WORKERS ?= $(if $(TESTS),0,3)
 
 .DEFAULT_GOAL := help
-.PHONY: help run seed test lint format bench fuzz clean
+.PHONY: help run seed test browser lint format bench fuzz clean
 
 help: ## List the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -23,8 +23,12 @@ run: $(RUN) ## Start the service on http://localhost:3000 with an embedded Postg
 seed: $(RUN) ## Fill an empty database with an example blog, while the service is stopped
 	@exec $(BIN)/python run.py seed
 
-test: $(DEV) ## Run the tests (TESTS=tests/http runs only a part of them)
-	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(TESTS)
+test: $(DEV) ## Run the tests without a browser (TESTS=tests/http runs only a part of them)
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal \
+		$(or $(TESTS),--ignore=tests/browser)
+
+browser: $(DEV) ## Test the pages in Chromium (needs chromium and chromium-driver)
+	@$(BIN)/python -m pytest tests/browser
 
 lint: $(DEV) ## Run the linter, the format check and the type checker
 	@$(BIN)/python -m sql.stubs --check

@@ -365,7 +365,7 @@ async def test_unknown_and_expired_tokens_are_told_apart(
     client: Client, alice: str, db: asyncpg.Connection
 ) -> None:
     token = await request_change(client, db, alice)
-    await db.execute("update one_time_tokens set expires_at = now()")
+    await db.execute("update one_time_tokens set expires_at = now() - interval '1 hour'")
     assert_error(await confirm(client, UNKNOWN_TOKEN), 404, "not_found", UNKNOWN)
     assert_error(await confirm(client, token), 410, "link_expired", {"token": ["has expired"]})
     assert await email_of(client, alice) == ALICE

@@ -75,7 +75,7 @@ async def test_form_and_page_show_errors_as_pages(
     make_client: MakeClient, token: str, db: asyncpg.Connection, dialect: Dialect
 ) -> None:
     client = await client_without_delivery(make_client, realworld_strict=dialect.strict)
-    await db.execute("update one_time_tokens set expires_at = now()")
+    await db.execute("update one_time_tokens set expires_at = now() - interval '1 hour'")
     expected = {
         token: (410, "This link has expired"),
         UNKNOWN_TOKEN: (404, "This link is not valid"),

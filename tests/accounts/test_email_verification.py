@@ -80,7 +80,7 @@ async def test_unknown_and_expired_tokens_are_told_apart(
     client: Client, alice: str, db: asyncpg.Connection
 ) -> None:
     token = await last_token(db, ALICE)
-    await db.execute("update one_time_tokens set expires_at = now()")
+    await db.execute("update one_time_tokens set expires_at = now() - interval '1 hour'")
     for path in (VERIFY, DECLINE):
         unknown = await client.post(path, {"token": UNKNOWN_TOKEN})
         assert_error(unknown, 404, "not_found", UNKNOWN)

@@ -82,7 +82,7 @@ async def test_form_and_page_show_errors_as_pages(
     client = await client_without_delivery(make_client, realworld_strict=dialect.strict)
     await client.register("alice")
     token = await last_token(db, ALICE)
-    await db.execute("update one_time_tokens set expires_at = now()")
+    await db.execute("update one_time_tokens set expires_at = now() - interval '1 hour'")
     expected = {
         token: (410, "This link has expired"),
         UNKNOWN_TOKEN: (404, "This link is not valid"),

@@ -137,7 +137,7 @@ async def test_used_token_is_unknown_after_it_expired(
 ) -> None:
     token = await issue_to(db, user_id)
     await use(database, token)
-    await db.execute("update one_time_tokens set expires_at = now()")
+    await db.execute("update one_time_tokens set expires_at = now() - interval '1 hour'")
     assert await use(database, token) == "not_found"
 
 

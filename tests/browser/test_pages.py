@@ -9,7 +9,10 @@ from tests.browser.service import NEW_PASSWORD, TOO_LONG_PASSWORD, Service
 
 VERIFY = "/api/auth/verify-email"
 LONGEST_NAME = "m" * 50
-EXPIRE = "update one_time_tokens set expires_at = now() where email = %s returning expires_at"
+EXPIRE = (
+    "update one_time_tokens set expires_at = now() - interval '1 minute'"
+    " where email = %s returning expires_at"
+)
 
 
 def open_home(service: Service, browser: Browser) -> None:

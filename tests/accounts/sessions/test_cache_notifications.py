@@ -112,7 +112,9 @@ async def test_deletion_of_ended_sessions_sends_no_notification(
     await client.open_account("alice")
     ended = await client.sign_in("alice")
     await client.post("/api/auth/logout", token=ended.access)
-    await db.execute("update sessions set expires_at = now() where ended_at is null")
+    await db.execute(
+        "update sessions set expires_at = now() - interval '1 minute' where ended_at is null"
+    )
     await sent()
     await db.execute("delete from sessions")
     assert await sent() == []

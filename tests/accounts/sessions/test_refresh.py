@@ -248,7 +248,10 @@ async def test_concurrent_reuses_of_one_token_are_all_rejected(
 
 @pytest.mark.parametrize(
     "change",
-    ["update sessions set expires_at = now()", "update sessions set idle_expires_at = now()"],
+    [
+        "update sessions set expires_at = now() - interval '1 minute'",
+        "update sessions set idle_expires_at = now() - interval '1 minute'",
+    ],
     ids=["the session", "the token"],
 )
 async def test_refresh_says_that_the_token_has_expired(

@@ -66,7 +66,10 @@ async def test_limit_counts_only_open_sessions_of_the_same_user(
     client = await make_client(session_limit=2, session_limit_policy=policy)
     bob = await client.open_account("bob")
     expired = await client.open_account("alice")
-    await db.execute("update sessions set expires_at = now() where id = $1", expired.session)
+    await db.execute(
+        "update sessions set expires_at = now() - interval '1 minute' where id = $1",
+        expired.session,
+    )
     gone = await client.sign_in("alice")
     await client.post("/api/auth/logout", token=gone.access)
     first, second = await client.sign_in("alice"), await client.sign_in("alice")

@@ -2,7 +2,7 @@
 
 A registration queues a mail with a link, and in the strict dialect a changed email does. The link
 opens a page. The person on the page either confirms the email, or says that they did not register.
-The latter deletes an account that never had a verified email, so that nobody can keep the email of
+The latter deletes an account that never had a verified email, so that no account keeps the email of
 another person.
 """
 

@@ -92,7 +92,7 @@ class Outbox:
         tasks = {*self._deliveries, *([self._task] if self._task is not None else [])}
         if tasks:
             await asyncio.wait(tasks, timeout=DRAIN_TIMEOUT)
-        # The dispatcher may have started another delivery meanwhile.
+        # The dispatcher may have started another delivery during the wait.
         for task in tasks | self._deliveries:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

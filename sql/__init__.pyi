@@ -144,6 +144,7 @@ class _Sessions:
         ip: Any,
         user_agent: Any,
         ip_key: Any,
+        amr: Any,
     ) -> _Row: ...
     def count_open(self, db: _Db, *, user_id: Any) -> _Value: ...
     def evict_oldest(

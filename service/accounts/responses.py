@@ -36,7 +36,8 @@ def current_user_response(
 ) -> web.StreamResponse:
     """Return the response with ``user`` and a new access token."""
     access = tokens.issue(user.id, user.session_id, user.session_expires_at)
-    return json_response({"user": _user_json(user, access, settings)})
+    profile = (user.email, user.username, user.bio, user.image)
+    return json_response({"user": _user_json(*profile, access=access, settings=settings)})
 
 
 def login_response(
@@ -46,21 +47,29 @@ def login_response(
 
     It contains the user in ``row`` and the tokens of ``session``.
     """
-    user = User.of(row, session.id, session.expires_at, session.use)
-    access = tokens.issue(user.id, user.session_id, user.session_expires_at)
+    access = tokens.issue(row["id"], session.id, session.expires_at)
+    profile = (row[name] for name in ("email", "username", "bio", "image"))
     body = {
-        "user": _user_json(user, access, settings),
+        "user": _user_json(*profile, access=access, settings=settings),
         "refresh_token": session.refresh_token,
         "expires_in": access.expires_in,
     }
     return json_response(body, status=status)
 
 
-def _user_json(user: User, access: AccessToken, settings: Settings) -> dict[str, Any]:
+def _user_json(
+    email: str,
+    username: str,
+    bio: str | None,
+    image: str | None,
+    *,
+    access: AccessToken,
+    settings: Settings,
+) -> dict[str, Any]:
     return {
-        "email": user.email,
+        "email": email,
         "token": access.token,
-        "username": user.username,
-        "bio": user.bio if user.bio or settings.realworld_strict else "",
-        "image": user.image,
+        "username": username,
+        "bio": bio if bio or settings.realworld_strict else "",
+        "image": image,
     }

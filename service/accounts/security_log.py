@@ -11,6 +11,7 @@ from uuid import UUID
 from aiohttp import web
 
 import sql
+from service.accounts.sessions.authentication_methods import Method
 from service.database.pool import DATABASE, Database
 from service.http.client import Client
 from service.http.openapi.schemas import TIME, Named, array_of, integer, nullable, object_of, string
@@ -88,6 +89,10 @@ class EventKind(StrEnum):
 
 
 ID = integer(example=1, lowest=1, highest=LARGEST)
+AMR = {
+    **array_of({"type": "string", "enum": list(Method), "examples": [Method.PASSWORD]}),
+    "description": "The methods of a sign-in (RFC 8176), null for any other event.",
+}
 EVENT = Named(
     "Event",
     object_of(
@@ -102,6 +107,7 @@ EVENT = Named(
         ip=nullable(string(example="192.0.2.7")),
         user_agent=nullable(string(example="Mozilla/5.0")),
         session_id=nullable(string(example="0b7a1f52-6a5e-4f0e-9d3a-5f2f0b9a3c11", form="uuid")),
+        amr=nullable(AMR),
     ),
 )
 
@@ -164,4 +170,5 @@ def _event(row: Any) -> dict[str, Any]:
         "ip": row["ip"],
         "user_agent": row["user_agent"],
         "session_id": str(row["session_id"]) if row["session_id"] is not None else None,
+        "amr": row["amr"],
     }

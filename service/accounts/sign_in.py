@@ -1,6 +1,6 @@
 """The end of every login and registration, and the only code that opens a session."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 from aiohttp import web
@@ -12,6 +12,7 @@ from service.accounts.passwords.verification import wrong_credentials
 from service.accounts.responses import login_response
 from service.accounts.security_log import EventKind, write_event
 from service.accounts.sessions.access_tokens import AccessTokens
+from service.accounts.sessions.authentication_methods import PASSWORD, Method
 from service.accounts.sessions.sessions import PasswordChanged, SessionLimitReached, open_session
 from service.accounts.throttling.throttle import Throttle
 from service.database.pool import Database
@@ -33,14 +34,17 @@ class SignIn:
         self._throttle = throttle
         self._settings = settings
 
-    async def finish(self, client: Client, user: Any) -> web.StreamResponse:
+    async def finish(
+        self, client: Client, user: Any, methods: Collection[Method]
+    ) -> web.StreamResponse:
         """End a login of ``client``: 200 with the tokens of a new session.
 
-        ``user`` is the row of a user who has proved who they are. Raise ``Unauthorized`` if their
-        password has changed since ``user`` was read, and ``SessionLimitReached`` when the limit is
-        reached and ``SESSION_LIMIT_POLICY`` is ``deny``. Raise ``EmailNotVerified`` if the email
-        must be verified first, and queue another mail. All are written to the security log. Tell
-        the owner by mail about a login with another device or from another IP address.
+        ``user`` is the row of a user who has proved who they are by ``methods``. Raise
+        ``Unauthorized`` if their password has changed since ``user`` was read, and
+        ``SessionLimitReached`` when the limit is reached and ``SESSION_LIMIT_POLICY`` is ``deny``.
+        Raise ``EmailNotVerified`` if the email must be verified first, and queue another mail. All
+        are written to the security log. Tell the owner by mail about a login with another device or
+        from another IP address.
         """
 
         async def sign_in(connection: sql.Connection) -> web.StreamResponse | None:
@@ -54,7 +58,7 @@ class SignIn:
                 throttle=self._throttle,
                 settings=self._settings,
             )
-            return await self._open_session(connection, client, user, EventKind.SIGNED_IN)
+            return await self._open_session(connection, client, user, methods, EventKind.SIGNED_IN)
 
         try:
             response = await self._database.transact(sign_in)
@@ -87,7 +91,7 @@ class SignIn:
                 await write_event(connection, client, EventKind.REGISTERED, user_id=user["id"])
                 return None
             return await self._open_session(
-                connection, client, user, EventKind.REGISTERED, status=status
+                connection, client, user, PASSWORD, EventKind.REGISTERED, status=status
             )
 
         response = await self._database.transact(register)
@@ -119,6 +123,7 @@ class SignIn:
         connection: sql.Connection,
         client: Client,
         user: Any,
+        methods: Collection[Method],
         kind: EventKind,
         *,
         status: int = 200,
@@ -129,6 +134,7 @@ class SignIn:
             self._settings,
             user_id=user["id"],
             password_version=user["password_version"],
+            methods=methods,
             kind=kind,
         )
         return login_response(user, session, self._tokens, self._settings, status=status)

@@ -1,6 +1,6 @@
 """The authenticated user and the session of the request, as handlers see them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -43,20 +43,29 @@ class User:
     session_id: UUID
     session_expires_at: float
     """When the session expires unless it is refreshed, in seconds since 1970."""
+    auth_time: float
+    """When the person last proved who they are, in seconds since 1970."""
+    amr: tuple[str, ...]
+    """The methods of that proof (RFC 8176)."""
     session_use: SessionUse = field(compare=False)
 
     @classmethod
-    def of(
-        cls, row: Any, session_id: UUID, session_expires_at: float, session_use: SessionUse
-    ) -> "User":
-        """Create a ``User`` in this session from a row that has these columns."""
+    def of(cls, row: Any) -> "User":
+        """Create a ``User`` from a row of ``sessions.find_with_user``."""
         return cls(
             row["id"],
             row["email"],
             row["username"],
             row["bio"],
             row["image"],
-            session_id,
-            session_expires_at,
-            session_use,
+            row["session_id"],
+            row["session_expires_at"].timestamp(),
+            row["auth_time"].timestamp(),
+            tuple(row["amr"]),
+            SessionUse.of(row),
         )
+
+    def with_profile(self, row: Any) -> "User":
+        """Return this user, in the same session, with the profile in ``row``."""
+        profile = {name: row[name] for name in ("email", "username", "bio", "image")}
+        return replace(self, **profile)

@@ -25,6 +25,7 @@ from service.accounts.passwords.verification import (
 from service.accounts.responses import CURRENT_USER, LOGIN_RESPONSE, current_user_response
 from service.accounts.security_log import EventKind, write_event
 from service.accounts.sessions.authentication import TOKENS
+from service.accounts.sessions.authentication_methods import PASSWORD
 from service.accounts.sessions.sessions import SessionLimitReached, require_active_session, touch
 from service.accounts.sign_in import SIGN_IN
 from service.accounts.throttling import known_ips
@@ -141,7 +142,7 @@ async def login(request: web.Request) -> web.StreamResponse:
     row = await request.app[CREDENTIAL_VERIFIER].verify_credentials(
         client, user_id or unknown_account_id(email_key), given["password"]
     )
-    return await request.app[SIGN_IN].finish(client, row)
+    return await request.app[SIGN_IN].finish(client, row, PASSWORD)
 
 
 @routes.get("/api/user", operation_id="GetCurrentUser", responses={200: CURRENT_USER})
@@ -243,8 +244,7 @@ async def update(request: web.Request) -> web.StreamResponse:
         row = await database.transact(change)
     await throttle.release_conflict(conflict_windows)
     await touch(database, client, user)
-    changed = User.of(row, user.session_id, user.session_expires_at, user.session_use)
-    return current_user_response(changed, request.app[TOKENS], request.app[SETTINGS])
+    return current_user_response(user.with_profile(row), request.app[TOKENS], request.app[SETTINGS])
 
 
 async def _apply_side_effects(

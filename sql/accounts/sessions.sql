@@ -2,7 +2,7 @@
 select
     users.id, users.email, users.username, users.bio, users.image,
     sessions.id as session_id, sessions.end_reason, sessions.last_used_at, sessions.touched_at,
-    sessions.ip, sessions.user_agent,
+    sessions.ip, sessions.user_agent, sessions.auth_time, sessions.amr,
     least(sessions.expires_at, sessions.idle_expires_at) as session_expires_at,
     least(sessions.expires_at, sessions.idle_expires_at) <= now() as expired
 from sessions
@@ -19,7 +19,7 @@ where id = $1
 for no key update
 
 -- name: open(user_id, password_version, ttl, digest, refresh_token_ttl, kind, ip, user_agent,
---     ip_key) -> row
+--     ip_key, amr) -> row
 -- Open a session only while the verified password is current. A password change locks the user's
 -- row until it commits, and ends all sessions that were opened before. The IP address is stored as
 -- one of the user's ten latest. Older ones are deleted, except for rows that another transaction
@@ -31,8 +31,8 @@ with owner as (
     for share
 ),
 session as (
-    insert into sessions (user_id, expires_at, idle_expires_at, ip, user_agent)
-    select id, expires_at, least(now() + make_interval(secs => $5), expires_at), $7, $8
+    insert into sessions (user_id, expires_at, idle_expires_at, ip, user_agent, amr)
+    select id, expires_at, least(now() + make_interval(secs => $5), expires_at), $7, $8, $10
     from owner
     cross join (select now() + make_interval(secs => $3) as expires_at) as absolute
     returning id, user_id, idle_expires_at
@@ -43,8 +43,8 @@ token as (
     from session
 ),
 event as (
-    insert into events (user_id, kind, ip, user_agent, session_id)
-    select user_id, $6, $7, $8, id
+    insert into events (user_id, kind, ip, user_agent, session_id, amr)
+    select user_id, $6, $7, $8, id, $10
     from session
 ),
 known as (

@@ -51,6 +51,7 @@ async def test_event_has_kind_time_ip_user_agent_and_session(client: Client) -> 
                     "ip": "127.0.0.1",
                     "user_agent": "Laptop/1.0",
                     "session_id": device.session,
+                    "amr": ["pwd"],
                 }
             ],
             "next_before": None,

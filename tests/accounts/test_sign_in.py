@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 import sql
+from service.accounts.sessions.authentication_methods import PASSWORD
 from service.accounts.sign_in import SIGN_IN
 from service.database.pool import DATABASE
 from service.http.client import Client as HttpClient
@@ -45,7 +46,7 @@ async def test_finish_opens_a_session_without_a_request(
     user_id = await db.fetchval("select id from users")
     user = await sql.users.find_credentials(app[DATABASE], id=user_id)
     caller = HttpClient.at("203.0.113.9", "curl/8.5.0")
-    response = await app[SIGN_IN].finish(caller, user)
+    response = await app[SIGN_IN].finish(caller, user, PASSWORD)
     body = orjson.loads(response.body)
     assert (response.status, set(body)) == (200, {"user", "refresh_token", "expires_in"})
     assert await client.is_authenticated(body["user"]["token"])
@@ -62,7 +63,7 @@ async def test_finish_rejects_a_login_when_the_password_has_changed_since_its_ve
     user = await sql.users.find_credentials(app[DATABASE], id=user_id)
     await db.execute("update users set password_version = password_version + 1")
     with pytest.raises(Unauthorized) as raised:
-        await app[SIGN_IN].finish(HttpClient.at("203.0.113.9"), user)
+        await app[SIGN_IN].finish(HttpClient.at("203.0.113.9"), user, PASSWORD)
     assert raised.value.code == "invalid_credentials"
     assert await db.fetchval("select count(*) from sessions") == 1
     kinds = await db.fetch("select kind from events where user_id = $1 order by id", user_id)
@@ -126,5 +127,5 @@ async def test_refusal_of_an_unverified_email_rejects_a_password_that_has_change
     row = await sql.users.find_credentials(app[DATABASE], id=user_id)
     await db.execute("update users set password_version = password_version + 1")
     with pytest.raises(Unauthorized):
-        await app[SIGN_IN].finish(HttpClient.at("203.0.113.9"), row)
+        await app[SIGN_IN].finish(HttpClient.at("203.0.113.9"), row, PASSWORD)
     assert len(await links(db, "alice@example.test")) == 1

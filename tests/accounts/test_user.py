@@ -14,6 +14,10 @@ ROW: dict[str, Any] = {
     "bio": None,
     "image": None,
     "password_hash": "$2b$12$secret",
+    "session_id": uuid4(),
+    "session_expires_at": datetime(2026, 2, 1, tzinfo=UTC),
+    "auth_time": USED,
+    "amr": ["pwd"],
     "last_used_at": USED,
     "touched_at": None,
     "ip": "192.0.2.1",
@@ -22,8 +26,7 @@ ROW: dict[str, Any] = {
 
 
 def user_of(**changes: Any) -> User:
-    row = {**ROW, **changes}
-    return User.of(row, uuid4(), 1_800_000_000.0, SessionUse.of(row))
+    return User.of({**ROW, **changes})
 
 
 def test_user_has_no_password_hash() -> None:
@@ -33,11 +36,15 @@ def test_user_has_no_password_hash() -> None:
 
 
 def test_users_are_equal_when_only_the_use_of_the_session_differs() -> None:
-    row = {**ROW, "ip": "192.0.2.2"}
-    session_id = uuid4()
-    first = User.of(ROW, session_id, 1.0, SessionUse.of(ROW))
-    assert first == User.of(row, session_id, 1.0, SessionUse.of(row))
-    assert first != User.of(ROW, session_id, 2.0, SessionUse.of(ROW))
+    assert user_of() == user_of(ip="192.0.2.2")
+    assert user_of() != user_of(session_expires_at=USED)
+
+
+def test_user_with_another_profile_keeps_the_session() -> None:
+    user = user_of()
+    changed = user.with_profile({**ROW, "username": "jacob", "session_id": uuid4()})
+    assert changed.username == "jacob"
+    assert changed == user_of(username="jacob")
 
 
 def test_session_use_has_times_in_seconds_and_0_when_never_touched() -> None:

@@ -8,7 +8,7 @@ import sql
 from service.accounts.security_log import EventKind
 from service.accounts.sessions.access_tokens import AccessTokens, Claims
 from service.accounts.sessions.cache import SessionCache
-from service.accounts.user import SessionUse, User
+from service.accounts.user import User
 from service.database.change_listener import ChangeListener, clock
 from service.database.pool import Database
 from service.http.error_codes import ErrorCode
@@ -61,9 +61,7 @@ class Authenticator:
             )
         if row is None or row["expired"] or row["end_reason"] is not None:
             raise revoked_token(row["end_reason"] if row is not None else None)
-        user = User.of(
-            row, row["session_id"], row["session_expires_at"].timestamp(), SessionUse.of(row)
-        )
+        user = User.of(row)
         if trusted and not load.stale:
             self._cache.put_user(user)
         return user

@@ -7,6 +7,7 @@ on. The other processes reject them within milliseconds, and never later than
 """
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -16,6 +17,7 @@ from aiohttp import web
 import sql
 from service.accounts.security_log import EventKind
 from service.accounts.sessions.authentication import revoked_token
+from service.accounts.sessions.authentication_methods import Method
 from service.accounts.sessions.device_names import device_names
 from service.accounts.sessions.opaque_tokens import new_token
 from service.accounts.user import SessionUse, User
@@ -79,7 +81,6 @@ class NewSession:
     expires_at: float
     """The expiry unless the session is refreshed, in seconds since 1970."""
     refresh_token: str
-    use: SessionUse
 
 
 async def open_session(
@@ -89,13 +90,14 @@ async def open_session(
     *,
     user_id: UUID,
     password_version: int,
+    methods: Collection[Method],
     kind: EventKind,
 ) -> NewSession:
     """Open a session for ``client`` in the transaction of ``connection``.
 
-    Log it as an event of ``kind``. ``password_version`` is the version of the verified password.
-    Raise ``PasswordChanged`` when the user has another version by now, and ``SessionLimitReached``
-    under the policy ``deny``.
+    Log it as an event of ``kind``. ``password_version`` is the version of the verified password,
+    and ``methods`` are the methods of the proof. Raise ``PasswordChanged`` when the user has
+    another version by now, and ``SessionLimitReached`` under the policy ``deny``.
     """
     if settings.session_limit:
         await _enforce_session_limit(connection, client, settings, user_id, password_version)
@@ -111,11 +113,11 @@ async def open_session(
         ip=client.ip,
         user_agent=client.user_agent,
         ip_key=client.ip_key,
+        amr=list(methods),
     )
     if row is None:
         raise PasswordChanged
-    use = SessionUse(time.time(), 0.0, client.ip, client.user_agent)
-    return NewSession(row["id"], row["expires_at"].timestamp(), token.plain, use)
+    return NewSession(row["id"], row["expires_at"].timestamp(), token.plain)
 
 
 async def _enforce_session_limit(

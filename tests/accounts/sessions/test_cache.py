@@ -43,6 +43,6 @@ def test_cache_evicts_the_oldest_user_when_it_is_full() -> None:
     cache = SessionCache(2)
     for number in range(5):
         use = SessionUse(0.0, 0.0, None, None)
-        cache.put_user(User(uuid4(), "e", str(number), None, None, uuid4(), 0.0, use))
+        cache.put_user(User(uuid4(), "e", str(number), None, None, uuid4(), 0.0, 0.0, (), use))
     assert [user.username for user in cache.users.values()] == ["3", "4"]
     assert len(cache._sessions) == 2

@@ -148,6 +148,7 @@ async def test_old_password_adds_no_known_ip(client: Client, db: asyncpg.Connect
         ip=None,
         user_agent=None,
         ip_key="203.0.113.9",
+        amr=["pwd"],
     )
     assert opened is None
     known = await db.fetch("select ip_key from known_ips")

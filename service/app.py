@@ -7,7 +7,14 @@ from collections.abc import AsyncIterator, Mapping
 
 from aiohttp import web
 
-from service.accounts import email_change, email_verification, reports, security_log, users
+from service.accounts import (
+    current_user,
+    email_change,
+    email_verification,
+    reports,
+    security_log,
+    users,
+)
 from service.accounts.cleanup import clean_up_periodically
 from service.accounts.closed_accounts import CLOSED_ACCOUNTS, ClosedAccounts
 from service.accounts.passwords import reset
@@ -48,6 +55,7 @@ warnings.filterwarnings("ignore", category=web.NotAppKeyWarning)
 ROUTES = (
     health.routes,
     users.routes,
+    current_user.routes,
     email_verification.routes,
     email_change.routes,
     reset.routes,

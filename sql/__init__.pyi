@@ -44,6 +44,23 @@ class _ClosedAccounts:
     def delete_one_time_tokens(self, db: _Db, *, user_id: Any, limit: Any) -> _Value: ...
     def delete_user(self, db: _Db, *, user_id: Any) -> _Value: ...
 
+class _CurrentUser:
+    def update(
+        self,
+        db: _Db,
+        *,
+        id: Any,
+        username: Any,
+        username_key: Any,
+        email: Any,
+        email_key: Any,
+        password_hash: Any,
+        set_bio: Any,
+        bio: Any,
+        set_image: Any,
+        image: Any,
+    ) -> _Row: ...
+
 class _EmailChange:
     def confirm(self, db: _Db, *, user_id: Any, email: Any, email_key: Any) -> _Row: ...
 
@@ -167,10 +184,12 @@ class _Throttle:
     def lower_hits(self, db: _Db, *, key: Any, max_count: Any) -> _None: ...
     def delete_expired(self, db: _Db, *, limit: Any) -> _Value: ...
 
+class _Uniqueness:
+    def taken(self, db: _Db, *, username_key: Any, email_key: Any, except_id: Any) -> _One: ...
+
 class _Users:
     def find_id(self, db: _Db, *, email_key: Any) -> _Value: ...
     def find_credentials(self, db: _Db, *, id: Any) -> _Row: ...
-    def taken(self, db: _Db, *, username_key: Any, email_key: Any, except_id: Any) -> _One: ...
     def insert(
         self,
         db: _Db,
@@ -181,21 +200,6 @@ class _Users:
         email_key: Any,
         password_hash: Any,
     ) -> _One: ...
-    def update(
-        self,
-        db: _Db,
-        *,
-        id: Any,
-        username: Any,
-        username_key: Any,
-        email: Any,
-        email_key: Any,
-        password_hash: Any,
-        set_bio: Any,
-        bio: Any,
-        set_image: Any,
-        image: Any,
-    ) -> _Row: ...
     def renew_password_hash(self, db: _Db, *, id: Any, old_hash: Any, new_hash: Any) -> _None: ...
 
 class _Articles:
@@ -328,6 +332,7 @@ class _Outbox:
 
 cleanup: _Cleanup
 closed_accounts: _ClosedAccounts
+current_user: _CurrentUser
 email_change: _EmailChange
 email_verification: _EmailVerification
 known_ips: _KnownIps
@@ -340,6 +345,7 @@ reset: _Reset
 security_log: _SecurityLog
 sessions: _Sessions
 throttle: _Throttle
+uniqueness: _Uniqueness
 users: _Users
 articles: _Articles
 comments: _Comments

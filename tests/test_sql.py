@@ -19,6 +19,7 @@ def test_only_these_queries_invalidate_the_cache() -> None:
         "closed_accounts.close",
         "closed_accounts.delete_sessions",
         "closed_accounts.delete_user",
+        "current_user.update",
         "email_change.confirm",
         "email_verification.verify",
         "refresh.use",
@@ -32,7 +33,6 @@ def test_only_these_queries_invalidate_the_cache() -> None:
         "sessions.evict_oldest",
         "sessions.touch",
         "users.renew_password_hash",
-        "users.update",
     }
 
 

@@ -226,6 +226,9 @@ class Client:
     async def put(self, path: str, json: Any = None, **options: Any) -> Response:
         return await self.send("PUT", path, json, **options)
 
+    async def patch(self, path: str, json: Any = None, **options: Any) -> Response:
+        return await self.send("PATCH", path, json, **options)
+
     async def delete(self, path: str, json: Any = None, **options: Any) -> Response:
         return await self.send("DELETE", path, json, **options)
 

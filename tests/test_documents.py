@@ -74,7 +74,7 @@ def test_readme_lists_every_route() -> None:
     listed = {
         name
         for row in table(README, "The API")
-        for name in re.findall(r"`((?:GET|POST|PUT|DELETE) [^`]+)`", row[0])
+        for name in re.findall(r"`((?:GET|POST|PUT|PATCH|DELETE) [^`]+)`", row[0])
     }
     assert listed == routes
 

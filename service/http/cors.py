@@ -11,7 +11,7 @@ from aiohttp.typedefs import Middleware
 
 from service.http.errors import Handler
 
-METHODS = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
+METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 HEADERS = "authorization, content-type, x-request-id"
 EXPOSED = "Retry-After, X-Request-ID"
 MAX_AGE = "7200"  # Seconds that a browser may cache a preflight response. Chromium's maximum.

@@ -18,7 +18,7 @@ async def listed(make_client: MakeClient) -> Client:
     return await make_client(cors_origins=(PAGE,))
 
 
-@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])
 @pytest.mark.parametrize("path", ["/api/user", "/api/articles/a/comments/1", "/no/such/path"])
 async def test_preflight_allows_the_method(make_client: MakeClient, method: str, path: str) -> None:
     client = await make_client(cors_origins=("*",))

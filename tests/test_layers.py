@@ -155,6 +155,7 @@ def test_accounts_take_a_request_only_in_handlers() -> None:
     assert takers == {
         f"{cache_invalidation}.middleware",
         f"{cache_invalidation}.respond",
-        # A decorator of handlers.
+        # A decorator of handlers, and what every page of a link does with its request.
         "service.accounts.link_pages.handle",
+        "service.accounts.link_pages.link_token",
     }

@@ -10,16 +10,26 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-import voluptuous as vol
 from aiohttp import web
 
 import sql
 from service.accounts import fields, one_time_tokens
-from service.accounts.email_verification import ERRORS, PAGE, message, queue_verification
+from service.accounts.email_verification import queue_verification
 from service.accounts.emails import queue_email_change_email
-from service.accounts.link_pages import page_errors, result, template
+from service.accounts.link_pages import (
+    LINK_BODY,
+    LINK_ERRORS,
+    LINK_QUERY,
+    PAGE_ERRORS,
+    PAGE_RESPONSES,
+    link_token,
+    page_errors,
+    result,
+    result_responses,
+    template,
+)
 from service.accounts.notices import queue_notice
-from service.accounts.one_time_tokens import REVOKED_BY_EMAIL_CHANGE, TOKEN, Purpose
+from service.accounts.one_time_tokens import REVOKED_BY_EMAIL_CHANGE, Purpose
 from service.accounts.security_log import EventKind, write_event
 from service.accounts.throttling.throttle import THROTTLE, Throttle
 from service.accounts.user import User
@@ -27,20 +37,14 @@ from service.database.pool import DATABASE
 from service.http.app_keys import SETTINGS
 from service.http.bodies import is_form, read_body
 from service.http.client import Client, client_of
-from service.http.errors import BLANK, Conflict, InvalidInput, NotFound, TooManyAttempts
-from service.http.openapi.schemas import Media
+from service.http.errors import Conflict, NotFound, TooManyAttempts
 from service.http.pages import page_response
-from service.http.parameters import QueryString
 from service.http.routes import Auth, RouteTableDef
-from service.http.validation import required
 from service.settings.settings import Settings
 
 routes = RouteTableDef(tag="Accounts")
 
 CONFIRMED = "Your email was changed. Log in with the new one from now on."
-
-BODY = vol.Schema({required("token"): TOKEN}, extra=vol.REMOVE_EXTRA)
-QUERY = QueryString(token=(TOKEN, None))
 
 
 async def apply_email_update(
@@ -105,10 +109,10 @@ async def _request_change(
     "/api/auth/confirm-email-change",
     operation_id="GetEmailChangePage",
     auth=Auth.NONE,
-    query=QUERY,
+    query=LINK_QUERY,
     pages=True,
-    responses={200: Media(("text/html",), PAGE)},
-    errors=(InvalidInput({"token": [BLANK]}), *ERRORS),
+    responses=PAGE_RESPONSES,
+    errors=PAGE_ERRORS,
 )
 @page_errors
 async def show(request: web.Request) -> web.StreamResponse:
@@ -116,9 +120,7 @@ async def show(request: web.Request) -> web.StreamResponse:
 
     The page asks for a confirmation. Opening it changes nothing.
     """
-    token = QUERY.read(request)["token"]
-    if token is None:
-        raise InvalidInput({"token": [BLANK]})
+    token = link_token(request)
     row = await one_time_tokens.find(request.app[DATABASE], Purpose.CHANGE_EMAIL, token)
     values = {"email": row["email"], "token": token}
     return page_response(template("change_email.html"), values, private=True)
@@ -128,10 +130,10 @@ async def show(request: web.Request) -> web.StreamResponse:
     "/api/auth/confirm-email-change",
     operation_id="ConfirmEmailChange",
     auth=Auth.NONE,
-    body=BODY,
+    body=LINK_BODY,
     pages=True,
-    responses={200: Media(("text/html",), PAGE, message(CONFIRMED))},
-    errors=(*ERRORS, Conflict("email")),
+    responses=result_responses(CONFIRMED),
+    errors=(*LINK_ERRORS, Conflict("email")),
 )
 @page_errors
 async def confirm(request: web.Request) -> web.StreamResponse:

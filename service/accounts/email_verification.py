@@ -8,15 +8,26 @@ another person.
 
 from typing import Any
 
-import voluptuous as vol
 from aiohttp import web
 
 import sql
 from service.accounts import one_time_tokens
 from service.accounts.closed_accounts import CLOSED_ACCOUNTS, close_account
 from service.accounts.emails import queue_verification_email
-from service.accounts.link_pages import page_errors, result, template
-from service.accounts.one_time_tokens import TOKEN, LinkExpired, Purpose
+from service.accounts.link_pages import (
+    LINK_BODY,
+    LINK_ERRORS,
+    LINK_QUERY,
+    PAGE_ERRORS,
+    PAGE_RESPONSES,
+    link_token,
+    message_schema,
+    page_errors,
+    result,
+    result_responses,
+    template,
+)
+from service.accounts.one_time_tokens import Purpose
 from service.accounts.security_log import EventKind, write_event
 from service.accounts.sessions.sessions import require_active_session
 from service.accounts.throttling.throttle import THROTTLE, Throttle
@@ -26,13 +37,10 @@ from service.http.app_keys import SETTINGS
 from service.http.bodies import is_form, read_body
 from service.http.client import Client, client_of
 from service.http.error_codes import ErrorCode
-from service.http.errors import BLANK, ApiError, InvalidInput, NotFound, TooManyAttempts
-from service.http.openapi.schemas import Media, object_of, string
+from service.http.errors import ApiError, NotFound, TooManyAttempts
 from service.http.pages import page_response
-from service.http.parameters import QueryString
 from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef
-from service.http.validation import required
 from service.settings.settings import Settings
 
 routes = RouteTableDef(tag="Accounts")
@@ -42,11 +50,6 @@ DECLINED = "The account was deleted. Your email is free again."
 SENT = "A mail with a link was sent."
 ALREADY_VERIFIED = "Your email is already confirmed."
 
-BODY = vol.Schema({required("token"): TOKEN}, extra=vol.REMOVE_EXTRA)
-QUERY = QueryString(token=(TOKEN, None))
-PAGE = string(example="<!doctype html>...")
-ERRORS = (NotFound("token"), LinkExpired())
-
 
 class EmailNotVerified(ApiError):
     """403: ``REQUIRE_VERIFIED_EMAIL`` is set, and the email of the account is not verified."""
@@ -55,11 +58,6 @@ class EmailNotVerified(ApiError):
         super().__init__(
             ErrorCode.EMAIL_NOT_VERIFIED, {"email": ["is not verified: use the link in the mail"]}
         )
-
-
-def message(text: str) -> object:
-    """Return the schema of a JSON response that has only a message."""
-    return object_of(message=string(example=text))
 
 
 async def queue_verification(
@@ -91,10 +89,10 @@ async def queue_verification(
     "/api/auth/verify-email",
     operation_id="GetVerificationPage",
     auth=Auth.NONE,
-    query=QUERY,
+    query=LINK_QUERY,
     pages=True,
-    responses={200: Media(("text/html",), PAGE)},
-    errors=(InvalidInput({"token": [BLANK]}), *ERRORS),
+    responses=PAGE_RESPONSES,
+    errors=PAGE_ERRORS,
 )
 @page_errors
 async def show(request: web.Request) -> web.StreamResponse:
@@ -102,9 +100,7 @@ async def show(request: web.Request) -> web.StreamResponse:
 
     The page asks what to do. Opening it changes nothing.
     """
-    token = QUERY.read(request)["token"]
-    if token is None:
-        raise InvalidInput({"token": [BLANK]})
+    token = link_token(request)
     database = request.app[DATABASE]
     row = await one_time_tokens.find(database, Purpose.VERIFY_EMAIL, token)
     user = await sql.email_verification.find(database, user_id=row["user_id"])
@@ -119,10 +115,10 @@ async def show(request: web.Request) -> web.StreamResponse:
     "/api/auth/verify-email",
     operation_id="VerifyEmail",
     auth=Auth.NONE,
-    body=BODY,
+    body=LINK_BODY,
     pages=True,
-    responses={200: Media(("text/html",), PAGE, message(CONFIRMED))},
-    errors=ERRORS,
+    responses=result_responses(CONFIRMED),
+    errors=LINK_ERRORS,
 )
 @page_errors
 async def verify(request: web.Request) -> web.StreamResponse:
@@ -149,10 +145,10 @@ async def verify(request: web.Request) -> web.StreamResponse:
     "/api/auth/verify-email/decline",
     operation_id="DeclineRegistration",
     auth=Auth.NONE,
-    body=BODY,
+    body=LINK_BODY,
     pages=True,
-    responses={200: Media(("text/html",), PAGE, message(DECLINED))},
-    errors=(*ERRORS, NotFound("registration")),
+    responses=result_responses(DECLINED),
+    errors=(*LINK_ERRORS, NotFound("registration")),
 )
 @page_errors
 async def decline(request: web.Request) -> web.StreamResponse:
@@ -184,7 +180,7 @@ async def decline(request: web.Request) -> web.StreamResponse:
 @routes.post(
     "/api/auth/verify-email/resend",
     operation_id="SendVerificationEmail",
-    responses={200: message(SENT)},
+    responses={200: message_schema(SENT)},
     errors=(TooManyAttempts("email", retry_after=60),),
 )
 async def resend(request: web.Request) -> web.StreamResponse:

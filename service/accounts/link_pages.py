@@ -9,17 +9,34 @@ import functools
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
 
+import voluptuous as vol
 from aiohttp import hdrs, web
 
+from service.accounts.one_time_tokens import TOKEN, LinkExpired
 from service.database.circuit_breaker import DatabaseUnavailable
 from service.http.app_keys import SETTINGS
 from service.http.bodies import is_form
 from service.http.error_codes import ErrorCode
-from service.http.errors import ApiError, Unavailable, status_of
+from service.http.errors import BLANK, ApiError, InvalidInput, NotFound, Unavailable, status_of
+from service.http.openapi.schemas import Media, object_of, string
 from service.http.pages import page_response
+from service.http.parameters import QueryString
 from service.http.responses import json_response
+from service.http.validation import required
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+LINK_QUERY = QueryString(token=(TOKEN, None))
+"""The query string of a link."""
+LINK_BODY = vol.Schema({required("token"): TOKEN}, extra=vol.REMOVE_EXTRA)
+"""The body of a form, or of a JSON request, that needs only the token of a link."""
+LINK_ERRORS = (NotFound("token"), LinkExpired())
+"""Examples of the errors of every token, for the OpenAPI document."""
+PAGE_ERRORS = (InvalidInput({"token": [BLANK]}), *LINK_ERRORS)
+"""Examples of the errors of the GET of a page."""
+_PAGE = string(example="<!doctype html>...")
+PAGE_RESPONSES = {200: Media(("text/html",), _PAGE)}
+"""The response to the GET of a page, for the OpenAPI document."""
 
 ERRORS = {
     ErrorCode.INVALID_INPUT: (
@@ -45,6 +62,24 @@ OTHER_ERROR = ("Please try again", "The service could not do this now. Your link
 DATABASE_UNAVAILABLE = Unavailable(
     "database", "is not available", code=ErrorCode.DATABASE_UNAVAILABLE, retry_after=2
 )
+
+
+def message_schema(text: str) -> object:
+    """Return the schema of a JSON response that has only a message."""
+    return object_of(message=string(example=text))
+
+
+def result_responses(message: str) -> dict[int, Media]:
+    """Return the response that ``result`` makes of ``message``, for the OpenAPI document."""
+    return {200: Media(("text/html",), _PAGE, message_schema(message))}
+
+
+def link_token(request: web.Request) -> str:
+    """Return the token in the URL of a link. Raise ``InvalidInput`` if there is none."""
+    token = LINK_QUERY.read(request)["token"]
+    if token is None:
+        raise InvalidInput({"token": [BLANK]})
+    return str(token)
 
 
 @functools.cache

@@ -10,21 +10,26 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-import voluptuous as vol
 from aiohttp import web
 
 import sql
 from service.accounts import one_time_tokens
-from service.accounts.email_verification import PAGE, message
 from service.accounts.emails import queue_reset_email
 from service.accounts.link_pages import (
+    LINK_BODY,
+    LINK_ERRORS,
+    LINK_QUERY,
+    PAGE_ERRORS,
+    PAGE_RESPONSES,
+    link_token,
     message_page,
     page_errors,
     result,
+    result_responses,
     template,
 )
 from service.accounts.links import mailed_link
-from service.accounts.one_time_tokens import TOKEN, LinkExpired, Purpose
+from service.accounts.one_time_tokens import Purpose
 from service.accounts.security_log import EventKind, write_event
 from service.accounts.sessions.opaque_tokens import digest_of
 from service.accounts.throttling import known_ips
@@ -33,12 +38,9 @@ from service.database.pool import DATABASE
 from service.http.app_keys import SETTINGS
 from service.http.bodies import is_form, read_body
 from service.http.client import Client, client_of
-from service.http.errors import BLANK, Conflict, InvalidInput, NotFound, status_of
-from service.http.openapi.schemas import Media
+from service.http.errors import Conflict, NotFound, status_of
 from service.http.pages import page_response
-from service.http.parameters import QueryString
 from service.http.routes import Auth, RouteTableDef
-from service.http.validation import required
 from service.settings.settings import Settings
 
 routes = RouteTableDef(tag="Accounts")
@@ -55,10 +57,6 @@ EMAIL_TAKEN = (
 )
 RESTORES = "The email of the account is restored to this one."
 KEEPS = "The account keeps this email."
-
-BODY = vol.Schema({required("token"): TOKEN}, extra=vol.REMOVE_EXTRA)
-QUERY = QueryString(token=(TOKEN, None))
-ERRORS = (NotFound("token"), LinkExpired())
 
 
 async def issue_report_link(
@@ -79,10 +77,10 @@ async def issue_report_link(
     "/api/auth/report",
     operation_id="GetReportPage",
     auth=Auth.NONE,
-    query=QUERY,
+    query=LINK_QUERY,
     pages=True,
-    responses={200: Media(("text/html",), PAGE)},
-    errors=(InvalidInput({"token": [BLANK]}), *ERRORS),
+    responses=PAGE_RESPONSES,
+    errors=PAGE_ERRORS,
 )
 @page_errors
 async def show(request: web.Request) -> web.StreamResponse:
@@ -90,9 +88,7 @@ async def show(request: web.Request) -> web.StreamResponse:
 
     The page says what a report does. Opening it changes nothing.
     """
-    token = QUERY.read(request)["token"]
-    if token is None:
-        raise InvalidInput({"token": [BLANK]})
+    token = link_token(request)
     database = request.app[DATABASE]
     row = await one_time_tokens.find(database, Purpose.REPORT, token)
     user = await sql.email_verification.find(database, user_id=row["user_id"])
@@ -107,10 +103,10 @@ async def show(request: web.Request) -> web.StreamResponse:
     "/api/auth/report",
     operation_id="ReportChange",
     auth=Auth.NONE,
-    body=BODY,
+    body=LINK_BODY,
     pages=True,
-    responses={200: Media(("text/html",), PAGE, message(REPORTED))},
-    errors=(*ERRORS, Conflict("email")),
+    responses=result_responses(REPORTED),
+    errors=(*LINK_ERRORS, Conflict("email")),
 )
 @page_errors
 async def report(request: web.Request) -> web.StreamResponse:

@@ -17,14 +17,23 @@ from aiohttp import hdrs, web
 
 import sql
 from service.accounts import fields, one_time_tokens
-from service.accounts.email_verification import PAGE, message
 from service.accounts.emails import queue_reset_email
-from service.accounts.link_pages import page_errors, result, template
+from service.accounts.link_pages import (
+    LINK_BODY,
+    LINK_ERRORS,
+    LINK_QUERY,
+    PAGE_ERRORS,
+    PAGE_RESPONSES,
+    link_token,
+    message_schema,
+    page_errors,
+    result,
+    result_responses,
+    template,
+)
 from service.accounts.notices import queue_notice
 from service.accounts.one_time_tokens import (
     REVOKED_BY_PASSWORD_CHANGE,
-    TOKEN,
-    LinkExpired,
     Purpose,
 )
 from service.accounts.passwords.hasher import PASSWORDS
@@ -38,7 +47,6 @@ from service.http.app_keys import SETTINGS
 from service.http.bodies import form_fields, is_form, read_body
 from service.http.client import Client, client_of
 from service.http.errors import (
-    BLANK,
     ApiError,
     InvalidInput,
     NotFound,
@@ -46,9 +54,7 @@ from service.http.errors import (
     Unavailable,
     status_of,
 )
-from service.http.openapi.schemas import Media
 from service.http.pages import page_response
-from service.http.parameters import QueryString
 from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef
 from service.http.validation import required
@@ -70,12 +76,7 @@ their times would tell some known emails from unknown ones.
 TIMER_RESOLUTION = 0.002  # Seconds by which a sleep may be too long.
 
 FORGOT = vol.Schema({required("email"): fields.email}, extra=vol.REMOVE_EXTRA)
-BODY = vol.Schema(
-    {required("token"): TOKEN, required("new_password"): fields.new_password},
-    extra=vol.REMOVE_EXTRA,
-)
-QUERY = QueryString(token=(TOKEN, None))
-ERRORS = (NotFound("token"), LinkExpired())
+BODY = LINK_BODY.extend({required("new_password"): fields.new_password})
 
 
 @routes.post(
@@ -83,7 +84,7 @@ ERRORS = (NotFound("token"), LinkExpired())
     operation_id="SendPasswordResetEmail",
     auth=Auth.NONE,
     body=FORGOT,
-    responses={200: message(SENT)},
+    responses={200: message_schema(SENT)},
     errors=(TooManyAttempts("email", retry_after=60),),
 )
 async def forgot(request: web.Request) -> web.StreamResponse:
@@ -155,10 +156,10 @@ async def _send_link(app: web.Application, client: Client, email_key: str) -> No
     "/api/auth/reset-password",
     operation_id="GetPasswordResetPage",
     auth=Auth.NONE,
-    query=QUERY,
+    query=LINK_QUERY,
     pages=True,
-    responses={200: Media(("text/html",), PAGE)},
-    errors=(InvalidInput({"token": [BLANK]}), *ERRORS),
+    responses=PAGE_RESPONSES,
+    errors=PAGE_ERRORS,
 )
 @page_errors
 async def show(request: web.Request) -> web.StreamResponse:
@@ -166,9 +167,7 @@ async def show(request: web.Request) -> web.StreamResponse:
 
     The page has the form. Opening it changes nothing.
     """
-    token = QUERY.read(request)["token"]
-    if token is None:
-        raise InvalidInput({"token": [BLANK]})
+    token = link_token(request)
     row = await _find(request.app[DATABASE], token)
     return _form(row["email"], token)
 
@@ -179,8 +178,8 @@ async def show(request: web.Request) -> web.StreamResponse:
     auth=Auth.NONE,
     body=BODY,
     pages=True,
-    responses={200: Media(("text/html",), PAGE, message(RESET))},
-    errors=(*ERRORS, TooManyAttempts("password", retry_after=60)),
+    responses=result_responses(RESET),
+    errors=(*LINK_ERRORS, TooManyAttempts("password", retry_after=60)),
 )
 @page_errors
 async def reset(request: web.Request) -> web.StreamResponse:

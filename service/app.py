@@ -20,11 +20,12 @@ from service.accounts.closed_accounts import CLOSED_ACCOUNTS, ClosedAccounts
 from service.accounts.passwords import reset
 from service.accounts.passwords.hasher import PASSWORDS, PasswordHasher, usable_cores
 from service.accounts.passwords.verification import CREDENTIAL_VERIFIER, CredentialVerifier
-from service.accounts.sessions import refresh, sessions
+from service.accounts.sessions import reauthentication, refresh, sessions
 from service.accounts.sessions.access_tokens import AccessTokens
 from service.accounts.sessions.authentication import SESSION_CACHE, TOKENS, Authenticator
 from service.accounts.sessions.cache import SessionCache
 from service.accounts.sessions.cache_invalidation import cache_invalidation_middleware
+from service.accounts.sessions.reauthentication import FreshProof
 from service.accounts.sign_in import SIGN_IN, SignIn
 from service.accounts.throttling.login_attempts import LOGIN_ATTEMPTS, LoginAttempts
 from service.accounts.throttling.throttle import THROTTLE, Throttle
@@ -33,7 +34,7 @@ from service.database.change_listener import CHANGE_LISTENER, ChangeListener
 from service.database.circuit_breaker import DatabaseUnavailable
 from service.database.pool import DATABASE, Database
 from service.http import security_headers
-from service.http.app_keys import AUTHENTICATE, DOCUMENT, SETTINGS
+from service.http.app_keys import AUTHENTICATE, DOCUMENT, REQUIRE_FRESH_PROOF, SETTINGS
 from service.http.auth import auth_middleware
 from service.http.connections import client_is_gone
 from service.http.cors import cors_middleware
@@ -61,6 +62,7 @@ ROUTES = (
     reset.routes,
     reports.routes,
     refresh.routes,
+    reauthentication.routes,
     sessions.routes,
     security_log.routes,
     profiles.routes,
@@ -126,6 +128,7 @@ def create_app(
     app[REQUEST_LOG] = log
     app[DATABASE] = database
     app[AUTHENTICATE] = authenticator.authenticate
+    app[REQUIRE_FRESH_PROOF] = FreshProof(database, settings.reauthentication_ttl).require
     app[health.PING_DATABASE] = database.ping
     app[TOKENS] = tokens
     app[SESSION_CACHE] = session_cache

@@ -113,6 +113,21 @@ class _OneTimeTokens:
     def revoke(self, db: _Db, *, user_id: Any, purposes: Any) -> _None: ...
     def delete_expired(self, db: _Db, *, max_age: Any, limit: Any) -> _Value: ...
 
+class _Reauthentication:
+    def find_methods(self, db: _Db, *, user_id: Any) -> _Row: ...
+    def replace_session(
+        self,
+        db: _Db,
+        *,
+        id: Any,
+        user_id: Any,
+        amr: Any,
+        digest: Any,
+        refresh_token_ttl: Any,
+        ip: Any,
+        user_agent: Any,
+    ) -> _Row: ...
+
 class _Refresh:
     def use(
         self,
@@ -130,7 +145,7 @@ class _Refresh:
 
 class _Reports:
     def restore_email(self, db: _Db, *, user_id: Any, email: Any, email_key: Any) -> _Value: ...
-    def disable_password(self, db: _Db, *, user_id: Any, unusable_hash: Any) -> _One: ...
+    def remove_password(self, db: _Db, *, user_id: Any) -> _One: ...
     def revoke_tokens(self, db: _Db, *, user_id: Any, reported_digest: Any) -> _None: ...
 
 class _Reset:
@@ -339,6 +354,7 @@ known_ips: _KnownIps
 login_attempts: _LoginAttempts
 notices: _Notices
 one_time_tokens: _OneTimeTokens
+reauthentication: _Reauthentication
 refresh: _Refresh
 reports: _Reports
 reset: _Reset

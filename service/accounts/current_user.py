@@ -21,19 +21,20 @@ from service.accounts.passwords.verification import (
 from service.accounts.responses import CURRENT_USER, current_user_response
 from service.accounts.security_log import EventKind, write_event
 from service.accounts.sessions.authentication import TOKENS
+from service.accounts.sessions.reauthentication import ReauthenticationRequired
 from service.accounts.sessions.sessions import require_active_session, touch
 from service.accounts.throttling import known_ips
 from service.accounts.throttling.throttle import THROTTLE, Throttle
 from service.accounts.uniqueness import check_availability, map_unique_violations
 from service.accounts.user import User
 from service.database.pool import DATABASE
-from service.http.app_keys import SETTINGS
+from service.http.app_keys import REQUIRE_FRESH_PROOF, SETTINGS
 from service.http.bodies import read_body
 from service.http.client import Client, client_of
-from service.http.errors import Conflict, TooManyAttempts
+from service.http.errors import BLANK, Conflict, InvalidInput, TooManyAttempts
 from service.http.openapi.schemas import ByDialect
 from service.http.routes import RouteTableDef
-from service.http.validation import required, something_to_change, wrapped
+from service.http.validation import something_to_change, wrapped
 from service.settings.settings import Settings
 
 routes = RouteTableDef(tag="Accounts")
@@ -56,8 +57,20 @@ UPDATABLE = {
     "password": fields.new_password,
     "bio": fields.bio,
 }
+
+
+def _change_beside_the_password(given: dict[str, Any]) -> dict[str, Any]:
+    """Require a field beside ``current_password``. Raise ``vol.Invalid``."""
+    something_to_change({name: given[name] for name in given if name != "current_password"})
+    return given
+
+
 UPDATE = ByDialect(
-    default=wrapped("user", {**UPDATABLE, "image": fields.image}, something_to_change),
+    default=wrapped(
+        "user",
+        {**UPDATABLE, "image": fields.image, "current_password": fields.given_password},
+        _change_beside_the_password,
+    ),
     strict=wrapped("user", {**UPDATABLE, "image": fields.any_image}, something_to_change),
 )
 
@@ -68,7 +81,10 @@ UPDATE = ByDialect(
     body=UPDATE,
     responses={200: CURRENT_USER},
     errors=(
+        wrong_credentials(),
+        ReauthenticationRequired("password"),
         Conflict("email"),
+        TooManyAttempts("credentials", retry_after=60),
         TooManyAttempts("registration", retry_after=60),
         TooManyAttempts("password", retry_after=60),
         TooManyAttempts("email", retry_after=60),
@@ -83,11 +99,25 @@ async def update(request: web.Request) -> web.StreamResponse:
     cancels the change. With ``REALWORLD_STRICT``, change the email at once: it is not verified, and
     the mail has a link that verifies it.
 
+    A change of the email or the password needs a proof of the person that is at most
+    ``REAUTHENTICATION_TTL`` seconds old, or ``current_password`` beside the fields. Otherwise
+    respond 403. Respond 401 to a wrong ``current_password`` and 429 after too many of them, as a
+    login does. With ``REALWORLD_STRICT`` no proof is needed.
+
     Tell the owner about a changed password, username or email by mail.
     """
     given = (await read_body(request))["user"]
     user: User = request["user"]
     client, database, throttle = client_of(request), request.app[DATABASE], request.app[THROTTLE]
+    current_password, verified = given.pop("current_password", None), None
+    changes_credentials = "password" in given or given.get("email", user.email) != user.email
+    if changes_credentials and not request.app[SETTINGS].realworld_strict:
+        if current_password is None:
+            await request.app[REQUIRE_FRESH_PROOF](user)
+        else:
+            verified = await request.app[CREDENTIAL_VERIFIER].verify_credentials(
+                client, user.id, current_password, user.session_id
+            )
     keys = {
         f"{name}_key": key(given[name]) if name in given else None
         for name, key in fields.KEYS.items()
@@ -108,7 +138,9 @@ async def update(request: web.Request) -> web.StreamResponse:
         password_hash = await request.app[PASSWORDS].hash(given["password"], requester)
 
     async def change(connection: sql.Connection) -> Any:
-        await sql.sessions.lock_user(connection, user_id=user.id)
+        password_version = await sql.sessions.lock_user(connection, user_id=user.id)
+        if verified is not None and password_version != verified["password_version"]:
+            raise wrong_credentials()
         at_once = request.app[SETTINGS].realworld_strict
         row = await sql.current_user.update(
             connection,
@@ -195,7 +227,7 @@ async def _apply_side_effects(
     )
 
 
-DELETION = wrapped("user", {required("password"): fields.given_password})
+DELETION = wrapped("user", {"password": fields.given_password})
 
 
 @routes.delete(
@@ -203,26 +235,38 @@ DELETION = wrapped("user", {required("password"): fields.given_password})
     operation_id="DeleteCurrentUser",
     body=DELETION,
     responses={204: None},
-    errors=(wrong_credentials(), TooManyAttempts("credentials", retry_after=60)),
+    errors=(
+        InvalidInput({"password": [BLANK]}),
+        wrong_credentials(),
+        ReauthenticationRequired(),
+        TooManyAttempts("credentials", retry_after=60),
+    ),
 )
 async def delete(request: web.Request) -> web.StreamResponse:
     """Delete the account of the current user.
 
-    The request must contain the password. Respond 204, or 401 or 429 as a login does. The login,
-    tokens, username and profile are deleted immediately. The content of the account is removed
-    within a moment, or within minutes if there is very much of it. Until then it is shown without
-    its author.
+    The request must contain the password. Respond 204, or 401 or 429 as a login does. An account
+    without a password needs a proof that is at most ``REAUTHENTICATION_TTL`` seconds old instead,
+    otherwise respond 403. The login, tokens, username and profile are deleted immediately. The
+    content of the account is removed within a moment, or within minutes if there is very much of
+    it. Until then it is shown without its author.
     """
     given = (await read_body(request))["user"]
     client, user = client_of(request), request["user"]
-    # Count failures as in a login: a stolen token must not allow unlimited password guesses.
-    row = await request.app[CREDENTIAL_VERIFIER].verify_credentials(
-        client, user.id, given["password"], user.session_id
-    )
+    if "password" in given:
+        # Count failures as in a login: a stolen token must not allow unlimited password guesses.
+        row = await request.app[CREDENTIAL_VERIFIER].verify_credentials(
+            client, user.id, given["password"], user.session_id
+        )
+    else:
+        row = await sql.users.find_credentials(request.app[DATABASE], id=user.id)
+        if row is not None and row["password_hash"] is not None:
+            raise InvalidInput({"password": [BLANK]})
+        await request.app[REQUIRE_FRESH_PROOF](user)
 
     async def close_unless_changed(connection: sql.Connection) -> None:
         password_version = await sql.closed_accounts.lock(connection, user_id=user.id)
-        if password_version != row["password_version"]:
+        if row is None or password_version != row["password_version"]:
             raise wrong_credentials()
         await require_active_session(connection, user)
         await close_account(connection, user.id)

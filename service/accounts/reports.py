@@ -45,9 +45,6 @@ from service.settings.settings import Settings
 
 routes = RouteTableDef(tag="Accounts")
 
-UNUSABLE_HASH = "!"
-"""The hash of no password. Its verification takes as long as that of any other."""
-
 REPORTED = "All devices were logged out. A mail with a link to choose a new password was sent."
 EMAIL_TAKEN = (
     "Another account has this email now",
@@ -160,9 +157,7 @@ async def _undo(
         ip=client.ip,
         user_agent=client.user_agent,
     )
-    user = await sql.reports.disable_password(
-        connection, user_id=user_id, unusable_hash=UNUSABLE_HASH
-    )
+    user = await sql.reports.remove_password(connection, user_id=user_id)
     await sql.reports.revoke_tokens(connection, user_id=user_id, reported_digest=digest_of(token))
     await known_ips.replace_all(connection, user_id, client.ip_key)
     await throttle.allow_reset_request(connection, user_id)

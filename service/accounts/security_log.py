@@ -43,7 +43,10 @@ class EventKind(StrEnum):
         "`REQUIRE_VERIFIED_EMAIL`.",
     )
     SIGNED_IN = "signed_in", "A login opened a session."
-    SIGN_IN_FAILED = "sign_in_failed", "A login or an account deletion had a wrong password."
+    SIGN_IN_FAILED = (
+        "sign_in_failed",
+        "A login, a reauthentication, a change of the user or a deletion had a wrong password.",
+    )
     SIGN_IN_DENIED = (
         "sign_in_denied",
         "A login had the right password but exceeded `SESSION_LIMIT` with the policy `deny`, or "
@@ -51,6 +54,10 @@ class EventKind(StrEnum):
     )
     THROTTLED = "throttled", "A wrong password reached a limit of `LOGIN_LIMITS`."
     SIGNED_OUT = "signed_out", "The session logged out."
+    REAUTHENTICATED = (
+        "reauthenticated",
+        "The person of a session proved again who they are. Another session replaced it.",
+    )
     SESSION_ENDED = (
         "session_ended",
         "The session was ended from the session list, by a changed or reset password, or by a "

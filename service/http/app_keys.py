@@ -17,5 +17,10 @@ Authenticate = Callable[[str], Awaitable[Any]]
 
 AUTHENTICATE: web.AppKey[Authenticate] = web.AppKey("authenticate")
 
+RequireFreshProof = Callable[[Any], Awaitable[None]]
+"""Raise an ``ApiError`` unless the person of this user proved lately who they are."""
+
+REQUIRE_FRESH_PROOF: web.AppKey[RequireFreshProof] = web.AppKey("require_fresh_proof")
+
 DOCUMENT = web.AppKey("document", bytes)
 """The OpenAPI document as JSON. The application sets it after all routes are registered."""

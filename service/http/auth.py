@@ -1,13 +1,14 @@
 """The ``Token`` header, and the middleware that authenticates a request as its route demands.
 
 The token names the user. The flag ``auth`` on the route decides whether a request without a valid
-token is rejected. ``request["user"]`` is the user, or ``None``.
+token is rejected. ``request["user"]`` is the user, or ``None``. The flag ``fresh`` decides whether
+the person must have proved lately who they are.
 """
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 
-from service.http.app_keys import AUTHENTICATE, Authenticate
+from service.http.app_keys import AUTHENTICATE, REQUIRE_FRESH_PROOF, Authenticate
 from service.http.error_codes import ErrorCode
 from service.http.errors import Handler, Unauthorized
 from service.http.routes import Auth, operation_of
@@ -74,6 +75,8 @@ def auth_middleware(authenticate: Authenticate) -> Middleware:
             if user is None and auth is Auth.REQUIRED:
                 raise Unauthorized("token", "is missing", code=ErrorCode.TOKEN_MISSING)
             request["user"] = user
+            if operation is not None and operation.fresh:
+                await request.app[REQUIRE_FRESH_PROOF](user)
         return await handler(request)
 
     return middleware

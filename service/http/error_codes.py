@@ -66,6 +66,12 @@ class ErrorCode(StrEnum):
         "The email of the account is not verified. A mail with a link was sent to it.",
     )
     FORBIDDEN = "forbidden", 403, "The resource belongs to another user."
+    REAUTHENTICATION_REQUIRED = (
+        "reauthentication_required",
+        403,
+        "The route requires that the person proved lately who they are. `methods` names what the "
+        "account can prove it with.",
+    )
     SESSION_LIMIT_REACHED = (
         "session_limit_reached",
         403,

@@ -27,16 +27,27 @@ class ApiError(Exception):
     """An error that is shown to the client.
 
     ``code`` determines the HTTP status. ``errors`` maps a field or subject to its messages.
-    ``headers`` are added to the response.
+    ``details`` are further keys of the body, for a program. ``headers`` are added to the response.
     """
 
     def __init__(
-        self, code: ErrorCode, errors: Errors, *, headers: Mapping[str, str] | None = None
+        self,
+        code: ErrorCode,
+        errors: Errors,
+        *,
+        details: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(errors)
         self.code = code
         self.errors = errors
+        self.details = dict(details or {})
         self.headers = dict(headers or {})
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The body of the response."""
+        return {**error_body(self.code, self.errors), **self.details}
 
 
 class InvalidInput(ApiError):
@@ -113,7 +124,7 @@ _FRAMEWORK_ERRORS = {
 
 
 def error_body(code: ErrorCode, errors: Errors) -> dict[str, Any]:
-    """Return the body that every error response has."""
+    """Return what the body of every error response has."""
     return {"errors": errors, "code": code}
 
 
@@ -134,8 +145,8 @@ def status_of(error: ApiError, *, strict: bool) -> int:
 
 def render(error: ApiError, *, strict: bool) -> web.StreamResponse:
     """Return the response for ``error``. ``strict`` selects the RealWorld 2.0.0 dialect."""
-    body = error_body(error.code, error.errors)
-    return json_response(body, status=status_of(error, strict=strict), headers=error.headers)
+    status = status_of(error, strict=strict)
+    return json_response(error.body, status=status, headers=error.headers)
 
 
 def internal_error_response() -> web.StreamResponse:

@@ -32,12 +32,14 @@ class Auth(Enum):
 class Operation:
     """The description of a route for the OpenAPI document.
 
-    ``auth``, ``body`` and ``pages`` also control how a request is handled.
+    ``auth``, ``fresh``, ``body`` and ``pages`` also control how a request is handled.
     """
 
     operation_id: str
     """The ``operationId`` in the OpenAPI document. Generated clients name a method after it."""
     auth: Auth
+    fresh: bool
+    """Whether the person must have proved lately who they are. Only with ``Auth.REQUIRED``."""
     body: vol.Schema | ByDialect | None
     """The validator of the request body, used by ``read_body``."""
     query: QueryString | None
@@ -80,6 +82,7 @@ class RouteTableDef(web.RouteTableDef):
         *,
         operation_id: str = "",
         auth: Auth = Auth.REQUIRED,
+        fresh: bool = False,
         body: vol.Schema | ByDialect | None = None,
         query: QueryString | None = None,
         responses: Mapping[Any, Any] | None = None,
@@ -90,12 +93,16 @@ class RouteTableDef(web.RouteTableDef):
     ) -> Callable[[_Handler], _Handler]:
         """Return a decorator that registers a handler. ``Operation`` describes the arguments.
 
-        The decorator raises ``ValueError`` if a handler has two routes with different flags.
+        Raise ``ValueError`` if a route is ``fresh`` and does not require a user. The decorator
+        raises ``ValueError`` if a handler has two routes with different flags.
         """
+        if fresh and auth is not Auth.REQUIRED:
+            raise ValueError(f"{path} requires fresh proof, so it must require a user")
         register = super().route(method, path, **kwargs)
         operation = Operation(
             operation_id,
             auth,
+            fresh,
             body,
             query,
             responses or {},

@@ -90,6 +90,9 @@ class Settings:
     session_limit_policy: str = _setting(kind.one_of("evict-oldest", "deny"), "evict-oldest")
     """Effect of a login over the limit: end the least recently used session, or fail with 403."""
 
+    reauthentication_ttl: int = _setting(kind.whole_number(1, 31_536_000), 900)
+    """Seconds that a proof of the person is fresh enough to change credentials."""
+
     event_ttl: int = _setting(kind.whole_number(1, 315_360_000), 7_776_000)
     """Seconds that the security log keeps an event."""
 

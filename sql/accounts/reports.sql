@@ -5,10 +5,10 @@ set email = $2, email_key = $3, email_verified_at = null, updated_at = now()
 where id = $1 and email <> $2 and closed_at is null
 returning id
 
--- name: disable_password(user_id, unusable_hash) -> one
+-- name: remove_password(user_id) -> one
 -- Return the current email.
 update users
-set password_hash = $2, password_version = password_version + 1, updated_at = now()
+set password_hash = null, password_version = password_version + 1, updated_at = now()
 where id = $1
 returning email, email_key
 

@@ -255,7 +255,12 @@ def kinds_in_service() -> set[str]:
 
 
 def test_kinds_in_sql_are_event_kinds() -> None:
-    assert kinds_in_sql() == {"evicted", "refresh_token_reused", "session_ended"}
+    assert kinds_in_sql() == {
+        "evicted",
+        "reauthenticated",
+        "refresh_token_reused",
+        "session_ended",
+    }
     assert kinds_in_sql() <= set(EventKind)
 
 

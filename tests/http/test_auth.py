@@ -230,6 +230,7 @@ async def test_routes_have_exactly_these_flags() -> None:
         ("PUT", "/api/user", Auth.REQUIRED),
         ("DELETE", "/api/user", Auth.REQUIRED),
         ("POST", "/api/auth/refresh", Auth.NONE),
+        ("POST", "/api/auth/reauthenticate", Auth.REQUIRED),
         ("POST", "/api/auth/logout", Auth.REQUIRED),
         ("GET", "/api/user/sessions", Auth.REQUIRED),
         ("DELETE", "/api/user/sessions/{id}", Auth.REQUIRED),

@@ -116,6 +116,7 @@ def test_only_responses_that_are_not_cached_document_a_token() -> None:
         ("post", "/api/users"),
         ("post", "/api/users/login"),
         ("post", "/api/auth/refresh"),
+        ("post", "/api/auth/reauthenticate"),
         ("get", "/api/user"),
         ("put", "/api/user"),
     }

@@ -20,7 +20,7 @@ from aiohttp import web
 
 import sql
 from service.accounts.security_log import EventKind
-from service.accounts.sessions.access_tokens import ACCESS_TOKEN
+from service.accounts.sessions.access_tokens import ACCESS_TOKEN, AccessToken
 from service.accounts.sessions.authentication import TOKENS
 from service.accounts.sessions.opaque_tokens import digest_of, new_token
 from service.accounts.sessions.sessions import EXPIRES_IN, REFRESH_TOKEN
@@ -100,11 +100,16 @@ async def refresh(request: web.Request) -> web.StreamResponse:
     access = request.app[TOKENS].issue(
         session["user_id"], session["id"], session["expires_at"].timestamp()
     )
+    return tokens_response(access, new.plain)
+
+
+def tokens_response(access: AccessToken, refresh_token: str) -> web.StreamResponse:
+    """Return the response with new tokens (RFC 6749, section 5.1)."""
     body = {
         "access_token": access.token,
         "token_type": "Token",
         "expires_in": access.expires_in,
-        "refresh_token": new.plain,
+        "refresh_token": refresh_token,
     }
     return json_response(body)
 

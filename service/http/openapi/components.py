@@ -110,6 +110,12 @@ ERROR = {
             ),
             "examples": [ErrorCode.INVALID_INPUT],
         },
+        "methods": {
+            **array_of({"type": "string", "examples": ["password"]}),
+            "description": (
+                "Only with `reauthentication_required`: what the account can prove itself with."
+            ),
+        },
     },
     "required": ["errors", "code"],
     "additionalProperties": False,

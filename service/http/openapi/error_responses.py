@@ -50,11 +50,9 @@ def _response(errors: Sequence[ApiError], *, pages: bool) -> dict[str, Any]:
     meanings = dict.fromkeys(error.code.meaning for error in errors)
     content: dict[str, Any] = {"schema": {"$ref": "#/components/schemas/Error"}}
     if len(errors) == 1:
-        content["example"] = error_body(errors[0].code, errors[0].errors)
+        content["example"] = errors[0].body
     else:
-        content["examples"] = {
-            _summary(error): {"value": error_body(error.code, error.errors)} for error in errors
-        }
+        content["examples"] = {_summary(error): {"value": error.body} for error in errors}
     response: dict[str, Any] = {
         "description": " ".join(meanings),
         "content": {"application/json": content},

@@ -45,8 +45,8 @@ def test_operation_ids_are_unique_and_begin_with_a_verb(client: Client) -> None:
     ids = sorted(operation_ids(client).values())
     assert len(ids) == len(set(ids))
     verbs = (
-        "Confirm|Create|Decline|Delete|Follow|Get|List|Login|Logout|Refresh|Report|Reset|Revoke|Send"
-        "|Unfollow|Update|Verify"
+        "Confirm|Create|Decline|Delete|Follow|Get|List|Login|Logout|Reauthenticate|Refresh|Report"
+        "|Reset|Revoke|Send|Unfollow|Update|Verify"
     )
     assert [each for each in ids if not re.fullmatch(rf"({verbs})([A-Z][a-z]+)*", each)] == []
 

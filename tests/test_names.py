@@ -24,6 +24,7 @@ QUERIES = {path.relative_to(ROOT / "sql").with_suffix("") for path in ROOT.glob(
 
 # Tests of what is not a module of service/.
 OTHER_TESTS = {
+    "browser/first_run": "run.py, the printed mails and the pages together, in Chromium",
     "browser/mailed_links": "mailed links in Chromium, from the printed mail to the database",
     "browser/pages": "the pages of all modules in Chromium",
     "documents": "README.md, docs/ and the other documents",

@@ -77,13 +77,22 @@ class Service:
     def link_to(self, name: str, page: str) -> str:
         """Return the link to ``page`` in the printed mail to the user ``name``."""
 
-        def find() -> str | None:
-            # The last line may be half written.
-            for line in self.process.out.rpartition("\n")[0].splitlines():
-                if f"to={name}@example.test " in line:
-                    found = re.search(rf"http://[^\s\\]+/{page}\?token=[\w-]+", line)
-                    if found:
-                        return found[0]
-            return None
+        def find() -> list[str]:
+            return printed_links(self.process.out, page, f"{name}@example.test")
 
-        return str(eventually(find, f"the mail to {name}"))
+        return eventually(find, f"the mail to {name}")[0]
+
+
+def printed_links(log: str, page: str, email: str, subject: str = "") -> list[str]:
+    """Return the links to ``page`` in the mails to ``email`` that the service has printed.
+
+    ``log`` is the output of the service. With a ``subject``, leave out all other mails.
+    """
+    mail = f"to={email} subject={subject}"
+    # The last line may be half written.
+    lines = [line for line in log.rpartition("\n")[0].splitlines() if mail in line]
+    return [
+        found[0]
+        for line in lines
+        if (found := re.search(rf"http://[^\s\\]+/{page}\?token=[\w-]+", line))
+    ]

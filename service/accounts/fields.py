@@ -37,6 +37,11 @@ _IGNORED = dict.fromkeys(
     )
 )
 
+# Characters that are removed from emails: soft hyphen, zero-width space, word joiner, byte-order
+# mark. Joiners in a domain are left to IDNA: with and without them are different domains.
+_ZERO_WIDTH = dict.fromkeys((0x00AD, 0x200B, 0x2060, 0xFEFF))
+_AT_SIGNS = str.maketrans("\uff20\ufe6b", "@@")  # Fullwidth and small.
+
 # Private networks use domains such as `.local` and `.test`. To accept them, clear this list, as the
 # documentation of email-validator says.
 SPECIAL_USE_DOMAIN_NAMES.clear()
@@ -92,11 +97,24 @@ def _username_length(value: str) -> str:
     return composed
 
 
+def _normal_form(value: str) -> str:
+    """Return the email ``value`` without invisible characters and compatibility forms.
+
+    Mail is sent to this form, and it has the same uniqueness key as every other form. An attacker
+    who registers another form of an email would otherwise occupy the email of a person who gets no
+    mail about it. IDNA normalizes the domain.
+    """
+    local_part, at_sign, domain = value.translate(_AT_SIGNS | _ZERO_WIDTH).rpartition("@")
+    visible = local_part.translate(_IGNORED)
+    return unicodedata.normalize("NFKC", visible) + at_sign + domain
+
+
 def _email(value: str) -> str:
     """Return the email in its normal form. Accept test, intranet and quoted emails too."""
     try:
+        # Normalize before the validation: it must see the email to which mail is sent.
         parsed = validate_email(
-            value,
+            _normal_form(value),
             check_deliverability=False,
             allow_smtputf8=True,
             allow_quoted_local=True,

@@ -27,7 +27,7 @@ from tests.accounts.mailed_links import (
 )
 from tests.accounts.two_instances import queries_of
 from tests.conftest import Client, MakeClient, Response, until_blocked
-from tests.responses import assert_error, assert_invalid
+from tests.responses import assert_error
 
 ALICE, NEW, OTHER = "alice@example.test", "new@example.test", "other@example.test"
 UNKNOWN = {"token": ["not found"]}
@@ -395,22 +395,13 @@ async def test_email_that_is_not_one_email_requests_no_change(
 
 @pytest.mark.parametrize(
     "given",
-    ["new＠example.test", "ne\u200bw@example.test", "ne\u00adw@example.test"],
-    ids=["fullwidth at-sign", "zero-width space", "soft hyphen"],
+    ["New＠example.test", "Ne\u200bw@example.test", "Ne\u00adw@example.test", "New@EXAMPLE.test"],
+    ids=["fullwidth at-sign", "zero-width space", "soft hyphen", "case"],
 )
-async def test_invisible_characters_in_the_new_email_are_invalid(
+async def test_mail_goes_to_the_normal_form_of_the_new_email(
     client: Client, alice: str, db: asyncpg.Connection, given: str
 ) -> None:
-    await db.execute("delete from outbox")
-    response = await put(client, alice, email=given)
-    assert_invalid(response, 400, email="is not a valid email address")
-    assert await db.fetchval("select count(*) from outbox") == 0
-
-
-async def test_mail_goes_to_the_normal_form_of_the_new_email(
-    client: Client, alice: str, db: asyncpg.Connection
-) -> None:
-    assert (await put(client, alice, email="New@EXAMPLE.test")).status == 200
+    assert (await put(client, alice, email=given)).status == 200
     token = await last_token(db, "New@example.test", "change_email")
     assert (await confirm(client, token)).status == 200
     assert await email_of(client, alice) == "New@example.test"

@@ -227,25 +227,21 @@ async def test_verification_changes_nothing_that_a_process_caches(
 @pytest.mark.parametrize(
     "given",
     [
-        "alice＠example.test",
-        "al\u200bice@example.test",
-        "al\u00adice@example.test",
+        "Alice＠example.test",
+        "Al\u200bice@example.test",
+        "Al\u00adice@example.test",
+        "Alice\ufe0f@example.test",
         "Alice@EXAMPLE.test",
     ],
-    ids=["fullwidth at-sign", "zero-width space", "soft hyphen", "case"],
+    ids=["fullwidth at-sign", "zero-width space", "soft hyphen", "variation selector", "case"],
 )
-async def test_mail_goes_to_the_normal_form_or_the_email_is_invalid(
+async def test_mail_goes_to_the_normal_form_of_the_email(
     client: Client, db: asyncpg.Connection, given: str
 ) -> None:
     user = {"username": "alice", "email": given, "password": "alice-secret"}
     response = await client.post("/api/users", {"user": user})
-    stored = [row["email"] for row in await db.fetch("select email from users")]
-    recipients = [row["recipient"] for row in await db.fetch("select recipient from outbox")]
-    assert recipients == stored
-    if given.isascii():
-        assert stored == ["Alice@example.test"]
-    else:
-        assert_invalid(response, 400, email="is not a valid email address")
+    assert (response.status, response.body["user"]["email"]) == (200, "Alice@example.test")
+    assert await db.fetchval("select recipient from outbox") == "Alice@example.test"
 
 
 @pytest.mark.parametrize("email", TWO_EMAILS.values(), ids=TWO_EMAILS)

@@ -69,6 +69,7 @@ class _EmailVerification:
     def verify(self, db: _Db, *, user_id: Any, email: Any) -> _Value: ...
 
 class _KnownIps:
+    def add(self, db: _Db, *, user_id: Any, ip_key: Any) -> _None: ...
     def replace_all(self, db: _Db, *, user_id: Any, ip_key: Any) -> _None: ...
     def delete_expired(self, db: _Db, *, known_ttl: Any, limit: Any) -> _Value: ...
 
@@ -88,7 +89,34 @@ class _LoginAttempts:
     ) -> _Rows: ...
     def record_failure(self, db: _Db, *, keys: Any, windows: Any) -> _Rows: ...
     def release(self, db: _Db, *, keys: Any, windows: Any) -> _None: ...
-    def record_success(self, db: _Db, *, keys: Any, windows: Any, pair_key: Any) -> _None: ...
+    def record_success(
+        self,
+        db: _Db,
+        *,
+        keys: Any,
+        windows: Any,
+        pair_key: Any,
+        account_id: Any,
+        ip_key: Any,
+        known_ttl: Any,
+        max_failures: Any,
+    ) -> _Value: ...
+
+class _LoginUnlock:
+    def find_credentials(
+        self, db: _Db, *, id: Any, ip_key: Any, known_ttl: Any, max_failures: Any
+    ) -> _Row: ...
+    def count_failure(
+        self,
+        db: _Db,
+        *,
+        user_id: Any,
+        ip_key: Any,
+        known_ttl: Any,
+        max_failures: Any,
+        mail_interval: Any,
+    ) -> _Row: ...
+    def unlock(self, db: _Db, *, user_id: Any) -> _None: ...
 
 class _Notices:
     def is_known_login(
@@ -352,6 +380,7 @@ email_change: _EmailChange
 email_verification: _EmailVerification
 known_ips: _KnownIps
 login_attempts: _LoginAttempts
+login_unlock: _LoginUnlock
 notices: _Notices
 one_time_tokens: _OneTimeTokens
 reauthentication: _Reauthentication

@@ -50,7 +50,7 @@ class Purpose(StrEnum):
     RESET_PASSWORD = "reset_password", HOUR, 5
     CHANGE_EMAIL = "change_email", DAY, 1
     REPORT = "report", 7 * DAY, 20
-    UNLOCK_LOGIN = "unlock_login", HOUR, 5
+    UNLOCK_LOGIN = "unlock_login", DAY, 5
 
 
 REVOKED_BY_PASSWORD_CHANGE = frozenset(Purpose) - {Purpose.REPORT}

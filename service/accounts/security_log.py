@@ -50,8 +50,9 @@ class EventKind(StrEnum):
     SIGN_IN_DENIED = (
         "sign_in_denied",
         "A login had the right password but exceeded `SESSION_LIMIT` with the policy `deny`, or "
-        "`REQUIRE_VERIFIED_EMAIL` was set and the email was not verified.",
+        "`REQUIRE_VERIFIED_EMAIL` was set and the email was not verified, or the login was locked.",
     )
+    LOGIN_UNLOCKED = "login_unlocked", "A mailed link unlocked the login."
     THROTTLED = "throttled", "A wrong password reached a limit of `LOGIN_LIMITS`."
     SIGNED_OUT = "signed_out", "The session logged out."
     REAUTHENTICATED = (

@@ -55,6 +55,13 @@ SAMPLES: Mapping[str, Mapping[str, str]] = {
         "link": "https://accounts.example.org/api/auth/reset-password?token=kF7n0m9u1uY7b0uXKk9o",
         "minutes": "60",
     },
+    "unlock_login": {
+        "time": "2026-11-24 08:00 UTC",
+        "ip": "192.0.2.1",
+        "failures": "100",
+        "link": "https://accounts.example.org/api/auth/unlock-login?token=kF7n0m9u1uY7b0uXKk9o",
+        "hours": "24",
+    },
     "password_changed": {
         "time": "2026-11-24 08:00 UTC",
         "ip": "192.0.2.1",

@@ -113,6 +113,9 @@ class Settings:
     )
     """Failed logins per account and IP address, per IP address, and per account."""
 
+    consecutive_failure_limit: int = _setting(kind.whole_number(0, 1_000_000), 100)
+    """Failed logins in a row on one account that lock its login. 0 means no limit."""
+
     known_address_ttl: int = _setting(kind.whole_number(0, 315_360_000), 2_592_000)
     """Seconds that an IP address stays known. A known one is exempt from the account's limit."""
 

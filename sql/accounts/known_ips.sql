@@ -1,3 +1,8 @@
+-- name: add(user_id, ip_key) -> none
+insert into known_ips (user_id, ip_key)
+values ($1, $2)
+on conflict (user_id, ip_key) do update set last_seen = now()
+
 -- name: replace_all(user_id, ip_key) -> none
 -- Make `ip_key` the only known IP address of the user.
 with known as (

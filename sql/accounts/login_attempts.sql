@@ -65,19 +65,47 @@ delete from throttle
 using held
 where throttle.key = held.key and held.is_last
 
--- name: record_success(keys, windows, pair_key) -> none
+-- name: record_success(keys, windows, pair_key, account_id, ip_key, known_ttl,
+--     max_failures) -> value
 -- Release an attempt whose password was right, and reset the failures of this account at this IP
--- address. Other attempts in flight there still count.
-with held as (
+-- address and those in a row. Other attempts in flight there still count. If other attempts have
+-- locked the login meanwhile, change nothing and return true.
+with streak as materialized (
+    select user_id, failures
+    from consecutive_failures
+    where user_id = $4
+    for update
+),
+locked as materialized (
+    select user_id
+    from streak
+    where failures >= $7::integer and not exists (
+        select
+        from known_ips
+        where user_id = $4
+            and ip_key = $5
+            and last_seen > now() - make_interval(secs => $6::integer)
+    )
+),
+held as (
     select throttle.key
     from throttle
     join unnest($1::bytea[], $2::timestamptz[]) as reserved (key, ends_at)
         on reserved.key = throttle.key and reserved.ends_at = throttle.ends_at
+    where not exists (select from locked)
     order by throttle.key
     for update of throttle
+),
+released as (
+    update throttle
+    set in_flight = greatest(throttle.in_flight - 1, 0),
+        hits = case when throttle.key = $3 then 0 else throttle.hits end
+    from held
+    where throttle.key = held.key
+),
+cleared as (
+    delete from consecutive_failures
+    using streak
+    where consecutive_failures.user_id = streak.user_id and not exists (select from locked)
 )
-update throttle
-set in_flight = greatest(throttle.in_flight - 1, 0),
-    hits = case when throttle.key = $3 then 0 else throttle.hits end
-from held
-where throttle.key = held.key
+select exists (select from locked)

@@ -10,7 +10,7 @@ import pytest
 
 import sql
 from service.accounts.passwords.hasher import PASSWORDS
-from service.accounts.throttling.login_attempts import Attempt, LoginAttempts
+from service.accounts.throttling.login_attempts import Attempt, Failure, LoginAttempts
 from service.http.client import Client as HttpClient
 from tests.conftest import Client, Response
 
@@ -54,8 +54,8 @@ async def count_failure(attempt: Attempt) -> bool:
     """Record the failure of an attempt, and return whether it reached a limit of the account."""
     reached = []
 
-    async def write_events(_: sql.Connection, is_locked_out: bool) -> None:
-        reached.append(is_locked_out)
+    async def write_events(_: sql.Connection, failure: Failure) -> None:
+        reached.append(failure.is_locked_out)
 
     await attempt.record_failure(write_events)
     return reached[-1]

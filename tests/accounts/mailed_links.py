@@ -19,6 +19,7 @@ CONFIRM_CHANGE = "/api/auth/confirm-email-change"
 FORGOT = "/api/auth/forgot-password"
 RESET = "/api/auth/reset-password"
 REPORT = "/api/auth/report"
+UNLOCK = "/api/auth/unlock-login"
 UNKNOWN_TOKEN = "A" * 43
 
 BAD_TOKENS: dict[str, Any] = {

@@ -13,6 +13,16 @@ TOO_LONG_PASSWORD = "m" * 73
 """A password that bcrypt cannot hash. The form in the browser does not know this limit."""
 
 
+LOCK_AT_NEXT_FAILURE = """
+with owner as (select id from users where username = %s),
+unknown as (delete from known_ips using owner where known_ips.user_id = owner.id)
+insert into consecutive_failures (user_id, failures)
+select id, 99
+from owner
+returning user_id
+"""
+
+
 class Service:
     """A running process of the service, and a connection to its database."""
 
@@ -54,6 +64,16 @@ class Service:
         token = self.process.register(name)
         self._change(token, {"password": password})
         return token, self.link_to(name, "report")
+
+    def lock_login(self, name: str) -> str:
+        """Register an account and fail its login for the hundredth time from an unknown IP address.
+
+        Return the link that unlocks the login.
+        """
+        self.process.register(name)
+        assert self.fetch(LOCK_AT_NEXT_FAILURE, name)
+        assert not self.can_log_in(name, "wrong")
+        return self.link_to(name, "unlock-login")
 
     def change_email(self, name: str, new_name: str) -> str:
         """Register an account, verify its email, and change it to that of a user ``new_name``.

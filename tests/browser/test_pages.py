@@ -68,6 +68,15 @@ def change_email(service: Service, browser: Browser) -> None:
     browser.press("Confirm my new email", opens="Email changed")
 
 
+def open_unlock(service: Service, browser: Browser) -> None:
+    browser.open(service.lock_login("ute"))
+
+
+def unlock(service: Service, browser: Browser) -> None:
+    browser.open(service.lock_login("udo"))
+    browser.press("Unlock the login", opens="Login unlocked")
+
+
 def open_report(service: Service, browser: Browser) -> None:
     browser.open(service.change_password("ria", NEW_PASSWORD)[1])
 
@@ -89,6 +98,8 @@ PAGES: dict[Callable[[Service, Browser], None], str] = {
     reject_password: "Choose a new password",
     open_email_change: "Confirm your new email",
     change_email: "Email changed",
+    open_unlock: "Unlock the login",
+    unlock: "Login unlocked",
     open_report: "This was not me",
     report: "Your account is safe again",
 }

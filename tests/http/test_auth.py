@@ -224,6 +224,8 @@ async def test_routes_have_exactly_these_flags() -> None:
         ("POST", "/api/auth/forgot-password", Auth.NONE),
         ("GET", "/api/auth/reset-password", Auth.NONE),
         ("POST", "/api/auth/reset-password", Auth.NONE),
+        ("GET", "/api/auth/unlock-login", Auth.NONE),
+        ("POST", "/api/auth/unlock-login", Auth.NONE),
         ("GET", "/api/auth/report", Auth.NONE),
         ("POST", "/api/auth/report", Auth.NONE),
         ("GET", "/api/user", Auth.REQUIRED),

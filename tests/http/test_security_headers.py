@@ -22,6 +22,7 @@ PAGES_OF_LINKS = {
     "/api/auth/verify-email",
     "/api/auth/confirm-email-change",
     "/api/auth/reset-password",
+    "/api/auth/unlock-login",
     "/api/auth/report",
 }
 """Pages that contain the token of a mailed link. No cache may store them."""

@@ -228,6 +228,7 @@ async def _reset(app: web.Application, client: Client, token: str, password: str
             connection, user_id=user_id, email=row["email"], password_hash=password_hash
         ):
             raise NotFound("token")
+        await sql.login_unlock.unlock(connection, user_id=user_id)
         await write_event(connection, client, EventKind.PASSWORD_RESET, user_id=user_id)
         await sql.sessions.end_all(
             connection,

@@ -8,11 +8,12 @@ from uuid import UUID
 from aiohttp import web
 
 import sql
+from service.accounts.login_unlock import queue_unlock_email
 from service.accounts.notices import queue_lockout_email
 from service.accounts.passwords.hash_queue import Requester
 from service.accounts.passwords.hasher import PasswordHasher
 from service.accounts.security_log import EventKind, write_event
-from service.accounts.throttling.login_attempts import LoginAttempts
+from service.accounts.throttling.login_attempts import Failure, LoginAttempts
 from service.accounts.throttling.throttle import Throttle
 from service.database.pool import Database
 from service.http.client import Client
@@ -53,24 +54,32 @@ class CredentialVerifier:
         """
         async with self._login_attempts.admit(account_id, client) as attempt:
             # Read the row after the attempt is admitted: the password may change while it waits.
-            row = await sql.users.find_credentials(self._database, id=account_id)
+            row = await sql.login_unlock.find_credentials(
+                self._database,
+                id=account_id,
+                ip_key=client.ip_key,
+                known_ttl=self._settings.known_address_ttl,
+                max_failures=self._settings.consecutive_failure_limit or None,
+            )
             matches = await self._passwords.verify(
                 password,
                 row["password_hash"] if row is not None else None,
                 requester_of(client, account_id),
                 attempt.verify_deadline,
             )
-            if not matches or row is None:
+            # A locked login rejects the correct password too, with the same response: an attacker
+            # must not learn that their guess was right.
+            if not matches or row is None or row["is_locked"] or not await attempt.record_success():
                 write_failure = partial(
                     self._write_failure,
                     client=client,
                     account_id=account_id,
                     row=row,
                     session_id=session_id,
+                    kind=EventKind.SIGN_IN_DENIED if matches else EventKind.SIGN_IN_FAILED,
                 )
                 await attempt.record_failure(write_failure)
                 raise wrong_credentials()
-            await attempt.record_success()
         if self._passwords.is_outdated(row["password_hash"]):
             await self._renew_hash(client, row, password)
         return row
@@ -78,20 +87,25 @@ class CredentialVerifier:
     async def _write_failure(
         self,
         connection: sql.Connection,
-        is_locked_out: bool,
+        failure: Failure,
         *,
         client: Client,
         account_id: UUID,
         row: Any,
         session_id: UUID | None,
+        kind: EventKind,
     ) -> None:
-        """Log a wrong password, and inform the owner if it locked the account.
+        """Log a wrong password as ``kind``, and inform the owner if it locked the account.
 
-        Do this for unknown emails too: timing must not reveal which accounts exist.
+        Do this for unknown emails too: timing must not reveal which accounts exist. Only the mail
+        that unlocks a login is queued for an account alone, at most once an hour. The few
+        milliseconds that it takes are less than the time of a hash varies.
         """
         event = {"user_id": row["id"] if row is not None else None, "session_id": session_id}
-        await write_event(connection, client, EventKind.SIGN_IN_FAILED, **event)
-        if is_locked_out:
+        await write_event(connection, client, kind, **event)
+        if failure.is_unlock_due:
+            await queue_unlock_email(connection, client, account_id, settings=self._settings)
+        if failure.is_locked_out:
             await write_event(connection, client, EventKind.THROTTLED, **event)
             await queue_lockout_email(
                 connection,

@@ -11,6 +11,11 @@ from uuid import UUID
 import sql
 
 
+async def add(connection: sql.Connection, user_id: UUID, ip_key: str) -> None:
+    """Make ``ip_key`` a known IP address of the user."""
+    await sql.known_ips.add(connection, user_id=user_id, ip_key=ip_key)
+
+
 async def replace_all(connection: sql.Connection, user_id: UUID, ip_key: str) -> None:
     """Make ``ip_key`` the only known IP address of the user: call this at a password change.
 

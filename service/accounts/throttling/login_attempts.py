@@ -1,9 +1,9 @@
 """Limit failed logins per account and IP address, per IP address and per account.
 
 OWASP Authentication Cheat Sheet, "Login Throttling": failures count against the account as well as
-the IP address, because an attacker has many IP addresses. NIST SP 800-63B, section 5.2.2, allows at
-most 100 consecutive failures on one account. The default limit here is 50 an hour, from all IP
-addresses together except those known for the user.
+the IP address, because an attacker has many IP addresses. The default limit of one account is 50 an
+hour, from all IP addresses together except those known for the user. Failures in a row are counted
+too: ``service/accounts/login_unlock.py`` locks the login after 100 of them.
 
 An attempt is counted as *in flight* before its password is verified. Afterwards it becomes a
 failure or is released. So a thousand simultaneous guesses verify no more than the limit of five.
@@ -16,7 +16,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import NAMESPACE_URL, UUID, uuid5
 from weakref import WeakValueDictionary
 
@@ -29,13 +29,23 @@ from service.database.circuit_breaker import DatabaseUnavailable
 from service.database.pool import Database
 from service.http.client import Client
 from service.http.errors import TooManyAttempts
-from service.settings.rate_limit import Limit
 from service.settings.settings import Settings
 
 MAX_WAIT = 30.0  # Seconds to wait for the outcome of attempts in flight.
 POLL_INTERVAL = 0.05  # Seconds between two polls of one wait queue.
+UNLOCK_MAIL_INTERVAL = 3600  # Minimum seconds between two mails that unlock one login.
 LEASE = 120.0  # Seconds that an attempt counts as in flight: longer than a full queue takes.
 MAX_HASH_SECONDS = 20.0  # Seconds of the lease for the hash itself, on a busy machine.
+
+
+class Failure(NamedTuple):
+    """What a wrong password has reached."""
+
+    is_locked_out: bool
+    """Whether it reached a limit of the account. This is true once per window, for the failure
+    after which every attempt is rejected."""
+    is_unlock_due: bool
+    """Whether the login is locked, and the owner must get a mail that unlocks it."""
 
 
 class Attempt:
@@ -47,7 +57,7 @@ class Attempt:
         self._keys = keys
         self._reserved = {"keys": list(windows), "windows": list(windows.values())}
         self._is_failure = False
-        self._is_settled = not windows
+        self._is_settled = not windows and not keys.max_consecutive_failures
         self.verify_deadline = time.monotonic() + LEASE - MAX_HASH_SECONDS
         """The latest time to begin the verification, on the clock of ``time.monotonic``.
 
@@ -56,35 +66,47 @@ class Attempt:
         """
 
     async def record_failure(
-        self, write_events: Callable[[sql.Connection, bool], Awaitable[None]]
+        self, write_events: Callable[[sql.Connection, Failure], Awaitable[None]]
     ) -> None:
         """Count a wrong password, in one transaction with ``write_events``.
 
-        ``write_events`` receives the connection of the transaction, and whether this failure
-        reached a limit of the account. This is true once per window, for the failure after which
-        every attempt is rejected. ``write_events`` may run twice: see ``Database.transact``.
+        ``write_events`` receives the connection of the transaction and what the failure has
+        reached. It may run twice: see ``Database.transact``.
         """
 
         async def count_and_write(connection: sql.Connection) -> None:
-            await write_events(connection, await self._count(connection))
+            # Count those in a row first: a transaction locks the user before the counters.
+            is_unlock_due = await self._count_in_a_row(connection)
+            await write_events(connection, Failure(await self._count(connection), is_unlock_due))
 
         # From here on the attempt is a failure, even if the transaction fails.
         self._is_failure = True
         await self._database.transact(count_and_write)
         self._is_settled = True
 
-    async def record_success(self) -> None:
+    async def record_success(self) -> bool:
         """Record a correct password, and reset this account's failures at this IP address.
 
-        The attempt is released. The failures of the IP address and those of the account stay.
-        Otherwise an attacker would get more guesses after a login to their own account, or after a
-        login of the owner.
+        The attempt is released, and the failures in a row are reset. The failures of the IP address
+        and those of the account stay. Otherwise an attacker would get more guesses after a login to
+        their own account, or after a login of the owner.
+
+        Return whether the success counts. It does not if other attempts have locked the login since
+        the password was read: then the caller must record a failure.
         """
-        if not self._is_settled:
-            self._is_settled = True
-            await sql.login_attempts.record_success(
-                self._database, pair_key=self._keys.pair, **self._reserved
-            )
+        if self._is_settled:
+            return True
+        is_locked = await sql.login_attempts.record_success(
+            self._database,
+            pair_key=self._keys.pair,
+            account_id=self._keys.account_id,
+            ip_key=self._keys.ip_key,
+            known_ttl=self._keys.known_ttl,
+            max_failures=self._keys.max_consecutive_failures,
+            **self._reserved,
+        )
+        self._is_settled = not is_locked
+        return self._is_settled
 
     async def end(self) -> None:
         """Release or count an attempt that is neither released nor counted yet.
@@ -102,6 +124,20 @@ class Attempt:
             # After the deadline its lease may have ended: this would release another attempt.
             elif time.monotonic() <= self.verify_deadline:
                 await sql.login_attempts.release(self._database, **self._reserved)
+
+    async def _count_in_a_row(self, connection: sql.Connection) -> bool:
+        """Count a failure in a row. Return whether a mail that unlocks the login is due."""
+        if self._keys.max_consecutive_failures is None:
+            return False
+        row = await sql.login_unlock.count_failure(
+            connection,
+            user_id=self._keys.account_id,
+            ip_key=self._keys.ip_key,
+            known_ttl=self._keys.known_ttl,
+            max_failures=self._keys.max_consecutive_failures,
+            mail_interval=UNLOCK_MAIL_INTERVAL,
+        )
+        return row is not None and row["is_mail_due"]
 
     async def _count(self, db: Database | sql.Connection) -> bool:
         """Count a failure, and return whether it reached a limit of the account."""
@@ -122,14 +158,14 @@ class LoginKeys:
     count. For an email without a user it is ``unknown_account_id`` of the email.
     """
 
-    def __init__(
-        self, account_id: UUID, client: Client, limits: tuple[Limit, Limit, Limit]
-    ) -> None:
+    def __init__(self, account_id: UUID, client: Client, settings: Settings) -> None:
         self.account_id = account_id
         self.ip_key = client.ip_key
+        self.known_ttl = settings.known_address_ttl
+        self.max_consecutive_failures = settings.consecutive_failure_limit or None
         self.pair = _pair_key(account_id, client)
         self.account = digest("login account", str(account_id))
-        pair_limit, ip_limit, account_limit = limits
+        pair_limit, ip_limit, account_limit = settings.login_limits
         by_ip = ip_counters("login ip", client, ip_limit)
         self.ip, *site = by_ip
         # The limits of these keys do not apply at a known IP address of the user. There, neither
@@ -159,7 +195,7 @@ class LoginAttempts:
         Raise ``TooManyAttempts`` past a limit, ``Unavailable`` when attempts in flight fill a limit
         for ``MAX_WAIT`` seconds, and ``DatabaseUnavailable``.
         """
-        keys = LoginKeys(account_id, client, self._settings.login_limits)
+        keys = LoginKeys(account_id, client, self._settings)
         attempt = Attempt(self._database, keys, await self._reserve(keys))
         try:
             yield attempt

@@ -46,7 +46,7 @@ def test_operation_ids_are_unique_and_begin_with_a_verb(client: Client) -> None:
     assert len(ids) == len(set(ids))
     verbs = (
         "Confirm|Create|Decline|Delete|Follow|Get|List|Login|Logout|Reauthenticate|Refresh|Report"
-        "|Reset|Revoke|Send|Unfollow|Update|Verify"
+        "|Reset|Revoke|Send|Unfollow|Unlock|Update|Verify"
     )
     assert [each for each in ids if not re.fullmatch(rf"({verbs})([A-Z][a-z]+)*", each)] == []
 
@@ -59,5 +59,5 @@ def test_summaries_begin_with_a_verb_and_are_short(client: Client) -> None:
         for operation in methods.values()
     ]
     verbs = "Check|Create|Delete|Exchange|Favorite|Follow|Get|List|Log|Register|Revoke|Unfavorite"
-    pattern = rf"(?:{verbs}|Change|Report|Reset|Send|Unfollow|Update|Verify) [^.:;]{{2,80}}"
+    pattern = rf"(?:{verbs}|Change|Report|Reset|Send|Unfollow|Unlock|Update|Verify) [^.:;]{{2,80}}"
     assert [summary for summary in summaries if not re.fullmatch(pattern, summary)] == []

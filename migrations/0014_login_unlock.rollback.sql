@@ -1,0 +1,1 @@
+drop table consecutive_failures;

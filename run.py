@@ -42,6 +42,8 @@ def main() -> int:
         default=Path("mail-preview"),
         help="the folder to write to (default: mail-preview)",
     )
+    keys = commands.add_parser("keys", help="Manage the keys of ENCRYPTION_KEYS.")
+    _add_command(keys.add_subparsers(metavar="command", required=True), "keys reencrypt")
     arguments = vars(parser.parse_args())
     return run_command(arguments.pop("name"), arguments)
 

@@ -51,6 +51,7 @@ async def close_account(connection: sql.Connection, user_id: UUID) -> None:
     Call ``ClosedAccounts.wake`` after the commit.
     """
     await sql.closed_accounts.close(connection, user_id=user_id)
+    await sql.closed_accounts.delete_two_factor(connection, user_id=user_id)
     for query, limit in AT_ONCE:
         await query(connection, user_id=user_id, limit=limit)
 

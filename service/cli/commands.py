@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from service import logs
-from service.cli.mail import MailCommandError, list_unsent, preview, retry
+from service.cli.database import DatabaseCommandError
+from service.cli.keys import reencrypt
+from service.cli.mail import list_unsent, preview, retry
 from service.cli.migrate import migrate
 from service.cli.seed import seed
 from service.cli.serve import serve
@@ -27,6 +29,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "mail": list_unsent,
     "mail retry": retry,
     "mail preview": preview,
+    "keys reencrypt": reencrypt,
 }
 """The commands by name. The docstring of a command is its help text."""
 
@@ -39,7 +42,7 @@ def run_command(name: str, arguments: Mapping[str, Any]) -> int:
     except (SettingsError, TemplateError) as error:
         print(error, file=sys.stderr)
         return MISCONFIGURED
-    except (StartError, EmbeddedError, MigrationError, SeedError, MailCommandError) as error:
+    except (StartError, EmbeddedError, MigrationError, SeedError, DatabaseCommandError) as error:
         print(error, file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:

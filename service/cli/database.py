@@ -1,14 +1,26 @@
 """Provide the database to commands that run without the service."""
 
+import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TypeVar
 
+import asyncpg
+
+from service.database.circuit_breaker import DatabaseUnavailable
+from service.database.pool import Database
 from service.embedded_postgres.server import EmbeddedServer
 from service.settings.settings import Settings
 from service.supervisor import block_signals, interruptible
 
 logger = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
+
+
+class DatabaseCommandError(Exception):
+    """The database cannot be used. The message is one sentence."""
 
 
 @contextlib.contextmanager
@@ -29,3 +41,31 @@ def running_database(settings: Settings) -> Iterator[str]:
             yield embedded.start()
     finally:
         embedded.stop()
+
+
+def run_with_database(
+    settings: Settings, work: Callable[[Database], Awaitable[_Result]]
+) -> _Result:
+    """Run ``work`` on the database of ``settings`` and return its result.
+
+    Raise ``DatabaseCommandError`` if the database cannot be reached or has another schema.
+    """
+
+    async def run(url: str) -> _Result:
+        database = Database(url, size=1)
+        await database.open()
+        try:
+            return await work(database)
+        finally:
+            await database.close()
+
+    with running_database(settings) as url:
+        try:
+            return asyncio.run(run(url))
+        except DatabaseUnavailable as error:
+            reason = " ".join(str(error.__cause__ or error).split())
+            raise DatabaseCommandError(f"The database cannot be reached: {reason}.") from error
+        except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
+            raise DatabaseCommandError(
+                "The database has another version of the schema: run `python run.py migrate`."
+            ) from error

@@ -1,17 +1,12 @@
 """``run.py mail``: look at mails, and retry those that were not sent."""
 
-import asyncio
 import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
-import asyncpg
-
 import sql
-from service.cli.database import running_database
-from service.database.circuit_breaker import DatabaseUnavailable
+from service.cli.database import run_with_database
 from service.database.pool import Database
 from service.mail.outbox import LEASE
 from service.mail.templates import SUBJECT, load_templates
@@ -20,16 +15,10 @@ from service.settings.settings import Settings
 MAX_LISTED = 100
 COLUMNS = 100
 
-_Result = TypeVar("_Result")
-
-
-class MailCommandError(Exception):
-    """The outbox cannot be read. The message is one sentence."""
-
 
 def list_unsent(settings: Settings) -> int:
     """List the mails that wait and those that were refused."""
-    counts, rows = _run(settings, _read_unsent)
+    counts, rows = run_with_database(settings, _read_unsent)
     print(f"refused {counts['refused']}, waiting {counts['pending']}")
     for row in rows:
         print("\n".join(_lines(row)))
@@ -44,7 +33,7 @@ def retry(settings: Settings, mail_id: UUID | None) -> int:
     async def make_due(database: Database) -> int:
         return int(await sql.outbox.retry(database, id=mail_id, lease=LEASE))
 
-    count = _run(settings, make_due)
+    count = run_with_database(settings, make_due)
     if mail_id is not None and count == 0:
         print(
             f"Nothing to retry: {mail_id} is unknown, was sent, or is due within a minute.",
@@ -85,26 +74,3 @@ def _lines(row: Any) -> list[str]:
     if len(detail) > COLUMNS:
         detail = detail[: COLUMNS - 3] + "..."
     return [f"{row['id']}  {state}  written {written}  attempts {row['attempts']}", detail]
-
-
-def _run(settings: Settings, work: Callable[[Database], Awaitable[_Result]]) -> _Result:
-    """Run ``work`` on the database of ``settings``. Raise ``MailCommandError``."""
-
-    async def run(url: str) -> _Result:
-        database = Database(url, size=1)
-        await database.open()
-        try:
-            return await work(database)
-        finally:
-            await database.close()
-
-    with running_database(settings) as url:
-        try:
-            return asyncio.run(run(url))
-        except DatabaseUnavailable as error:
-            reason = " ".join(str(error.__cause__ or error).split())
-            raise MailCommandError(f"The database cannot be reached: {reason}.") from error
-        except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
-            raise MailCommandError(
-                "The database has another version of the schema: run `python run.py migrate`."
-            ) from error

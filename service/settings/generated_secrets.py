@@ -20,9 +20,13 @@ def with_generated_secrets(settings: Settings) -> Settings:
 
     Raise ``SettingsError`` if a secret cannot be created or read, or is invalid.
     """
-    if settings.jwt_secret is not None:
-        return settings
-    return replace(settings, jwt_secret=load_or_create_secret(settings.data_dir, "jwt_secret"))
+    if settings.jwt_secret is None:
+        secret = load_or_create_secret(settings.data_dir, "jwt_secret")
+        settings = replace(settings, jwt_secret=secret)
+    if settings.embedded and not settings.encryption_keys:
+        key = load_or_create_secret(settings.data_dir, "encryption_key")
+        settings = replace(settings, encryption_keys=(key,))
+    return settings
 
 
 def load_or_create_secret(data_dir: Path, name: str) -> str:

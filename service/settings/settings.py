@@ -72,6 +72,13 @@ class Settings:
     jwt_previous_secrets: tuple[str, ...] = _setting(kind.list_of(kind.secret), ())
     """Former secrets, which only verify tokens, so that a rotation logs out no user."""
 
+    encryption_keys: tuple[str, ...] = _setting(kind.list_of(kind.secret), ())
+    """Keys that encrypt the secrets of authenticator apps. The first encrypts, all decrypt.
+
+    Without a key, no account can turn on a second factor. With the embedded server,
+    ``with_generated_secrets`` creates one.
+    """
+
     access_token_ttl: int = _setting(kind.whole_number(1, 31_536_000), 86_400)
     """Lifetime of an access token in seconds."""
 

@@ -20,7 +20,8 @@ set closed_at = now(),
     password_hash = null,
     bio = null,
     image = null,
-    email_verified_at = null
+    email_verified_at = null,
+    two_factor_since = null
 where id = $1
 
 -- name: find_next(after) -> value
@@ -201,6 +202,15 @@ deleted as (
 )
 select count(*)
 from deleted
+
+-- name: delete_two_factor(user_id) -> none
+-- Delete the secrets of authenticator apps and the recovery codes: a few rows.
+with secrets as (
+    delete from totp_secrets
+    where user_id = $1
+)
+delete from recovery_codes
+where user_id = $1
 
 -- name: delete_user(user_id) -> value
 -- Delete the row and return true if nothing refers to it any more, so that no cascade has rows to

@@ -26,14 +26,27 @@ def test_secret_is_created_once_and_readable_by_its_owner_only(tmp_path: Path) -
     first = complete(data_dir)
     assert first.jwt_secret is not None
     assert len(first.jwt_secret) == 64
+    (key,) = first.encryption_keys
+    assert len(key) == 64
+    assert key != first.jwt_secret
     assert complete(data_dir) == first
-    assert [path.name for path in data_dir.iterdir()] == ["jwt_secret"]
-    assert stat.S_IMODE((data_dir / "jwt_secret").stat().st_mode) == 0o600
-    assert complete(tmp_path / "other").jwt_secret != first.jwt_secret
+    assert {path.name for path in data_dir.iterdir()} == {"jwt_secret", "encryption_key"}
+    for path in data_dir.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    other = complete(tmp_path / "other")
+    assert other.jwt_secret != first.jwt_secret
+    assert other.encryption_keys != first.encryption_keys
 
 
-def test_given_secret_is_kept_and_no_file_is_created(tmp_path: Path) -> None:
-    settings = Settings(data_dir=tmp_path, jwt_secret=SECRET)
+def test_given_secrets_are_kept_and_no_file_is_created(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, jwt_secret=SECRET, encryption_keys=(SECRET,))
+    assert with_generated_secrets(settings) == settings
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_encryption_key_is_generated_when_a_database_is_given(tmp_path: Path) -> None:
+    """Its processes may run on several machines, which would generate different keys."""
+    settings = Settings(data_dir=tmp_path, database_url="postgresql:///x", jwt_secret=SECRET)
     assert with_generated_secrets(settings) == settings
     assert list(tmp_path.iterdir()) == []
 

@@ -75,6 +75,15 @@ def test_previous_secrets_are_a_list_with_the_rules_of_the_secret() -> None:
     ]
 
 
+def test_encryption_keys_are_a_list_with_the_rules_of_the_secret() -> None:
+    second = SECRET[::-1]
+    assert load(ENCRYPTION_KEYS=f"{SECRET}, {second}").encryption_keys == (SECRET, second)
+    assert load().encryption_keys == ()
+    assert errors(ENCRYPTION_KEYS=f"{SECRET},short") == [
+        f"ENCRYPTION_KEYS must be at least 32 bytes long; {ADVICE}."
+    ]
+
+
 @pytest.mark.parametrize(
     "url",
     [

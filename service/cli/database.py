@@ -10,7 +10,7 @@ import asyncpg
 
 from service.database.circuit_breaker import DatabaseUnavailable
 from service.database.pool import Database
-from service.embedded_postgres.server import EmbeddedServer
+from service.embedded_postgres.server import EmbeddedInUse, EmbeddedServer
 from service.settings.settings import Settings
 from service.supervisor import block_signals, interruptible
 
@@ -24,11 +24,12 @@ class DatabaseCommandError(Exception):
 
 
 @contextlib.contextmanager
-def running_database(settings: Settings) -> Iterator[str]:
+def running_database(settings: Settings, *, beside_service: bool = False) -> Iterator[str]:
     """Yield the URL of the database.
 
-    Without ``DATABASE_URL``, start the embedded server first and stop it at the end. A signal to
-    stop raises ``KeyboardInterrupt`` inside the block.
+    Without ``DATABASE_URL``, start the embedded server first and stop it at the end. If a running
+    service has started it, raise ``EmbeddedInUse``, or with ``beside_service`` use that server. A
+    signal to stop raises ``KeyboardInterrupt`` inside the block.
     """
     block_signals()
     if settings.database_url is not None:
@@ -38,7 +39,13 @@ def running_database(settings: Settings) -> Iterator[str]:
     embedded = EmbeddedServer(settings.data_dir, logger.info)
     try:
         with interruptible():
-            yield embedded.start()
+            try:
+                url = embedded.start()
+            except EmbeddedInUse as error:
+                if not beside_service or error.dsn is None:
+                    raise
+                url = error.dsn
+            yield url
     finally:
         embedded.stop()
 
@@ -48,7 +55,8 @@ def run_with_database(
 ) -> _Result:
     """Run ``work`` on the database of ``settings`` and return its result.
 
-    Raise ``DatabaseCommandError`` if the database cannot be reached or has another schema.
+    The service may run meanwhile. Raise ``DatabaseCommandError`` if the database cannot be reached
+    or has another schema.
     """
 
     async def run(url: str) -> _Result:
@@ -59,7 +67,7 @@ def run_with_database(
         finally:
             await database.close()
 
-    with running_database(settings) as url:
+    with running_database(settings, beside_service=True) as url:
         try:
             return asyncio.run(run(url))
         except DatabaseUnavailable as error:

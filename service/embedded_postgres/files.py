@@ -33,6 +33,7 @@ from service.embedded_postgres.processes import (
 
 ROLE = "conduit"
 DATABASE = "conduit"
+PORT = 5432  # Part of the name of the socket. No program listens on a TCP port.
 
 # Debian and systemd assign no user ids in this range, neither to login accounts nor to services, so
 # no process of another program has the same id. Containers may map only the ids below 65536.
@@ -41,6 +42,7 @@ _UNASSIGNED_UIDS = range(61000, 61184)
 # root. Other users share these folders, so use them only through mkdtemp.
 _RUNTIME_PARENTS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
 _RUNTIME_PREFIX = "conduit-"
+SOCKET_FOLDER = "s"  # In the runtime directory.
 _ERROR_MARKS = ("error:", "ERROR:", "FATAL:", "PANIC:")
 _STAGING_PREFIX = "postgres.new-"
 
@@ -53,6 +55,11 @@ class RuntimeDirectory:
     socket: Path
     binaries: Path
     major: str
+
+
+def dsn_of(socket: Path) -> str:
+    """Return the DSN of the server whose socket is in the folder ``socket``."""
+    return f"postgresql://{ROLE}@/{DATABASE}?host={socket}&port={PORT}"
 
 
 def choose_owner(data_dir: Path) -> Owner:
@@ -92,7 +99,7 @@ def create_runtime_directory(owner: Owner, report: Callable[[str], None]) -> Run
                 binaries = _copy_binaries(package, path)
             runnable = major or _major_version(binaries, owner)
             if runnable is not None:
-                socket = path / "s"
+                socket = path / SOCKET_FOLDER
                 socket.mkdir(mode=0o700)
                 os.chown(socket, owner.uid, owner.gid)
                 return RuntimeDirectory(path, socket, binaries, runnable)

@@ -30,6 +30,17 @@ class EmbeddedError(Exception):
     """The embedded PostgreSQL cannot be used. The message is one sentence for the terminal."""
 
 
+class EmbeddedInUse(EmbeddedError):
+    """Another process runs the embedded PostgreSQL.
+
+    ``dsn`` connects to it. It is ``None`` if that process has not recorded its socket yet.
+    """
+
+    def __init__(self, message: str, dsn: str | None) -> None:
+        super().__init__(message)
+        self.dsn = dsn
+
+
 @dataclass(frozen=True)
 class Owner:
     """The user id and group id that PostgreSQL runs as, never 0."""

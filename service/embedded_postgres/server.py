@@ -29,18 +29,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from service.embedded_postgres.files import (
-    DATABASE,
-    ROLE,
+    PORT,
+    SOCKET_FOLDER,
     RuntimeDirectory,
     choose_owner,
     chown_tree,
     create_data_folder,
     create_runtime_directory,
+    dsn_of,
     lock_run_directory,
     remove_leftovers,
 )
 from service.embedded_postgres.processes import (
     EmbeddedError,
+    EmbeddedInUse,
     Owner,
     cluster_name,
     data_argument,
@@ -51,11 +53,10 @@ from service.embedded_postgres.processes import (
     wait_for_previous_server,
 )
 
-__all__ = ["EmbeddedError", "EmbeddedServer"]
+__all__ = ["EmbeddedError", "EmbeddedInUse", "EmbeddedServer"]
 
 _logger = logging.getLogger(__name__)
 _MAX_CONNECTIONS = 200
-_PORT = 5432
 _POLL_SECONDS = 0.02
 _READY_SECONDS = 120.0
 _REPORT_AFTER_SECONDS = 3.0
@@ -103,7 +104,8 @@ class EmbeddedServer:
     def start(self) -> str:
         """Start PostgreSQL and return the DSN. Create the database if it does not exist.
 
-        If that fails, stop all processes and raise EmbeddedError.
+        If that fails, stop all processes and raise EmbeddedError. It is EmbeddedInUse if another
+        process runs the server.
         """
         with self._wrap_errors():
             leftover = self._acquire_lock()
@@ -120,7 +122,7 @@ class EmbeddedServer:
         except BaseException:
             self.stop()
             raise
-        return f"postgresql://{ROLE}@/{DATABASE}?host={self._runtime.socket}&port={_PORT}"
+        return dsn_of(self._runtime.socket)
 
     def restart(self) -> None:
         """Start PostgreSQL again after it exited, with the same data and the same DSN.
@@ -185,7 +187,7 @@ class EmbeddedServer:
     def _acquire_lock(self) -> str:
         """Acquire the lock and return the runtime directory recorded by its last holder.
 
-        Raise EmbeddedError if another process holds the lock.
+        Raise EmbeddedInUse if another process holds the lock.
         """
         self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = self._open("lock", os.O_RDWR)
@@ -195,14 +197,15 @@ class EmbeddedServer:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                holder, _ = _read_record(lock)
+                holder, runtime_path = _read_record(lock)
                 # The workers of a killed parent may hold the lock until they have exited.
                 if is_alive(holder) or time.monotonic() > deadline:
                     os.close(lock)
-                    raise EmbeddedError(
+                    raise EmbeddedInUse(
                         f"The database in {self._given_dir} is in use by process"
                         f" {holder or 'unknown'}: stop that process, or set DATA_DIR to another"
-                        " folder."
+                        " folder.",
+                        dsn_of(Path(runtime_path) / SOCKET_FOLDER) if runtime_path else None,
                     ) from None
                 time.sleep(_POLL_SECONDS)
             except OSError:
@@ -256,7 +259,7 @@ class EmbeddedServer:
             "listen_addresses=",
             f"unix_socket_directories={self._runtime.socket}",
             "unix_socket_permissions=0700",
-            f"port={_PORT}",
+            f"port={PORT}",
             f"max_connections={_MAX_CONNECTIONS}",
             f"cluster_name={cluster_name(self._folder)}",
             "logging_collector=off",

@@ -147,3 +147,22 @@ def test_list_without_a_database_is_one_sentence(tmp_path: Path) -> None:
     assert status == 1
     assert errors.startswith("The database cannot be reached: ") and errors.count("\n") == 1
     assert "hunter2" not in errors + "".join(lines)
+
+
+def test_commands_use_the_embedded_server_of_a_running_service(tmp_path: Path) -> None:
+    unreachable = {
+        "SMTP_URL": f"smtp://127.0.0.1:{free_port()}",
+        "MAIL_FROM": "accounts@example.org",
+        "BASE_URL": "http://localhost",
+    }
+    with serve(tmp_path / "service", **unreachable) as service:
+        service.wait_until_serving().register("alice")
+        for number, (arguments, words) in enumerate({(): "waiting 1", ("retry",): "now: "}.items()):
+            with serve(
+                tmp_path / f"mail{number}",
+                command=(*RUN, "mail", *arguments),
+                DATA_DIR=service.data_dir,
+            ) as process:
+                assert process.wait_for_exit() == 0, process.err
+                assert words in process.out
+        assert service.login("alice") == 200

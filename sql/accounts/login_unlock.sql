@@ -16,24 +16,29 @@ left join consecutive_failures on consecutive_failures.user_id = users.id
 where users.id = $1 and users.closed_at is null
 
 -- name: count_failure(user_id, ip_key, known_ttl, max_failures, mail_interval) -> row
--- Count a failed login, unless the IP address is known. Lock the user's row first. `is_mail_due`
--- tells whether the login is locked now, and no mail was queued for `mail_interval` seconds: the
--- caller must queue one. Return no row for a known IP address, or without such a user.
+-- Lock the user's row. Count a failed login, unless the IP address is known or `max_failures` is
+-- null. `is_mail_due` tells whether the login is locked now, and no mail was queued for
+-- `mail_interval` seconds: the caller must queue one. Return no row if nothing is counted.
+-- `is_counted` is a column of the locked row: as a condition outside it, PostgreSQL would check it
+-- first, and lock nothing if it is false.
 with owner as (
-    select id
+    select
+        id,
+        $4::integer is not null and not exists (
+            select
+            from known_ips
+            where user_id = $1
+                and ip_key = $2
+                and last_seen > now() - make_interval(secs => $3::integer)
+        ) as is_counted
     from users
-    where id = $1 and closed_at is null and not exists (
-        select
-        from known_ips
-        where user_id = $1
-            and ip_key = $2
-            and last_seen > now() - make_interval(secs => $3::integer)
-    )
+    where id = $1 and closed_at is null
     for no key update
 )
 insert into consecutive_failures (user_id, failures, mailed_at)
 select id, 1, case when $4::integer <= 1 then now() end
 from owner
+where is_counted
 on conflict (user_id) do update
 set failures = least(consecutive_failures.failures + 1, 1000000),
     mailed_at = case

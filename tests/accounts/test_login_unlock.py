@@ -291,29 +291,39 @@ async def test_right_password_among_concurrent_guesses_is_rejected_once_the_logi
     assert await db.fetchval("select failures from consecutive_failures") == 6
 
 
-async def test_failure_and_reset_at_the_same_time_do_not_deadlock(
-    client: Client,
-    alice: Device,
+@pytest.mark.parametrize(
+    ("ip", "limit"), [(STRANGER, 5), (HOME, 5), (STRANGER, 0)], ids=["unknown", "known", "no-limit"]
+)
+async def test_lockout_and_reset_at_the_same_time_do_not_deadlock(
+    make_client: MakeClient,
     db: asyncpg.Connection,
     database_url: str,
     monkeypatch: pytest.MonkeyPatch,
+    ip: str,
+    limit: int,
 ) -> None:
     """Both lock the user before the counter of the account at the IP address."""
     monkeypatch.setattr(pool, "CONFLICTS", ())  # No retry: a deadlock is a 500.
-    await fail(client, 1)
+    client = await client_without_delivery(
+        make_client,
+        trusted_proxies=1,
+        consecutive_failure_limit=limit,
+        login_limits=(Limit(2, 900), HIGH, HIGH),
+    )
+    user = {"username": "alice", "email": EMAIL, "password": "alice-secret"}
+    assert (await client.post("/api/users", {"user": user}, headers=at(HOME))).status == 200
+    await fail(client, 1, ip)
     await client.post(FORGOT, {"email": EMAIL})
-    body = {
-        "token": await last_token(db, EMAIL, "reset_password"),
-        "new_password": "another secret",
-    }
+    token = await last_token(db, EMAIL, "reset_password")
+    body = {"token": token, "new_password": "another secret"}
     other = await asyncpg.connect(database_url)
     try:
         async with other.transaction():
             await other.execute("select from users for no key update")
-            reset = asyncio.create_task(client.post(RESET, body, headers=at(STRANGER)))
+            reset = asyncio.create_task(client.post(RESET, body, headers=at(ip)))
             await until_blocked(db, 1)
-            failure = asyncio.create_task(attempt(client, "wrong"))
+            lockout = asyncio.create_task(attempt(client, "wrong", ip))
             await until_blocked(db, 2)
     finally:
         await other.close()
-    assert ((await reset).status, await failure) == (200, 401)
+    assert ((await reset).status, await lockout) == (200, 401)

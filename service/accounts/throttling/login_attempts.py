@@ -75,7 +75,8 @@ class Attempt:
         """
 
         async def count_and_write(connection: sql.Connection) -> None:
-            # Count those in a row first: a transaction locks the user before the counters.
+            # Count those in a row first: every transaction locks the user before the counters, so
+            # that a failure and a reset of the password do not deadlock.
             is_unlock_due = await self._count_in_a_row(connection)
             await write_events(connection, Failure(await self._count(connection), is_unlock_due))
 
@@ -126,9 +127,10 @@ class Attempt:
                 await sql.login_attempts.release(self._database, **self._reserved)
 
     async def _count_in_a_row(self, connection: sql.Connection) -> bool:
-        """Count a failure in a row. Return whether a mail that unlocks the login is due."""
-        if self._keys.max_consecutive_failures is None:
-            return False
+        """Lock the user, and count a failure in a row.
+
+        Return whether a mail that unlocks the login is due.
+        """
         row = await sql.login_unlock.count_failure(
             connection,
             user_id=self._keys.account_id,

@@ -354,7 +354,7 @@ async def test_link_of_one_purpose_is_unknown_at_the_route_of_the_other(
 async def test_token_that_cannot_be_one_is_rejected_without_a_query(
     client: Client, monkeypatch: pytest.MonkeyPatch, bad: Any
 ) -> None:
-    names = queries_of(client, monkeypatch)
+    names = queries_of(monkeypatch)
     response = await client.post(CONFIRM_CHANGE, bad)
     assert (response.status, response.body["code"]) == (400, "invalid_input")
     assert set(response.body["errors"]) == {"token"}

@@ -94,7 +94,7 @@ async def test_unknown_and_expired_tokens_are_told_apart(
 async def test_token_that_cannot_be_one_is_rejected_without_a_query(
     client: Client, alice: str, monkeypatch: pytest.MonkeyPatch, path: str, body: Any
 ) -> None:
-    names = queries_of(client, monkeypatch)
+    names = queries_of(monkeypatch)
     response = await client.post(path, body)
     assert (response.status, response.body["code"]) == (400, "invalid_input")
     assert set(response.body["errors"]) == {"token"}

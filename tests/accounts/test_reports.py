@@ -296,7 +296,7 @@ async def test_link_of_a_deleted_account_is_unknown(
 async def test_token_that_cannot_be_one_is_rejected_without_a_query(
     client: Client, alice: str, monkeypatch: pytest.MonkeyPatch, bad: Any
 ) -> None:
-    names = queries_of(client, monkeypatch)
+    names = queries_of(monkeypatch)
     response = await client.post(REPORT, bad)
     assert (response.status, response.body["code"]) == (400, "invalid_input")
     assert set(response.body["errors"]) == {"token"}

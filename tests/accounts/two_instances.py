@@ -7,7 +7,6 @@ import pytest
 
 import sql
 from service.database.change_listener import CHANGE_LISTENER
-from service.database.pool import DATABASE
 from service.logs import REQUEST_ID
 from tests.conftest import Client, Response
 
@@ -35,17 +34,17 @@ async def wait_until_trusted(client: Client) -> Client:
     return client
 
 
-def queries_of(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def queries_of(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return a list to which the name of each query of a request is appended."""
-    database = client.http.app[DATABASE]
-    run, names = database.run, []
+    names: list[str] = []
+    run = sql.Query.__call__
 
-    async def noting(query: sql.Query, arguments: list[Any]) -> Any:
+    def noting(query: sql.Query, *arguments: Any, **named: Any) -> Any:
         if REQUEST_ID.get() is not None:  # Background tasks run queries too.
             names.append(query.name)
-        return await run(query, arguments)
+        return run(query, *arguments, **named)
 
-    monkeypatch.setattr(database, "run", noting)
+    monkeypatch.setattr(sql.Query, "__call__", noting)
     return names
 
 

@@ -181,7 +181,7 @@ async def test_unknown_and_expired_links_are_told_apart_without_a_hash(
 async def test_token_that_cannot_be_one_is_rejected_without_a_query(
     client: Client, alice: str, monkeypatch: pytest.MonkeyPatch, bad: Any
 ) -> None:
-    names = queries_of(client, monkeypatch)
+    names = queries_of(monkeypatch)
     response = await client.post(RESET, {"new_password": NEW, **bad})
     assert (response.status, response.body["code"]) == (400, "invalid_input")
     assert set(response.body["errors"]) == {"token"}

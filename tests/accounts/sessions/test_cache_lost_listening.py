@@ -72,7 +72,7 @@ async def test_every_request_runs_a_query_while_the_listen_connection_is_lost(
     await db.execute("select pg_terminate_backend($1)", await listener_pid(instances.second))
     while listener.is_trusted():
         await asyncio.sleep(0)
-    names = queries_of(instances.second, monkeypatch)
+    names = queries_of(monkeypatch)
     for _ in range(3):
         assert (await instances.second.get("/api/user", token=instances.token)).status == 200
     assert names == ["find_with_user"] * 3

@@ -186,7 +186,7 @@ async def test_refresh_and_current_user_do_not_renew_the_proof(
 async def test_fresh_proof_is_known_without_a_query(
     instances: TwoInstances, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    queries = queries_of(instances.second, monkeypatch)
+    queries = queries_of(monkeypatch)
     user = {"user": {"password": "short"}}
     assert (await instances.second.put("/api/user", user, token=instances.token)).status == 400
     assert queries == []

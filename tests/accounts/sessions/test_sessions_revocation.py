@@ -30,7 +30,7 @@ LOGIN = {"user": {"email": "alice@example.test", "password": PASSWORD}}
 async def test_request_of_a_cached_user_runs_no_query(
     instances: TwoInstances, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = queries_of(instances.second, monkeypatch)
+    names = queries_of(monkeypatch)
     for _ in range(3):
         assert (await instances.second.get("/api/user", token=instances.token)).status == 200
     assert names == []
@@ -41,7 +41,7 @@ async def test_every_request_runs_a_query_when_the_cache_is_disabled(
 ) -> None:
     client = await make_client(user_cache_size=0)
     token = await client.register("alice")
-    names = queries_of(client, monkeypatch)
+    names = queries_of(monkeypatch)
     for _ in range(3):
         assert (await client.get("/api/user", token=token)).status == 200
     assert names == ["find_with_user"] * 3

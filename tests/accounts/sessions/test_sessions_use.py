@@ -131,7 +131,7 @@ async def test_fresh_tokens_of_one_hour_run_one_update(
 ) -> None:
     client = await wait_until_trusted(await make_client(user_cache_size=100))
     device = await client.open_account("alice")
-    names = queries_of(client, monkeypatch)
+    names = queries_of(monkeypatch)
     for _ in range(3):
         await fresh_token(client, device)
     assert names == ["find_with_user"]
@@ -148,7 +148,7 @@ async def test_use_recorded_by_another_process_is_not_recorded_again(
     device = await here.open_account("alice")
     await fresh_token(there, device)
     await fresh_token(here, device, headers=THIEF)
-    names = queries_of(there, monkeypatch)
+    names = queries_of(monkeypatch)
     for number in range(3):
         await fresh_token(there, device, headers={"User-Agent": f"Other/{number}"})
     assert names == ["touch"]

@@ -260,12 +260,16 @@ async def test_email_that_is_not_one_email_is_rejected_without_a_mail(
 
 @pytest.mark.parametrize("name", ["email", "\\u0065mail"])
 async def test_email_given_twice_is_rejected_without_a_mail(
-    client: Client, db: asyncpg.Connection, name: str
+    client: Client, alice: str, db: asyncpg.Connection, name: str
 ) -> None:
+    await db.execute("delete from outbox")
     raw = (
-        f'{{"user": {{"username": "alice", "{name}": "evil@example.test",'
-        ' "email": "alice@example.test", "password": "alice-secret"}}'
+        f'{{"user": {{"username": "mallory", "{name}": "evil@example.test",'
+        ' "email": "mallory@example.test", "password": "mallory-secret"}}'
     )
-    response = await client.send("POST", "/api/users", data=raw)
-    assert_invalid(response, 400, email="must be given once")
+    for response in (
+        await client.send("POST", "/api/users", data=raw),
+        await client.send("PUT", "/api/user", data=raw, token=alice),
+    ):
+        assert_invalid(response, 400, email="must be given once")
     assert await db.fetchval("select count(*) from outbox") == 0

@@ -48,6 +48,7 @@ def test_scripted_browser_that_waits_ten_seconds_and_other_methods_use_no_link(
         service.forget_password("sam"): "Choose a new password",
         service.change_email("sara", "new-sara"): "Confirm your new email",
         service.change_password("saul", NEW_PASSWORD)[1]: "This was not me",
+        service.lock_login("sven"): "Unlock the login",
     }
     with service.process.connection() as connection:
         for link, heading in links.items():

@@ -44,6 +44,10 @@ def main() -> int:
     )
     keys = commands.add_parser("keys", help="Manage the keys of ENCRYPTION_KEYS.")
     _add_command(keys.add_subparsers(metavar="command", required=True), "keys reencrypt")
+    users = commands.add_parser("users", help="Manage single accounts.")
+    user_commands = users.add_subparsers(metavar="command", required=True)
+    disable = _add_command(user_commands, "users disable-two-factor")
+    disable.add_argument("email", metavar="EMAIL", help="the email of the account")
     arguments = vars(parser.parse_args())
     return run_command(arguments.pop("name"), arguments)
 

@@ -18,6 +18,7 @@ from service.accounts import (
 )
 from service.accounts.cleanup import clean_up_periodically
 from service.accounts.closed_accounts import CLOSED_ACCOUNTS, ClosedAccounts
+from service.accounts.encryption import ENCRYPTION, Encryption
 from service.accounts.passwords import reset
 from service.accounts.passwords.hasher import PASSWORDS, PasswordHasher, usable_cores
 from service.accounts.passwords.verification import CREDENTIAL_VERIFIER, CredentialVerifier
@@ -30,6 +31,10 @@ from service.accounts.sessions.reauthentication import FreshProof
 from service.accounts.sign_in import SIGN_IN, SignIn
 from service.accounts.throttling.login_attempts import LOGIN_ATTEMPTS, LoginAttempts
 from service.accounts.throttling.throttle import THROTTLE, Throttle
+from service.accounts.two_factor import enrolment
+from service.accounts.two_factor import login as two_factor_login
+from service.accounts.two_factor.requirement import require_two_factor
+from service.accounts.two_factor.second_factor import SECOND_FACTOR, SecondFactor
 from service.conduit import articles, comments, favorites, listing, profiles, tags
 from service.database.change_listener import CHANGE_LISTENER, ChangeListener
 from service.database.circuit_breaker import DatabaseUnavailable
@@ -57,6 +62,7 @@ warnings.filterwarnings("ignore", category=web.NotAppKeyWarning)
 ROUTES = (
     health.routes,
     users.routes,
+    two_factor_login.routes,
     current_user.routes,
     email_verification.routes,
     email_change.routes,
@@ -67,6 +73,7 @@ ROUTES = (
     reauthentication.routes,
     sessions.routes,
     security_log.routes,
+    enrolment.routes,
     profiles.routes,
     # The feed's path must come before /api/articles/{slug}, which would match it.
     listing.routes,
@@ -120,7 +127,10 @@ def create_app(
             reject_unsupported,
             *([cors_middleware(settings.cors_origins)] if settings.cors_origins else []),
             error_middleware(EXPECTED_ERRORS, strict=settings.realworld_strict),
-            auth_middleware(authenticator.authenticate),
+            auth_middleware(
+                authenticator.authenticate,
+                require_two_factor if settings.require_two_factor else None,
+            ),
             cache_invalidation_middleware(change_listener),
         ],
         client_max_size=settings.max_body_size,
@@ -137,6 +147,7 @@ def create_app(
     app[CHANGE_LISTENER] = change_listener
     app[THROTTLE] = throttle = Throttle(database, settings)
     app[LOGIN_ATTEMPTS] = LoginAttempts(database, settings)
+    app[ENCRYPTION] = Encryption(settings.encryption_keys)
     app[SIGN_IN] = SignIn(database, tokens, throttle, settings)
     app[CLOSED_ACCOUNTS] = ClosedAccounts(database)
     templates = load_templates(settings)
@@ -179,6 +190,9 @@ async def _passwords(app: web.Application) -> AsyncIterator[None]:
     app[PASSWORDS] = passwords
     app[CREDENTIAL_VERIFIER] = CredentialVerifier(
         app[DATABASE], passwords, app[LOGIN_ATTEMPTS], app[THROTTLE], settings
+    )
+    app[SECOND_FACTOR] = SecondFactor(
+        app[DATABASE], app[CREDENTIAL_VERIFIER], app[ENCRYPTION], app[THROTTLE], settings
     )
     yield
     passwords.close()

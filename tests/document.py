@@ -33,6 +33,7 @@ def shared_codes(operation: Any) -> set[ErrorCode]:
     codes = {ErrorCode.INTERNAL_ERROR, ErrorCode.DATABASE_UNAVAILABLE}
     if operation["security"] == [{"Token": []}]:
         codes |= TOKEN_CODES
+        codes.add(ErrorCode.TWO_FACTOR_SETUP_REQUIRED)
     if "requestBody" in operation:
         codes |= {ErrorCode.INVALID_INPUT, ErrorCode.PASSWORDS_BUSY, *BODY_CODES}
     if "parameters" in operation:

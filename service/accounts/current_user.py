@@ -22,7 +22,11 @@ from service.accounts.responses import CURRENT_USER, current_user_response
 from service.accounts.security_log import EventKind, write_event
 from service.accounts.sessions.authentication import TOKENS
 from service.accounts.sessions.reauthentication import ReauthenticationRequired
-from service.accounts.sessions.sessions import require_active_session, touch
+from service.accounts.sessions.sessions import (
+    end_other_sessions,
+    require_active_session,
+    touch,
+)
 from service.accounts.throttling import known_ips
 from service.accounts.throttling.throttle import THROTTLE, Throttle
 from service.accounts.uniqueness import check_availability, map_unique_violations
@@ -40,7 +44,7 @@ from service.settings.settings import Settings
 routes = RouteTableDef(tag="Accounts")
 
 
-@routes.get("/api/user", operation_id="GetCurrentUser", responses={200: CURRENT_USER})
+@routes.get("/api/user", operation_id="GetCurrentUser", setup=True, responses={200: CURRENT_USER})
 async def current(request: web.Request) -> web.StreamResponse:
     """Get the current user.
 
@@ -100,7 +104,8 @@ async def update(request: web.Request) -> web.StreamResponse:
     the mail has a link that verifies it.
 
     A change of the email or the password needs a proof of the person that is at most
-    ``REAUTHENTICATION_TTL`` seconds old, or ``current_password`` beside the fields. Otherwise
+    ``REAUTHENTICATION_TTL`` seconds old, or ``current_password`` beside the fields if the account
+    has no second factor. Otherwise
     respond 403. Respond 401 to a wrong ``current_password`` and 429 after too many of them, as a
     login does. With ``REALWORLD_STRICT`` no proof is needed.
 
@@ -112,7 +117,8 @@ async def update(request: web.Request) -> web.StreamResponse:
     current_password, verified = given.pop("current_password", None), None
     changes_credentials = "password" in given or given.get("email", user.email) != user.email
     if changes_credentials and not request.app[SETTINGS].realworld_strict:
-        if current_password is None:
+        # One password is no proof where a second factor is on.
+        if current_password is None or user.two_factor:
             await request.app[REQUIRE_FRESH_PROOF](user)
         else:
             verified = await request.app[CREDENTIAL_VERIFIER].verify_credentials(
@@ -199,14 +205,7 @@ async def _apply_side_effects(
             user_id=user.id,
             session_id=user.session_id,
         )
-        await sql.sessions.end_others(
-            connection,
-            user_id=user.id,
-            except_id=user.session_id,
-            reason=EventKind.PASSWORD_CHANGED,
-            ip=client.ip,
-            user_agent=client.user_agent,
-        )
+        await end_other_sessions(connection, client, user, EventKind.PASSWORD_CHANGED)
         await revoke(connection, user.id, REVOKED_BY_PASSWORD_CHANGE)
         await throttle.allow_reset_request(connection, user.id)
         await known_ips.replace_all(connection, user.id, client.ip_key)
@@ -246,27 +245,23 @@ async def delete(request: web.Request) -> web.StreamResponse:
     """Delete the account of the current user.
 
     The request must contain the password. Respond 204, or 401 or 429 as a login does. An account
-    without a password needs a proof that is at most ``REAUTHENTICATION_TTL`` seconds old instead,
-    otherwise respond 403. The login, tokens, username and profile are deleted immediately. The
-    content of the account is removed within a moment, or within minutes if there is very much of
-    it. Until then it is shown without its author.
+    without a password, or with a second factor, needs a proof that is at most
+    ``REAUTHENTICATION_TTL`` seconds old, otherwise respond 403. The login, tokens, username and
+    profile are deleted immediately. The content of the account is removed within a moment, or
+    within minutes if there is very much of it. Until then it is shown without its author.
     """
     given = (await read_body(request))["user"]
     client, user = client_of(request), request["user"]
-    if "password" in given:
-        # Count failures as in a login: a stolen token must not allow unlimited password guesses.
-        row = await request.app[CREDENTIAL_VERIFIER].verify_credentials(
-            client, user.id, given["password"], user.session_id
-        )
-    else:
-        row = await sql.users.find_credentials(request.app[DATABASE], id=user.id)
-        if row is not None and row["password_hash"] is not None:
-            raise InvalidInput({"password": [BLANK]})
+    # Count failures as in a login: a stolen token must not allow unlimited password guesses.
+    row = await request.app[CREDENTIAL_VERIFIER].verify_password_if_set(
+        client, user.id, given.get("password"), user.session_id
+    )
+    if row["password_hash"] is None or user.two_factor:
         await request.app[REQUIRE_FRESH_PROOF](user)
 
     async def close_unless_changed(connection: sql.Connection) -> None:
         password_version = await sql.closed_accounts.lock(connection, user_id=user.id)
-        if row is None or password_version != row["password_version"]:
+        if password_version != row["password_version"]:
             raise wrong_credentials()
         await require_active_session(connection, user)
         await close_account(connection, user.id)

@@ -180,6 +180,7 @@ async def decline(request: web.Request) -> web.StreamResponse:
 @routes.post(
     "/api/auth/verify-email/resend",
     operation_id="SendVerificationEmail",
+    setup=True,
     responses={200: message_schema(SENT)},
     errors=(TooManyAttempts("email", retry_after=60),),
 )

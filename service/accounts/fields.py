@@ -1,6 +1,7 @@
 """Validate the fields of a user, and compute the keys that make values unique."""
 
 import unicodedata
+from typing import Any
 from urllib.parse import urlsplit
 
 import voluptuous as vol
@@ -8,6 +9,7 @@ from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, valida
 
 from service.accounts.passwords.hasher import MAX_PASSWORD_BYTES
 from service.http.errors import BLANK
+from service.http.openapi.schemas import boolean, json_schema
 from service.http.validation import NOT_ALLOWED, Text, TextOrNull
 
 MAX_EMAIL = 254  # RFC 5321, section 4.5.3.1.3, without the angle brackets.
@@ -142,6 +144,14 @@ def _http_url(value: str) -> str:
     if not is_url or any(character.isspace() for character in value):
         raise vol.Invalid("is not a valid http(s) URL")
     return _printable(value)
+
+
+@json_schema(boolean(example=True))
+def flag(value: Any) -> bool:
+    """Return a JSON boolean. Raise ``vol.Invalid`` for any other value."""
+    if not isinstance(value, bool):
+        raise vol.Invalid("must be true or false")
+    return value
 
 
 username = Text(_username_length, _printable, _trimmed, example="jake")

@@ -37,7 +37,12 @@ async def queue_notice(
     if not await throttle.admit_notice(connection, template, user_id, email_key):
         return
     link = await issue_report_link(
-        connection, user_id, email=email, email_key=email_key, settings=settings
+        connection,
+        user_id,
+        email=email,
+        email_key=email_key,
+        notice=template,
+        settings=settings,
     )
     values = {
         "time": format_time(datetime.now(UTC)),
@@ -111,6 +116,7 @@ async def queue_lockout_email(
         account_id,
         email=recipient,
         email_key=user["email_key"] if user is not None else NO_RECIPIENT,
+        notice="lockout",
         settings=settings,
     )
     longest_wait = max(limit.seconds for limit in settings.login_limits)

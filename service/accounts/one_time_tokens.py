@@ -4,10 +4,12 @@ A token has 256 random bits, and the database has only its digest. A token of on
 to the routes of every other purpose, and stays unused there. The token alone names the account.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
+
+import orjson
 
 import sql
 from service.accounts.sessions.opaque_tokens import digest_of, new_token
@@ -51,6 +53,7 @@ class Purpose(StrEnum):
     CHANGE_EMAIL = "change_email", DAY, 1
     REPORT = "report", 7 * DAY, 20
     UNLOCK_LOGIN = "unlock_login", DAY, 5
+    TWO_FACTOR = "two_factor", 300, 20
 
 
 REVOKED_BY_PASSWORD_CHANGE = frozenset(Purpose) - {Purpose.REPORT}
@@ -74,10 +77,17 @@ class LinkExpired(ApiError):
 
 
 async def issue(
-    connection: sql.Connection, purpose: Purpose, user_id: UUID, *, email: str, email_key: str
+    connection: sql.Connection,
+    purpose: Purpose,
+    user_id: UUID,
+    *,
+    email: str,
+    email_key: str,
+    data: Mapping[str, Any] | None = None,
 ) -> str:
     """Insert a token of ``purpose`` for a user, about ``email``, and return it.
 
+    ``data`` is what the service must remember until the token is used. It is stored as JSON.
     The transaction of ``connection`` must hold the lock on the user's row, or insert that row.
     """
     token = new_token()
@@ -90,6 +100,7 @@ async def issue(
         email_key=email_key,
         ttl=purpose.ttl,
         max_count=purpose.max_count,
+        data=orjson.dumps(data).decode() if data is not None else None,
     )
     return token.plain
 

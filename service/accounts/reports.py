@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+import orjson
 from aiohttp import web
 
 import sql
@@ -34,6 +35,7 @@ from service.accounts.security_log import EventKind, write_event
 from service.accounts.sessions.opaque_tokens import digest_of
 from service.accounts.throttling import known_ips
 from service.accounts.throttling.throttle import THROTTLE, Throttle
+from service.accounts.two_factor.removal import remove_second_factor
 from service.database.pool import DATABASE
 from service.http.app_keys import SETTINGS
 from service.http.bodies import is_form, read_body
@@ -57,15 +59,27 @@ KEEPS = "The account keeps this email."
 
 
 async def issue_report_link(
-    connection: sql.Connection, user_id: UUID, *, email: str, email_key: str, settings: Settings
+    connection: sql.Connection,
+    user_id: UUID,
+    *,
+    email: str,
+    email_key: str,
+    notice: str,
+    settings: Settings,
 ) -> str:
     """Return a new link that reports what a notice to ``email`` tells.
 
-    ``email`` is the one that the user had before the change: a report restores it. The transaction
-    of ``connection`` must hold the lock on the user's row.
+    ``email`` is the one that the user had before the change: a report restores it. ``notice`` is
+    the template of the notice: a report undoes what it tells. The transaction of ``connection``
+    must hold the lock on the user's row.
     """
     token = await one_time_tokens.issue(
-        connection, Purpose.REPORT, user_id, email=email, email_key=email_key
+        connection,
+        Purpose.REPORT,
+        user_id,
+        email=email,
+        email_key=email_key,
+        data={"notice": notice},
     )
     return mailed_link(settings, "report", token)
 
@@ -137,7 +151,8 @@ async def _undo(
     Return ``False`` if another user has this email. The token is then not used, and the transaction
     must commit nevertheless: a thief must not keep their session by taking the email.
     """
-    user_id = (await one_time_tokens.find(connection, Purpose.REPORT, token))["user_id"]
+    found = await one_time_tokens.find(connection, Purpose.REPORT, token)
+    user_id, data = found["user_id"], orjson.loads(found["data"] or "{}")
     # Lock before the savepoint: to roll it back would release the lock.
     if await sql.closed_accounts.lock(connection, user_id=user_id) is None:
         raise NotFound("token")
@@ -157,6 +172,9 @@ async def _undo(
         ip=client.ip,
         user_agent=client.user_agent,
     )
+    # A thief who turned the second factor on, or replaced its secret, must not keep the owner out.
+    if data.get("notice") == "two_factor_on":
+        await remove_second_factor(connection, client, user_id)
     user = await sql.reports.remove_password(connection, user_id=user_id)
     await sql.reports.revoke_tokens(connection, user_id=user_id, reported_digest=digest_of(token))
     await known_ips.replace_all(connection, user_id, client.ip_key)

@@ -53,6 +53,18 @@ class EventKind(StrEnum):
         "`REQUIRE_VERIFIED_EMAIL` was set and the email was not verified, or the login was locked.",
     )
     LOGIN_UNLOCKED = "login_unlocked", "A mailed link unlocked the login."
+    TWO_FACTOR_REQUIRED = (
+        "two_factor_required",
+        "A login had the right password and was asked for the second factor.",
+    )
+    TWO_FACTOR_FAILED = "two_factor_failed", "A code of the second factor was wrong or was used."
+    TWO_FACTOR_ENABLED = (
+        "two_factor_enabled",
+        "A second factor was turned on, or its secret was replaced.",
+    )
+    TWO_FACTOR_DISABLED = "two_factor_disabled", "The second factor was turned off."
+    RECOVERY_CODE_USED = "recovery_code_used", "A recovery code was used."
+    RECOVERY_CODES_REPLACED = "recovery_codes_replaced", "The recovery codes were replaced."
     THROTTLED = "throttled", "A wrong password reached a limit of `LOGIN_LIMITS`."
     SIGNED_OUT = "signed_out", "The session logged out."
     REAUTHENTICATED = (

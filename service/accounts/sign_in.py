@@ -6,8 +6,10 @@ from typing import Any
 from aiohttp import web
 
 import sql
+from service.accounts import one_time_tokens
 from service.accounts.email_verification import EmailNotVerified, queue_verification
 from service.accounts.notices import queue_sign_in_notice
+from service.accounts.one_time_tokens import Purpose
 from service.accounts.passwords.verification import wrong_credentials
 from service.accounts.responses import login_response
 from service.accounts.security_log import EventKind, write_event
@@ -17,7 +19,21 @@ from service.accounts.sessions.sessions import PasswordChanged, SessionLimitReac
 from service.accounts.throttling.throttle import Throttle
 from service.database.pool import Database
 from service.http.client import Client
+from service.http.error_codes import ErrorCode
+from service.http.errors import ApiError
 from service.settings.settings import Settings
+
+
+class TwoFactorRequired(ApiError):
+    """401: the account has a second factor. ``challenge`` is the token for the next step."""
+
+    def __init__(self, challenge: str) -> None:
+        super().__init__(
+            ErrorCode.TWO_FACTOR_REQUIRED,
+            {"two_factor": ["is required"]},
+            details={"challenge": challenge},
+            headers={"WWW-Authenticate": "Token"},
+        )
 
 
 class SignIn:
@@ -35,7 +51,11 @@ class SignIn:
         self._settings = settings
 
     async def finish(
-        self, client: Client, user: Any, methods: Collection[Method]
+        self,
+        client: Client,
+        user: Any,
+        methods: Collection[Method],
+        use_challenge: Callable[[sql.Connection], Awaitable[None]] | None = None,
     ) -> web.StreamResponse:
         """End a login of ``client``: 200 with the tokens of a new session.
 
@@ -45,12 +65,21 @@ class SignIn:
         Raise ``EmailNotVerified`` if the email must be verified first, and queue another mail. All
         are written to the security log. Tell the owner by mail about a login with another device or
         from another IP address.
-        """
 
-        async def sign_in(connection: sql.Connection) -> web.StreamResponse | None:
+        Raise ``TwoFactorRequired`` if the account has a second factor that is not among
+        ``methods``. No session is opened then. ``use_challenge`` uses the challenge of a login in
+        two steps, in the transaction that opens the session. Raise its errors.
+        """
+        needs_factor = user["two_factor_since"] is not None and Method.MULTIPLE not in methods
+
+        async def sign_in(connection: sql.Connection) -> web.StreamResponse | str | None:
+            if use_challenge is not None:
+                await use_challenge(connection)
             if self._settings.require_verified_email and user["email_verified_at"] is None:
                 await self._refuse_unverified(connection, client, user)
                 return None
+            if needs_factor:
+                return await self._issue_challenge(connection, client, user, methods)
             await queue_sign_in_notice(
                 connection,
                 client,
@@ -72,6 +101,8 @@ class SignIn:
             raise
         if response is None:
             raise EmailNotVerified
+        if isinstance(response, str):
+            raise TwoFactorRequired(response)
         return response
 
     async def finish_registration(
@@ -98,6 +129,26 @@ class SignIn:
         if response is None:
             raise EmailNotVerified
         return response
+
+    async def _issue_challenge(
+        self, connection: sql.Connection, client: Client, user: Any, methods: Collection[Method]
+    ) -> str:
+        """Return a challenge for the second step of a login, and log the first step.
+
+        The challenge remembers the first step. It is of no use after a change of the password or of
+        the second factor. Raise ``PasswordChanged`` if one was made since ``user`` was read.
+        """
+        if await sql.sessions.lock_user(connection, user_id=user["id"]) != user["password_version"]:
+            raise PasswordChanged
+        await write_event(connection, client, EventKind.TWO_FACTOR_REQUIRED, user_id=user["id"])
+        return await one_time_tokens.issue(
+            connection,
+            Purpose.TWO_FACTOR,
+            user["id"],
+            email=user["email"],
+            email_key=user["email_key"],
+            data={"amr": list(methods), "password_version": user["password_version"]},
+        )
 
     async def _refuse_unverified(
         self, connection: sql.Connection, client: Client, user: Any

@@ -47,6 +47,8 @@ class User:
     """When the person last proved who they are, in seconds since 1970."""
     amr: tuple[str, ...]
     """The methods of that proof (RFC 8176)."""
+    two_factor: bool
+    """Whether the second factor of the account is on."""
     session_use: SessionUse = field(compare=False)
 
     @classmethod
@@ -62,6 +64,7 @@ class User:
             row["session_expires_at"].timestamp(),
             row["auth_time"].timestamp(),
             tuple(row["amr"]),
+            row["two_factor"],
             SessionUse.of(row),
         )
 

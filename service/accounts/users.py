@@ -7,6 +7,7 @@ from aiohttp import web
 import sql
 from service.accounts import fields
 from service.accounts.email_verification import EmailNotVerified, queue_verification
+from service.accounts.one_time_tokens import TOKEN
 from service.accounts.passwords.hasher import PASSWORDS
 from service.accounts.passwords.verification import (
     CREDENTIAL_VERIFIER,
@@ -16,7 +17,7 @@ from service.accounts.passwords.verification import (
 from service.accounts.responses import LOGIN_RESPONSE
 from service.accounts.sessions.authentication_methods import PASSWORD
 from service.accounts.sessions.sessions import SessionLimitReached
-from service.accounts.sign_in import SIGN_IN
+from service.accounts.sign_in import SIGN_IN, TwoFactorRequired
 from service.accounts.throttling.login_attempts import unknown_account_id
 from service.accounts.throttling.throttle import THROTTLE
 from service.accounts.uniqueness import check_availability, map_unique_violations
@@ -108,6 +109,7 @@ LOGIN = wrapped(
     responses={200: LOGIN_RESPONSE},
     errors=(
         wrong_credentials(),
+        TwoFactorRequired(TOKEN.example),
         SessionLimitReached(),
         EmailNotVerified(),
         TooManyAttempts("credentials", retry_after=60),
@@ -116,10 +118,11 @@ LOGIN = wrapped(
 async def login(request: web.Request) -> web.StreamResponse:
     """Log in.
 
-    Respond 200 with the user and the tokens of a new session. Respond 401 to wrong credentials and
-    429 after too many of them. Each has the same text and takes the same time whether or not the
-    account exists. Respond 403 when ``SESSION_LIMIT`` is reached and ``SESSION_LIMIT_POLICY`` is
-    ``deny``, and when ``REQUIRE_VERIFIED_EMAIL`` is set and the email is not verified.
+    Respond 200 with the user and the tokens of a new session. If the account has a second factor,
+    respond 401 with a challenge: see ``LoginWithSecondFactor``. Respond 401 to wrong credentials
+    and 429 after too many of them. Each has the same text and takes the same time whether or not
+    the account exists. Respond 403 when ``SESSION_LIMIT`` is reached and ``SESSION_LIMIT_POLICY``
+    is ``deny``, and when ``REQUIRE_VERIFIED_EMAIL`` is set and the email is not verified.
     """
     given = (await read_body(request))["user"]
     client, email_key = client_of(request), fields.email_key(given["email"])

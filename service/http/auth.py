@@ -5,13 +5,18 @@ token is rejected. ``request["user"]`` is the user, or ``None``. The flag ``fres
 the person must have proved lately who they are.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 
 from service.http.app_keys import AUTHENTICATE, REQUIRE_FRESH_PROOF, Authenticate
 from service.http.error_codes import ErrorCode
 from service.http.errors import Handler, Unauthorized
-from service.http.routes import Auth, operation_of
+from service.http.routes import Auth, Operation, operation_of
+
+RequireSetup = Callable[[Any, Operation | None], Any]
 
 SCHEME = "Token "
 EXPECTED_FORM = "is invalid: expected the header 'Authorization: Token <jwt>'"
@@ -51,8 +56,13 @@ async def reauthenticate(request: web.Request) -> None:
     request["user"] = await request.app[AUTHENTICATE](token)
 
 
-def auth_middleware(authenticate: Authenticate) -> Middleware:
-    """Set ``request["user"]``, or reject the request, as the flag of its route says."""
+def auth_middleware(
+    authenticate: Authenticate, require_setup: RequireSetup | None = None
+) -> Middleware:
+    """Set ``request["user"]``, or reject the request, as the flag of its route says.
+
+    ``require_setup`` returns the user whom the handler gets, or raises an ``ApiError``.
+    """
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -74,6 +84,8 @@ def auth_middleware(authenticate: Authenticate) -> Middleware:
                 user = None
             if user is None and auth is Auth.REQUIRED:
                 raise Unauthorized("token", "is missing", code=ErrorCode.TOKEN_MISSING)
+            if require_setup is not None and user is not None:
+                user = require_setup(user, operation)
             request["user"] = user
             if operation is not None and operation.fresh:
                 await request.app[REQUIRE_FRESH_PROOF](user)

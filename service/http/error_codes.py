@@ -31,6 +31,17 @@ class ErrorCode(StrEnum):
         401,
         "The email is unknown or the password is wrong.",
     )
+    TWO_FACTOR_REQUIRED = (
+        "two_factor_required",
+        401,
+        "The account has a second factor. `challenge` is for the next step of the login.",
+    )
+    CODE_INVALID = "code_invalid", 401, "The code of the second factor is wrong or was used."
+    CHALLENGE_INVALID = (
+        "challenge_invalid",
+        401,
+        "The challenge of a login is unknown, was used, has expired or had too many attempts.",
+    )
     TOKEN_MISSING = "token_missing", 401, "The request has no `Authorization` header."
     TOKEN_INVALID = (
         "token_invalid",
@@ -72,6 +83,11 @@ class ErrorCode(StrEnum):
         "The route requires that the person proved lately who they are. `methods` names what the "
         "account can prove it with.",
     )
+    TWO_FACTOR_SETUP_REQUIRED = (
+        "two_factor_setup_required",
+        403,
+        "The account must set up a second factor first (`REQUIRE_TWO_FACTOR`).",
+    )
     SESSION_LIMIT_REACHED = (
         "session_limit_reached",
         403,
@@ -108,6 +124,11 @@ class ErrorCode(StrEnum):
         "passwords_busy",
         503,
         "Too many passwords are waiting to be verified.",
+    )
+    TWO_FACTOR_UNAVAILABLE = (
+        "two_factor_unavailable",
+        503,
+        "The service has no key for the secrets of second factors.",
     )
     HTTP_VERSION_NOT_SUPPORTED = (
         "http_version_not_supported",

@@ -32,7 +32,7 @@ class Auth(Enum):
 class Operation:
     """The description of a route for the OpenAPI document.
 
-    ``auth``, ``fresh``, ``body`` and ``pages`` also control how a request is handled.
+    ``auth``, ``fresh``, ``setup``, ``body`` and ``pages`` also control how a request is handled.
     """
 
     operation_id: str
@@ -40,6 +40,8 @@ class Operation:
     auth: Auth
     fresh: bool
     """Whether the person must have proved lately who they are. Only with ``Auth.REQUIRED``."""
+    setup: bool
+    """Whether a user who must set up a second factor first may use the route."""
     body: vol.Schema | ByDialect | None
     """The validator of the request body, used by ``read_body``."""
     query: QueryString | None
@@ -83,6 +85,7 @@ class RouteTableDef(web.RouteTableDef):
         operation_id: str = "",
         auth: Auth = Auth.REQUIRED,
         fresh: bool = False,
+        setup: bool = False,
         body: vol.Schema | ByDialect | None = None,
         query: QueryString | None = None,
         responses: Mapping[Any, Any] | None = None,
@@ -103,6 +106,7 @@ class RouteTableDef(web.RouteTableDef):
             operation_id,
             auth,
             fresh,
+            setup,
             body,
             query,
             responses or {},

@@ -10,7 +10,6 @@ import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from jinja2 import (
     ChoiceLoader,
@@ -63,6 +62,30 @@ SAMPLES: Mapping[str, Mapping[str, str]] = {
         "hours": "24",
     },
     "password_changed": {
+        "time": "2026-11-24 08:00 UTC",
+        "ip": "192.0.2.1",
+        "link": "https://accounts.example.org/api/auth/report?token=kF7n0m9u1uY7b0uXKk9o",
+        "days": "7",
+    },
+    "two_factor_on": {
+        "time": "2026-11-24 08:00 UTC",
+        "ip": "192.0.2.1",
+        "link": "https://accounts.example.org/api/auth/report?token=kF7n0m9u1uY7b0uXKk9o",
+        "days": "7",
+    },
+    "two_factor_off": {
+        "time": "2026-11-24 08:00 UTC",
+        "ip": "192.0.2.1",
+        "link": "https://accounts.example.org/api/auth/report?token=kF7n0m9u1uY7b0uXKk9o",
+        "days": "7",
+    },
+    "recovery_code_used": {
+        "time": "2026-11-24 08:00 UTC",
+        "ip": "192.0.2.1",
+        "link": "https://accounts.example.org/api/auth/report?token=kF7n0m9u1uY7b0uXKk9o",
+        "days": "7",
+    },
+    "recovery_codes_replaced": {
         "time": "2026-11-24 08:00 UTC",
         "ip": "192.0.2.1",
         "link": "https://accounts.example.org/api/auth/report?token=kF7n0m9u1uY7b0uXKk9o",
@@ -217,7 +240,7 @@ def load_templates(settings: Settings) -> Templates:
 
     A process and the processes that it forks load them once.
     """
-    return _load(settings.mail_templates, urlsplit(settings.public_url).netloc)
+    return _load(settings.mail_templates, settings.site)
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
@@ -173,6 +174,9 @@ class Settings:
     frontend_url: str | None = _setting(kind.frontend_url, None)
     """URL of a front-end that has the pages of mailed links. ``None``: this service has them."""
 
+    require_two_factor: bool = _setting(kind.flag, False)
+    """Reject requests of users who have no second factor, except those that set one up."""
+
     realworld_strict: bool = _setting(kind.flag, False)
     """Respond exactly as RealWorld 2.0.0: 422 for invalid input, 201 for a registration."""
 
@@ -189,6 +193,11 @@ class Settings:
     def embedded(self) -> bool:
         """Return whether the service uses the embedded PostgreSQL server."""
         return self.database_url is None
+
+    @property
+    def site(self) -> str:
+        """Return the name of the service for people: the host of its URL."""
+        return urlsplit(self.public_url).netloc
 
     @property
     def local_url(self) -> str:

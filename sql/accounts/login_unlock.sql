@@ -3,7 +3,7 @@
 -- from this IP address within `known_ttl` seconds. No login is locked if `max_failures` is null.
 select
     users.id, users.email, users.email_key, users.email_verified_at, users.username, users.bio,
-    users.image, users.password_hash, users.password_version,
+    users.image, users.password_hash, users.password_version, users.two_factor_since,
     coalesce(consecutive_failures.failures >= $4::integer, false) and not exists (
         select
         from known_ips

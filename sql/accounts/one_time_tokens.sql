@@ -1,4 +1,4 @@
--- name: insert(digest, purpose, user_id, email, email_key, ttl, max_count) -> none
+-- name: insert(digest, purpose, user_id, email, email_key, ttl, max_count, data) -> none
 -- Keep at most `max_count` valid tokens of the purpose for each user: delete the oldest. Reports
 -- are counted for each email of the user: a thief who changes the email again and again must not
 -- delete the report that the owner has. Call sessions.lock_user in an earlier statement, so that
@@ -22,15 +22,17 @@ deleted as (
     using surplus
     where one_time_tokens.digest = surplus.digest
 )
-insert into one_time_tokens (digest, purpose, user_id, email, email_key, created_at, expires_at)
+insert into one_time_tokens (
+    digest, purpose, user_id, email, email_key, created_at, expires_at, data
+)
 select
     $1::bytea, $2::text, id, $4::text, $5::text, clock_timestamp(),
-    now() + make_interval(secs => $6::integer)
+    now() + make_interval(secs => $6::integer), $8::jsonb
 from users
 where id = $3
 
 -- name: find(digest, purpose) -> row
-select user_id, email, expires_at <= now() as is_expired
+select user_id, email, data, expires_at <= now() as is_expired
 from one_time_tokens
 where digest = $1 and purpose = $2 and used_at is null
 
@@ -38,7 +40,7 @@ where digest = $1 and purpose = $2 and used_at is null
 update one_time_tokens
 set used_at = now()
 where digest = $1 and purpose = $2 and used_at is null and expires_at > now()
-returning user_id, email, email_key
+returning user_id, email, email_key, data
 
 -- name: revoke(user_id, purposes) -> none
 delete from one_time_tokens

@@ -1,6 +1,7 @@
 -- name: find_with_user(id, user_id) -> row
 select
     users.id, users.email, users.username, users.bio, users.image,
+    users.two_factor_since is not null as two_factor,
     sessions.id as session_id, sessions.end_reason, sessions.last_used_at, sessions.touched_at,
     sessions.ip, sessions.user_agent, sessions.auth_time, sessions.amr,
     least(sessions.expires_at, sessions.idle_expires_at) as session_expires_at,

@@ -74,7 +74,7 @@ async def test_token_names_its_user_and_its_email(
 ) -> None:
     token = await issue(db, VERIFY, user_id, email="Alice@Example.test", email_key=EMAIL)
     row = await use(database, token)
-    assert tuple(row) == (user_id, "Alice@Example.test", EMAIL)
+    assert tuple(row) == (user_id, "Alice@Example.test", EMAIL, None)
     assert await use(database, token) == "not_found"
 
 

@@ -18,6 +18,7 @@ ROW: dict[str, Any] = {
     "session_expires_at": datetime(2026, 2, 1, tzinfo=UTC),
     "auth_time": USED,
     "amr": ["pwd"],
+    "two_factor": False,
     "last_used_at": USED,
     "touched_at": None,
     "ip": "192.0.2.1",

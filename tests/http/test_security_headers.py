@@ -118,6 +118,7 @@ def test_only_responses_that_are_not_cached_document_a_token() -> None:
         ("post", "/api/users/login"),
         ("post", "/api/auth/refresh"),
         ("post", "/api/auth/reauthenticate"),
+        ("post", "/api/users/login/two-factor"),
         ("get", "/api/user"),
         ("put", "/api/user"),
     }

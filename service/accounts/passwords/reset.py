@@ -42,6 +42,7 @@ from service.accounts.security_log import EventKind, write_event
 from service.accounts.throttling import known_ips
 from service.accounts.throttling.login_attempts import LOGIN_ATTEMPTS, unknown_account_id
 from service.accounts.throttling.throttle import THROTTLE
+from service.accounts.two_factor.removal import remove_second_factor
 from service.database.pool import DATABASE, Database
 from service.http.app_keys import SETTINGS
 from service.http.bodies import form_fields, is_form, read_body
@@ -224,11 +225,15 @@ async def _reset(app: web.Application, client: Client, token: str, password: str
 
     async def consume_and_reset(connection: sql.Connection) -> None:
         row = await one_time_tokens.consume(connection, Purpose.RESET_PASSWORD, token)
-        if not await sql.reset.set_password(
+        before = await sql.email_verification.find(connection, user_id=user_id)
+        if before is None or not await sql.reset.set_password(
             connection, user_id=user_id, email=row["email"], password_hash=password_hash
         ):
             raise NotFound("token")
         await sql.login_unlock.unlock(connection, user_id=user_id)
+        if not before["ever_verified"]:
+            # Another person may have registered this email and set the factor up.
+            await remove_second_factor(connection, client, user_id)
         await write_event(connection, client, EventKind.PASSWORD_RESET, user_id=user_id)
         await sql.sessions.end_all(
             connection,

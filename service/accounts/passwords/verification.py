@@ -1,6 +1,7 @@
 """Verify the password of an account, with limits, security log, lockout email and rehash."""
 
 import contextlib
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -8,8 +9,10 @@ from uuid import UUID
 from aiohttp import web
 
 import sql
+from service.accounts import one_time_tokens
 from service.accounts.login_unlock import queue_unlock_email
 from service.accounts.notices import queue_lockout_email
+from service.accounts.one_time_tokens import Purpose
 from service.accounts.passwords.hash_queue import Requester
 from service.accounts.passwords.hasher import PasswordHasher
 from service.accounts.security_log import EventKind, write_event
@@ -18,12 +21,12 @@ from service.accounts.throttling.throttle import Throttle
 from service.database.pool import Database
 from service.http.client import Client
 from service.http.error_codes import ErrorCode
-from service.http.errors import Unauthorized, Unavailable
+from service.http.errors import BLANK, InvalidInput, Unauthorized, Unavailable
 from service.settings.settings import Settings
 
 
 class CredentialVerifier:
-    """Verify passwords, for logins and for the deletion of an account."""
+    """Verify passwords and second factors, within the limits of failed logins."""
 
     def __init__(
         self,
@@ -54,13 +57,7 @@ class CredentialVerifier:
         """
         async with self._login_attempts.admit(account_id, client) as attempt:
             # Read the row after the attempt is admitted: the password may change while it waits.
-            row = await sql.login_unlock.find_credentials(
-                self._database,
-                id=account_id,
-                ip_key=client.ip_key,
-                known_ttl=self._settings.known_address_ttl,
-                max_failures=self._settings.consecutive_failure_limit or None,
-            )
+            row = await self._find_credentials(client, account_id)
             matches = await self._passwords.verify(
                 password,
                 row["password_hash"] if row is not None else None,
@@ -69,7 +66,14 @@ class CredentialVerifier:
             )
             # A locked login rejects the correct password too, with the same response: an attacker
             # must not learn that their guess was right.
-            if not matches or row is None or row["is_locked"] or not await attempt.record_success():
+            if (
+                not matches
+                or row is None
+                or row["is_locked"]
+                # The password alone is no success where a second factor is on: the attempt is
+                # released, and resets no failures.
+                or (row["two_factor_since"] is None and not await attempt.record_success())
+            ):
                 write_failure = partial(
                     self._write_failure,
                     client=client,
@@ -83,6 +87,63 @@ class CredentialVerifier:
         if self._passwords.is_outdated(row["password_hash"]):
             await self._renew_hash(client, row, password)
         return row
+
+    async def verify_password_if_set(
+        self, client: Client, user_id: UUID, password: str | None, session_id: UUID
+    ) -> Any:
+        """Verify ``password`` like ``verify_credentials``, if the account has a password.
+
+        Return the row of the user. Raise ``InvalidInput`` if the password is missing.
+        """
+        if password is not None:
+            return await self.verify_credentials(client, user_id, password, session_id)
+        row = await self._find_credentials(client, user_id)
+        if row is None:
+            raise wrong_credentials()
+        if row["password_hash"] is not None:
+            raise InvalidInput({"password": [BLANK]})
+        return row
+
+    async def verify_second_factor(
+        self,
+        client: Client,
+        user_id: UUID,
+        accept: Callable[[], Awaitable[bool]],
+        session_id: UUID | None = None,
+    ) -> Any:
+        """Count an attempt on the second factor like one on the password. Return the user's row.
+
+        ``accept`` uses the code, and returns whether it was right. The errors are those of
+        ``verify_credentials``, but the subject of a wrong code is ``code``.
+        """
+        async with self._login_attempts.admit(user_id, client) as attempt:
+            row = await self._find_credentials(client, user_id)
+            if (
+                row is None
+                or row["is_locked"]
+                or not await accept()
+                or not await attempt.record_success()
+            ):
+                write_failure = partial(
+                    self._write_failure,
+                    client=client,
+                    account_id=user_id,
+                    row=row,
+                    session_id=session_id,
+                    kind=EventKind.TWO_FACTOR_FAILED,
+                )
+                await attempt.record_failure(write_failure)
+                raise wrong_code()
+        return row
+
+    async def _find_credentials(self, client: Client, account_id: UUID) -> Any:
+        return await sql.login_unlock.find_credentials(
+            self._database,
+            id=account_id,
+            ip_key=client.ip_key,
+            known_ttl=self._settings.known_address_ttl,
+            max_failures=self._settings.consecutive_failure_limit or None,
+        )
 
     async def _write_failure(
         self,
@@ -103,6 +164,8 @@ class CredentialVerifier:
         """
         event = {"user_id": row["id"] if row is not None else None, "session_id": session_id}
         await write_event(connection, client, kind, **event)
+        if failure.is_unlock_due or failure.is_locked_out:
+            await one_time_tokens.revoke(connection, account_id, {Purpose.TWO_FACTOR})
         if failure.is_unlock_due:
             await queue_unlock_email(connection, client, account_id, settings=self._settings)
         if failure.is_locked_out:
@@ -136,6 +199,11 @@ def requester_of(client: Client, account_id: UUID) -> Requester:
 def wrong_credentials() -> Unauthorized:
     """Return the error for a wrong password. It is the same for an unknown email."""
     return Unauthorized("credentials", "invalid", code=ErrorCode.INVALID_CREDENTIALS)
+
+
+def wrong_code() -> Unauthorized:
+    """Return the error for a wrong or used code of the second factor."""
+    return Unauthorized("code", "is invalid", code=ErrorCode.CODE_INVALID)
 
 
 CREDENTIAL_VERIFIER = web.AppKey("credential_verifier", CredentialVerifier)

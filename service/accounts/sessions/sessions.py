@@ -15,6 +15,7 @@ from uuid import UUID
 from aiohttp import web
 
 import sql
+from service.accounts.one_time_tokens import Purpose, revoke
 from service.accounts.security_log import EventKind
 from service.accounts.sessions.authentication import revoked_token
 from service.accounts.sessions.authentication_methods import Method
@@ -157,6 +158,20 @@ async def require_active_session(connection: sql.Connection, user: User) -> None
         raise revoked_token(session["end_reason"] if session is not None else None)
 
 
+async def end_other_sessions(
+    connection: sql.Connection, client: Client, user: User, reason: EventKind
+) -> None:
+    """End every session of ``user`` but this one. The transaction has locked the user."""
+    await sql.sessions.end_others(
+        connection,
+        user_id=user.id,
+        except_id=user.session_id,
+        reason=reason,
+        ip=client.ip,
+        user_agent=client.user_agent,
+    )
+
+
 async def touch(database: Database, client: Client, user: User) -> None:
     """Record that ``client`` gets a new access token in the session of ``user``.
 
@@ -183,7 +198,7 @@ async def touch(database: Database, client: Client, user: User) -> None:
         use.ip, use.user_agent = latest.ip, latest.user_agent
 
 
-@routes.post("/api/auth/logout", operation_id="Logout", responses={204: None})
+@routes.post("/api/auth/logout", operation_id="Logout", setup=True, responses={204: None})
 async def logout(request: web.Request) -> web.StreamResponse:
     """Log out. The session of the access token ends."""
     client, user = client_of(request), request["user"]
@@ -241,21 +256,16 @@ async def end(request: web.Request) -> web.StreamResponse:
 async def end_others(request: web.Request) -> web.StreamResponse:
     """Revoke all other sessions of the current user.
 
-    When devices end each other's sessions simultaneously, only the first device keeps its session.
+    Logins that wait for a second factor end too. When devices end each other's sessions
+    simultaneously, only the first device keeps its session.
     """
     client, user = client_of(request), request["user"]
 
     async def end_unless_ended(connection: sql.Connection) -> None:
         await sql.sessions.lock_user(connection, user_id=user.id)
         await require_active_session(connection, user)
-        await sql.sessions.end_others(
-            connection,
-            user_id=user.id,
-            except_id=user.session_id,
-            reason=EventKind.SESSION_ENDED,
-            ip=client.ip,
-            user_agent=client.user_agent,
-        )
+        await end_other_sessions(connection, client, user, EventKind.SESSION_ENDED)
+        await revoke(connection, user.id, {Purpose.TWO_FACTOR})
 
     await request.app[DATABASE].transact(end_unless_ended)
     return web.Response(status=204)

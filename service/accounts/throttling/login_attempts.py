@@ -113,8 +113,8 @@ class Attempt:
         """Release or count an attempt that is neither released nor counted yet.
 
         An attempt is released if its password was not verified (no free thread, no connection to
-        the database). A wrong password is counted, also if the transaction of ``record_failure``
-        has failed.
+        the database), or was right where a second factor is needed too. A wrong password is
+        counted, also if the transaction of ``record_failure`` has failed.
         """
         if self._is_settled:
             return

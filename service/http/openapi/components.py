@@ -23,6 +23,7 @@ operation lists its own errors. `default` stands for the errors that many operat
 - 400 (422 with `REALWORLD_STRICT`): a path parameter has a character that is not allowed, or the
   request is not valid HTTP.
 - 401: the operation requires a token, which is missing, invalid, expired or revoked.
+- 403: the user must set up a second factor first (`REQUIRE_TWO_FACTOR`).
 - 404, 405: no operation has this path or this method.
 - 408, 413, 415: the body arrives too slowly, is too large, or has a `Content-Encoding`.
 - 417, 505: the `Expect` header or the version of HTTP is not supported.
@@ -109,6 +110,14 @@ ERROR = {
                 f"- `{code}` ({code.status}): {code.meaning}" for code in ErrorCode
             ),
             "examples": [ErrorCode.INVALID_INPUT],
+        },
+        "challenge": {
+            "type": "string",
+            "description": (
+                "Only with `two_factor_required`: send it with a code to "
+                "`POST /api/users/login/two-factor`."
+            ),
+            "examples": ["kF7n0m9u1uY7b0uXKk9o0l1VwJm0b6vG5q2cQw8tZrE"],
         },
         "methods": {
             **array_of({"type": "string", "examples": ["password"]}),

@@ -22,6 +22,9 @@ CHANGES_CREDENTIALS = {
     # The handler decides: it depends on the fields, and the password can be the proof.
     "PUT /api/user": "handler",
     "DELETE /api/user": "handler",
+    "POST /api/user/two-factor": "fresh",
+    "DELETE /api/user/two-factor": "fresh",
+    "POST /api/user/two-factor/recovery-codes": "fresh",
 }
 """The routes that change the credentials of the current user, with what demands the proof."""
 
@@ -34,6 +37,9 @@ CHANGES_NO_CREDENTIALS = {
     "GET /api/user",
     "GET /api/user/sessions",
     "GET /api/user/events",
+    "GET /api/user/two-factor",
+    # Its secret was made with fresh proof.
+    "POST /api/user/two-factor/confirm",
 }
 """The other routes of the account that require a user."""
 

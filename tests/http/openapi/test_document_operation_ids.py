@@ -45,7 +45,7 @@ def test_operation_ids_are_unique_and_begin_with_a_verb(client: Client) -> None:
     ids = sorted(operation_ids(client).values())
     assert len(ids) == len(set(ids))
     verbs = (
-        "Confirm|Create|Decline|Delete|Follow|Get|List|Login|Logout|Reauthenticate|Refresh|Report"
+        "Confirm|Create|Decline|Delete|Follow|Get|List|Login|Logout|Reauthenticate|Refresh|Replace|Report"
         "|Reset|Revoke|Send|Unfollow|Unlock|Update|Verify"
     )
     assert [each for each in ids if not re.fullmatch(rf"({verbs})([A-Z][a-z]+)*", each)] == []
@@ -58,6 +58,9 @@ def test_summaries_begin_with_a_verb_and_are_short(client: Client) -> None:
         for methods in document.data["paths"].values()
         for operation in methods.values()
     ]
-    verbs = "Check|Create|Delete|Exchange|Favorite|Follow|Get|List|Log|Register|Revoke|Unfavorite"
-    pattern = rf"(?:{verbs}|Change|Report|Reset|Send|Unfollow|Unlock|Update|Verify) [^.:;]{{2,80}}"
+    verbs = (
+        "Change|Check|Confirm|Create|Delete|Exchange|Favorite|Follow|Get|List|Log|Register|Replace"
+        "|Report|Reset|Revoke|Send|Unfavorite|Unfollow|Unlock|Update|Verify"
+    )
+    pattern = rf"(?:{verbs}) [^.:;]{{2,80}}"
     assert [summary for summary in summaries if not re.fullmatch(pattern, summary)] == []

@@ -50,7 +50,11 @@ def test_every_error_has_the_common_shape_and_a_matching_example(document: Docum
 
 
 def test_every_error_names_its_headers(document: Document) -> None:
-    required = {"401": ["WWW-Authenticate"], "429": ["Retry-After"]}
+    required = {
+        "401": ["WWW-Authenticate"],
+        "429": ["Retry-After"],
+        "503": ["Retry-After"],
+    }
     for method, path, status, response in error_responses(document):
         assert [*response.get("headers", {})] == required.get(status, []), (method, path)
     assert document.shared_error["headers"].keys() == document.data["components"]["headers"].keys()

@@ -1,0 +1,68 @@
+"""Test ``run.py users`` as a process."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from service.database.migrate import migrate
+from tests.processes import RUN, Process, serve
+
+INSERT_USER = """
+    insert into users (
+        username, username_key, email, email_key, email_verified_at, ever_verified,
+        two_factor_since
+    )
+    values ('jake', 'jake', 'jake@jake.jake', 'jake@jake.jake', now(), true, now())
+"""
+
+
+@pytest.fixture
+def url(new_database: Callable[[], str]) -> str:
+    """Return the URL of a database with one account, which has a second factor."""
+    url = new_database()
+    migrate(url, lambda _: None)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(INSERT_USER)
+    return url
+
+
+def disable(folder: Path, url: str, email: str) -> Process:
+    """Run the command for ``email`` until it exits."""
+    command = (*RUN, "users", "disable-two-factor", email)
+    with serve(folder, command=command, DATABASE_URL=url) as process:
+        process.wait_for_exit()
+    return process
+
+
+def test_disable_two_factor_removes_it_and_tells_the_owner(url: str, tmp_path: Path) -> None:
+    process = disable(tmp_path / "1", url, "Jake@jake.jake")
+    assert process.wait_for_exit() == 0, process.err
+    assert process.out == (
+        "The second factor of Jake@jake.jake is off. The owner is told by mail.\n"
+    )
+    with psycopg.connect(url) as connection:
+        (factor,) = connection.execute("select two_factor_since from users").fetchall()
+        (mail,) = connection.execute("select recipient, template from outbox").fetchall()
+        (event,) = connection.execute("select kind, ip from events").fetchall()
+    assert factor == (None,)
+    assert mail == ("jake@jake.jake", "two_factor_off")
+    assert event == ("two_factor_disabled", None)
+    again = disable(tmp_path / "2", url, "jake@jake.jake")
+    assert again.wait_for_exit() == 1
+    assert again.err == "jake@jake.jake has no account with a second factor.\n"
+
+
+@pytest.mark.parametrize(
+    ("email", "status", "sentence"),
+    [
+        ("bob@jake.jake", 1, "bob@jake.jake has no account with a second factor.\n"),
+        ("bob", 2, "bob is not a valid email address.\n"),
+    ],
+)
+def test_disable_two_factor_explains_an_unknown_email(
+    url: str, tmp_path: Path, email: str, status: int, sentence: str
+) -> None:
+    process = disable(tmp_path, url, email)
+    assert (process.wait_for_exit(), process.err) == (status, sentence)

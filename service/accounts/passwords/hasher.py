@@ -67,12 +67,15 @@ class PasswordHasher:
         hashed: str | None,
         requester: Requester,
         deadline: float = math.inf,
+        will_reject: bool = False,
     ) -> bool:
         """Return whether ``password`` matches ``hashed``.
 
         ``hashed`` is ``None`` when the user does not exist. A missing hash and a password of more
-        than 72 bytes never match, but cost the same work. Raise ``Unavailable`` when the queue is
-        full, or when no thread begins before ``deadline``, on the clock of ``time.monotonic``.
+        than 72 bytes never match, but cost the same work. With ``will_reject`` the caller rejects
+        the password in any case: a match then costs the work of a rejection. Raise ``Unavailable``
+        when the queue is full, or when no thread begins before ``deadline``, on the clock of
+        ``time.monotonic``.
         """
         given = password.encode()
         can_match = hashed is not None and len(given) <= MAX_PASSWORD_BYTES
@@ -81,7 +84,7 @@ class PasswordHasher:
         def check_before_deadline() -> bool | None:
             if time.monotonic() > deadline:
                 return None
-            return self._check(given[:MAX_PASSWORD_BYTES], against)
+            return self._check(given[:MAX_PASSWORD_BYTES], against, will_reject)
 
         matches = await self._run(check_before_deadline, requester, is_login=True)
         if matches is None:
@@ -92,7 +95,7 @@ class PasswordHasher:
         """Return whether ``hashed`` was made by another algorithm or with another cost."""
         return not hashed.startswith(f"$2b${self._cost:02d}$")
 
-    def _check(self, password: bytes, hashed: bytes) -> bool:
+    def _check(self, password: bytes, hashed: bytes, will_reject: bool) -> bool:
         """Return whether ``password`` matches ``hashed``. Runs in a thread."""
         try:
             matches = bcrypt.checkpw(password, hashed)
@@ -101,7 +104,7 @@ class PasswordHasher:
             bcrypt.checkpw(password, hashed)
         # The time of a rejection must not reveal that a user with a hash of another cost exists. So
         # every rejection takes as many rounds in total as the highest cost rejected recently.
-        if not matches:
+        if not matches or will_reject:
             spent = int(hashed[4:6])
             for cost in range(spent, self._rejection_cost(spent)):
                 bcrypt.hashpw(password, bcrypt.gensalt(cost))

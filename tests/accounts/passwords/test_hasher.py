@@ -1,6 +1,7 @@
 """Hash and verify passwords in threads, and take the same time for every rejection."""
 
 import asyncio
+import math
 import os
 import sys
 import threading
@@ -241,6 +242,18 @@ async def test_rejection_takes_the_same_rounds_for_known_and_unknown_accounts(
     hasher = PasswordHasher(cost=7, threads=1, queue_size=1)
     known = await spent_on(hasher, rounds, hash_of(cost) if cost else "no hash")
     assert known == await spent_on(hasher, rounds, None) == spent
+    hasher.close()
+
+
+async def test_match_that_the_caller_rejects_takes_the_rounds_of_a_rejection(
+    rounds: list[int],
+) -> None:
+    """The time must not reveal a right guess at a locked login."""
+    hasher = PasswordHasher(cost=7, threads=1, queue_size=1)
+    assert await hasher.verify("a password", hash_of(4), REQUESTER, math.inf, True)
+    assert rounds[-4:] == [2**4, 2**4, 2**5, 2**6]
+    assert await hasher.verify("a password", hash_of(4), REQUESTER)
+    assert rounds[-1] == 2**4
     hasher.close()
 
 

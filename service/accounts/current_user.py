@@ -209,6 +209,8 @@ async def _apply_side_effects(
         await revoke(connection, user.id, REVOKED_BY_PASSWORD_CHANGE)
         await throttle.allow_reset_request(connection, user.id)
         await known_ips.replace_all(connection, user.id, client.ip_key)
+        # The failures were guesses of the old password, and the links that unlock it are revoked.
+        await sql.login_unlock.unlock(connection, user_id=user.id)
     changed = {"password_changed": "password" in given, "username_changed": row["username_changed"]}
     for template in (template for template, is_changed in changed.items() if is_changed):
         await queue_notice(

@@ -194,6 +194,7 @@ async def _retire_old_email(
     purposes = REVOKED_BY_EMAIL_CHANGE if ever_verified else frozenset(Purpose)
     await one_time_tokens.revoke(connection, user_id, purposes)
     await throttle.allow_reset_request(connection, user_id)
+    await sql.login_unlock.allow_mail(connection, user_id=user_id)
     if ever_verified:
         await queue_notice(
             connection,

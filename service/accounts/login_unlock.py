@@ -5,9 +5,10 @@ account. ``CONSECUTIVE_FAILURE_LIMIT`` sets the number. A login that succeeds be
 
 A locked login rejects every password, also the correct one, like a wrong password. So the response
 does not reveal whether the account exists, whether it is locked, or whether a guess was right. The
-owner gets a mail with a link, and another one with a later attempt, at most one an hour. A reset of
-the password unlocks the login too. The IP addresses that are known for the user are exempt: there
-failures do not count, and a locked login works. So no stranger can lock the owner out there.
+owner gets a mail with a link, and another one with a later attempt, at most one in 12 hours. A
+reset or a change of the password unlocks the login too. The IP addresses that are known for the
+user are exempt: there failures do not count, and a locked login works. So no stranger can lock the
+owner out there.
 """
 
 from datetime import UTC, datetime
@@ -114,6 +115,7 @@ async def unlock(request: web.Request) -> web.StreamResponse:
     """Unlock the login with the token of a mailed link.
 
     The IP address becomes a known one of the user: while an attack goes on, its owner can log in.
+    The person has the mailbox of the account, with which they could also reset the password.
     Respond 404 if the token is unknown or was used, and 410 if it has expired.
     """
     token = (await read_body(request))["token"]

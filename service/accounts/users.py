@@ -121,8 +121,9 @@ async def login(request: web.Request) -> web.StreamResponse:
     Respond 200 with the user and the tokens of a new session. If the account has a second factor,
     respond 401 with a challenge: see ``LoginWithSecondFactor``. Respond 401 to wrong credentials
     and 429 after too many of them. Each has the same text and takes the same time whether or not
-    the account exists. Respond 403 when ``SESSION_LIMIT`` is reached and ``SESSION_LIMIT_POLICY``
-    is ``deny``, and when ``REQUIRE_VERIFIED_EMAIL`` is set and the email is not verified.
+    the account exists. Respond 401 to every password while the login is locked. Respond 403 when
+    ``SESSION_LIMIT`` is reached and ``SESSION_LIMIT_POLICY`` is ``deny``, and when
+    ``REQUIRE_VERIFIED_EMAIL`` is set and the email is not verified.
     """
     given = (await read_body(request))["user"]
     client, email_key = client_of(request), fields.email_key(given["email"])

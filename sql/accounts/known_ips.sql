@@ -1,7 +1,21 @@
 -- name: add(user_id, ip_key) -> none
-insert into known_ips (user_id, ip_key)
-values ($1, $2)
-on conflict (user_id, ip_key) do update set last_seen = now()
+-- Make `ip_key` one of the user's ten latest known IP addresses. Older ones are deleted, except for
+-- rows that another transaction has locked.
+with known as (
+    insert into known_ips (user_id, ip_key)
+    values ($1, $2)
+    on conflict (user_id, ip_key) do update set last_seen = now()
+)
+delete from known_ips
+using (
+    select ip_key
+    from known_ips
+    where user_id = $1 and ip_key <> $2
+    order by last_seen desc, ip_key
+    offset 9
+    for update skip locked
+) as surplus
+where known_ips.user_id = $1 and known_ips.ip_key = surplus.ip_key
 
 -- name: replace_all(user_id, ip_key) -> none
 -- Make `ip_key` the only known IP address of the user.

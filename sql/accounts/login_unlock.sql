@@ -18,7 +18,8 @@ where users.id = $1 and users.closed_at is null
 -- name: count_failure(user_id, ip_key, known_ttl, max_failures, mail_interval) -> row
 -- Lock the user's row. Count a failed login, unless the IP address is known or `max_failures` is
 -- null. `is_mail_due` tells whether the login is locked now, and no mail was queued for
--- `mail_interval` seconds: the caller must queue one. Return no row if nothing is counted.
+-- `mail_interval` seconds: the caller must queue one. It is never due if `mail_interval` is null.
+-- Return no row if nothing is counted.
 -- `is_counted` is a column of the locked row: as a condition outside it, PostgreSQL would check it
 -- first, and lock nothing if it is false.
 with owner as (
@@ -36,7 +37,7 @@ with owner as (
     for no key update
 )
 insert into consecutive_failures (user_id, failures, mailed_at)
-select id, 1, case when $4::integer <= 1 then now() end
+select id, 1, case when $4::integer <= 1 and $5::integer is not null then now() end
 from owner
 where is_counted
 on conflict (user_id) do update
@@ -49,6 +50,13 @@ set failures = least(consecutive_failures.failures + 1, 1000000),
         else consecutive_failures.mailed_at
     end
 returning failures, mailed_at is not distinct from now() as is_mail_due
+
+-- name: allow_mail(user_id) -> none
+-- Make a mail due with the next failed login of a locked account. Call this when the links in the
+-- earlier mails are revoked, so that the owner gets a valid one.
+update consecutive_failures
+set mailed_at = null
+where user_id = $1
 
 -- name: unlock(user_id) -> none
 delete from consecutive_failures

@@ -1,80 +1,44 @@
-"""The login that is locked after many failures in a row, and the mailed link that unlocks it."""
+"""The login that is locked after many failures in a row."""
 
 import asyncio
-from collections import Counter
 from typing import Any
 
 import asyncpg
+import bcrypt
 import pytest
 
 from service.accounts.passwords.hasher import PASSWORDS
+from service.accounts.throttling.login_attempts import LOGIN_ATTEMPTS
 from service.database import pool
+from service.http.client import Client as HttpClient
 from service.settings.rate_limit import NO_LIMIT, Limit
-from tests.accounts.mailed_links import (
-    BAD_TOKENS,
-    BROWSER,
-    FORGOT,
-    RESET,
-    UNKNOWN_TOKEN,
-    UNLOCK,
-    VERIFY,
-    client_without_delivery,
-    last_token,
-    links,
-    open_page,
-    submit,
+from service.settings.settings import Settings
+from tests.accounts.locked_logins import (
+    EMAIL,
+    HIGH,
+    HOME,
+    STRANGER,
+    at,
+    attempt,
+    client_that_locks,
+    count_mails,
+    fail,
+    register_alice,
 )
+from tests.accounts.mailed_links import FORGOT, RESET, client_without_delivery, last_token
 from tests.conftest import Client, Device, MakeClient, Response, until_blocked
-from tests.responses import assert_error
 
-EMAIL = "alice@example.test"
-HOME = "192.0.2.1"
-"""The IP address where Alice registers, which is known."""
-STRANGER = "203.0.113.9"
-HIGH = Limit(10_000, 900)
 WRONG = {"errors": {"credentials": ["invalid"]}, "code": "invalid_credentials"}
 
 
 @pytest.fixture
 async def client(make_client: MakeClient) -> Client:
-    """Return a client behind one proxy of a service that locks a login after five failures."""
-    return await client_without_delivery(
-        make_client,
-        trusted_proxies=1,
-        consecutive_failure_limit=5,
-        # Attempts are counted, but none is rejected.
-        login_limits=(HIGH, HIGH, HIGH),
-    )
+    return await client_that_locks(make_client)
 
 
 @pytest.fixture
 async def alice(client: Client) -> Device:
-    user = {"username": "alice", "email": EMAIL, "password": "alice-secret"}
-    response = await client.post("/api/users", {"user": user}, headers=at(HOME))
-    return Device.of(response)
-
-
-def at(ip: str) -> dict[str, str]:
-    return {"X-Forwarded-For": ip}
-
-
-async def attempt(client: Client, password: str, ip: str = STRANGER) -> int:
-    user = {"email": EMAIL, "password": password}
-    response = await client.post("/api/users/login", {"user": user}, headers=at(ip))
-    return response.status
-
-
-async def fail(client: Client, times: int, ip: str = STRANGER) -> None:
-    for _ in range(times):
-        assert await attempt(client, "wrong", ip) == 401
-
-
-async def unlock_token(db: asyncpg.Connection) -> str:
-    return await last_token(db, EMAIL, "unlock_login")
-
-
-async def count_mails(db: asyncpg.Connection) -> int:
-    return len(await links(db, EMAIL, "unlock_login"))
+    return await register_alice(client)
 
 
 async def test_login_works_after_one_failure_less_than_the_limit(
@@ -83,6 +47,23 @@ async def test_login_works_after_one_failure_less_than_the_limit(
     await fail(client, 4)
     assert await attempt(client, "alice-secret") == 200
     assert await count_mails(db) == 0
+
+
+async def test_the_hundredth_failure_locks_the_login_by_default(
+    make_client: MakeClient, db: asyncpg.Connection
+) -> None:
+    limit = Settings().consecutive_failure_limit
+    assert limit == 100
+    client = await client_that_locks(make_client, consecutive_failure_limit=limit)
+    await register_alice(client)
+    await fail(client, 99)
+    assert await attempt(client, "alice-secret") == 200
+    await db.execute("delete from known_ips where ip_key = $1", STRANGER)
+    await fail(client, 99)
+    assert await count_mails(db) == 0
+    await fail(client, 1)
+    assert await attempt(client, "alice-secret") == 401
+    assert await count_mails(db) == 1
 
 
 async def test_login_is_locked_after_failures_in_a_row_and_the_owner_gets_one_mail(
@@ -138,6 +119,27 @@ async def test_right_password_at_a_locked_login_is_logged_for_the_owner(
     assert [event["kind"] for event in events] == ["sign_in_denied", "sign_in_failed"]
 
 
+async def test_guess_at_a_locked_login_takes_the_same_rounds_if_it_is_right(
+    make_client: MakeClient, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stored hash has a lower cost than the current one, so that a rejection takes longer."""
+    await register_alice(await client_that_locks(make_client))
+    client = await client_that_locks(make_client, bcrypt_cost=6)
+    await fail(client, 5)
+    costs: list[bytes] = []
+    hash_password = bcrypt.hashpw
+
+    def recorded(password: bytes, salt: bytes) -> bytes:
+        costs.append(salt[4:6])
+        return hash_password(password, salt)
+
+    monkeypatch.setattr(bcrypt, "hashpw", recorded)
+    for password in ("wrong", "alice-secret"):
+        costs.clear()
+        assert await attempt(client, password) == 401
+        assert costs == [b"04", b"05"]
+
+
 async def test_lock_can_be_disabled(make_client: MakeClient, db: asyncpg.Connection) -> None:
     limits = {"login_limits": (NO_LIMIT, NO_LIMIT, NO_LIMIT), "trusted_proxies": 1}
     client = await client_without_delivery(make_client, consecutive_failure_limit=0, **limits)
@@ -165,103 +167,12 @@ async def test_wrong_passwords_of_a_stolen_token_count(
     assert await count_mails(db) == 1
 
 
-async def test_link_unlocks_the_login_and_makes_the_ip_known(
-    client: Client, alice: Device, db: asyncpg.Connection
-) -> None:
-    await fail(client, 5)
-    token = await unlock_token(db)
-    response = await client.post(UNLOCK, {"token": token}, headers=at("198.51.100.7"))
-    assert (response.status, set(response.body)) == (200, {"message"})
-    await fail(client, 5)
-    assert await attempt(client, "alice-secret", "198.51.100.7") == 200
-    kinds = [row["kind"] for row in await db.fetch("select kind from events order by id")]
-    assert kinds.count("login_unlocked") == 1
-
-
-async def test_reset_unlocks_the_login(
-    client: Client, alice: Device, db: asyncpg.Connection
-) -> None:
-    await fail(client, 5)
-    await client.post(FORGOT, {"email": EMAIL})
-    token = await last_token(db, EMAIL, "reset_password")
-    body = {"token": token, "new_password": "another secret"}
-    assert (await client.post(RESET, body)).status == 200
-    assert await attempt(client, "another secret") == 200
-    used = await client.post(UNLOCK, {"token": await unlock_token(db)})
-    assert used.status == 404, "a reset revokes the other links"
-
-
-async def test_another_mail_is_queued_with_a_later_attempt(
-    client: Client, alice: Device, db: asyncpg.Connection
-) -> None:
-    await fail(client, 5)
-    await db.execute("update consecutive_failures set mailed_at = now() - interval '2 hours'")
-    assert await attempt(client, "alice-secret") == 401
-    assert await count_mails(db) == 2
-
-
-async def test_opening_the_page_uses_no_token(
-    client: Client, alice: Device, db: asyncpg.Connection
-) -> None:
-    await fail(client, 5)
-    token = await unlock_token(db)
-    for _ in range(2):
-        page = await open_page(client, UNLOCK, token)
-        assert page.status == 200
-        async with client.http.head(UNLOCK, params={"token": token}) as head:
-            assert head.status == 200
-    assert EMAIL in page.body and "5 failed logins" in page.body
-    assert "<script" not in page.body and "$" not in page.body
-    assert await attempt(client, "alice-secret") == 401
-    response = await submit(client, UNLOCK, token=token)
-    assert (response.status, response.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
-    assert await attempt(client, "alice-secret") == 200
-
-
-@pytest.mark.parametrize("body", BAD_TOKENS.values(), ids=BAD_TOKENS)
-async def test_unlock_without_a_token_is_invalid(client: Client, body: dict[str, Any]) -> None:
-    assert (await client.post(UNLOCK, body)).status == 400
-    assert (await client.get(UNLOCK, headers=BROWSER)).status == 400
-
-
-async def test_token_of_another_purpose_is_unknown_and_stays_unused(
-    client: Client, alice: Device, db: asyncpg.Connection
-) -> None:
-    await fail(client, 5)
-    verify = await last_token(db, EMAIL)
-    for token in (verify, UNKNOWN_TOKEN):
-        response = await client.post(UNLOCK, {"token": token})
-        assert_error(response, 404, "not_found", {"token": ["not found"]})
-    assert (await client.post(VERIFY, {"token": await unlock_token(db)})).status == 404
-    assert (await client.post(VERIFY, {"token": verify})).status == 200
-    assert (await client.post(UNLOCK, {"token": await unlock_token(db)})).status == 200
-
-
-async def test_expired_link_is_gone(client: Client, alice: Device, db: asyncpg.Connection) -> None:
-    await fail(client, 5)
-    await db.execute("update one_time_tokens set expires_at = now() - interval '1 minute'")
-    response = await client.post(UNLOCK, {"token": await unlock_token(db)})
-    assert_error(response, 410, "link_expired", {"token": ["has expired"]})
-
-
-async def test_one_of_concurrent_uses_of_a_link_succeeds(
-    client: Client, alice: Device, db: asyncpg.Connection
-) -> None:
-    await fail(client, 5)
-    token = await unlock_token(db)
-    uses = (client.post(UNLOCK, {"token": token}) for _ in range(20))
-    assert Counter([response.status for response in await asyncio.gather(*uses)]) == {
-        200: 1,
-        404: 19,
-    }
-
-
 async def test_concurrent_failures_are_counted_exactly(
     client: Client, alice: Device, db: asyncpg.Connection
 ) -> None:
-    results = await asyncio.gather(*(attempt(client, "wrong") for _ in range(30)))
+    results = await asyncio.gather(*(attempt(client, "wrong") for _ in range(100)))
     assert set(results) == {401}
-    assert await db.fetchval("select failures from consecutive_failures") == 30
+    assert await db.fetchval("select failures from consecutive_failures") == 100
     assert await count_mails(db) == 1
 
 
@@ -291,6 +202,37 @@ async def test_right_password_among_concurrent_guesses_is_rejected_once_the_logi
     assert await db.fetchval("select failures from consecutive_failures") == 6
 
 
+async def test_failure_is_counted_when_its_events_cannot_be_written(
+    client: Client, alice: Device, db: asyncpg.Connection
+) -> None:
+    """No mail is queued then. It is due with the next failure."""
+    app = client.http.app
+    assert app is not None
+    user_id = await db.fetchval("select id from users")
+
+    async def break_down(*_: object) -> None:
+        raise RuntimeError
+
+    for _ in range(5):
+        with pytest.raises(RuntimeError):
+            async with app[LOGIN_ATTEMPTS].admit(user_id, HttpClient.at(STRANGER)) as guess:
+                await guess.record_failure(break_down)
+    assert await attempt(client, "alice-secret") == 401
+    assert await db.fetchval("select failures from consecutive_failures") == 6
+    assert await count_mails(db) == 1
+
+
+async def test_lockout_that_locks_the_login_sends_one_mail(
+    make_client: MakeClient, db: asyncpg.Connection
+) -> None:
+    client = await client_that_locks(make_client, login_limits=(HIGH, HIGH, Limit(5, 900)))
+    await register_alice(client)
+    await fail(client, 5)
+    assert await attempt(client, "alice-secret") == 429
+    mails = await db.fetch("select template from outbox where template ~ 'lock'")
+    assert [mail["template"] for mail in mails] == ["unlock_login"]
+
+
 @pytest.mark.parametrize(
     ("ip", "limit"), [(STRANGER, 5), (HOME, 5), (STRANGER, 0)], ids=["unknown", "known", "no-limit"]
 )
@@ -304,14 +246,10 @@ async def test_lockout_and_reset_at_the_same_time_do_not_deadlock(
 ) -> None:
     """Both lock the user before the counter of the account at the IP address."""
     monkeypatch.setattr(pool, "CONFLICTS", ())  # No retry: a deadlock is a 500.
-    client = await client_without_delivery(
-        make_client,
-        trusted_proxies=1,
-        consecutive_failure_limit=limit,
-        login_limits=(Limit(2, 900), HIGH, HIGH),
+    client = await client_that_locks(
+        make_client, consecutive_failure_limit=limit, login_limits=(Limit(2, 900), HIGH, HIGH)
     )
-    user = {"username": "alice", "email": EMAIL, "password": "alice-secret"}
-    assert (await client.post("/api/users", {"user": user}, headers=at(HOME))).status == 200
+    await register_alice(client)
     await fail(client, 1, ip)
     await client.post(FORGOT, {"email": EMAIL})
     token = await last_token(db, EMAIL, "reset_password")

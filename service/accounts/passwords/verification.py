@@ -63,6 +63,7 @@ class CredentialVerifier:
                 row["password_hash"] if row is not None else None,
                 requester_of(client, account_id),
                 attempt.verify_deadline,
+                row is not None and row["is_locked"],
             )
             # A locked login rejects the correct password too, with the same response: an attacker
             # must not learn that their guess was right.
@@ -159,7 +160,7 @@ class CredentialVerifier:
         """Log a wrong password as ``kind``, and inform the owner if it locked the account.
 
         Do this for unknown emails too: timing must not reveal which accounts exist. Only the mail
-        that unlocks a login is queued for an account alone, at most once an hour. The few
+        that unlocks a login is queued for an account alone, at most once in 12 hours. The few
         milliseconds that it takes are less than the time of a hash varies.
         """
         event = {"user_id": row["id"] if row is not None else None, "session_id": session_id}
@@ -170,13 +171,15 @@ class CredentialVerifier:
             await queue_unlock_email(connection, client, account_id, settings=self._settings)
         if failure.is_locked_out:
             await write_event(connection, client, EventKind.THROTTLED, **event)
-            await queue_lockout_email(
-                connection,
-                client,
-                account_id,
-                throttle=self._throttle,
-                settings=self._settings,
-            )
+            # The mail that unlocks the login tells the owner of the failures too.
+            if not failure.is_unlock_due:
+                await queue_lockout_email(
+                    connection,
+                    client,
+                    account_id,
+                    throttle=self._throttle,
+                    settings=self._settings,
+                )
 
     async def _renew_hash(self, client: Client, row: Any, password: str) -> None:
         """Replace the password hash with one of the current cost."""

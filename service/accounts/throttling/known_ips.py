@@ -3,7 +3,8 @@
 The limits of the whole account, and those of an IPv6 /48, do not apply there, so that strangers
 cannot lock the owner out. An IPv6 address stands for its /64. Opening a session makes an IP address
 known (``sql/accounts/sessions.sql``), and refreshing it keeps the IP address known
-(``sql/accounts/refresh.sql``). A user has at most ten.
+(``sql/accounts/refresh.sql``). A mailed link that unlocks the login makes one known too. A user has
+at most ten.
 """
 
 from uuid import UUID

@@ -33,9 +33,15 @@ from service.settings.settings import Settings
 
 MAX_WAIT = 30.0  # Seconds to wait for the outcome of attempts in flight.
 POLL_INTERVAL = 0.05  # Seconds between two polls of one wait queue.
-UNLOCK_MAIL_INTERVAL = 3600  # Minimum seconds between two mails that unlock one login.
 LEASE = 120.0  # Seconds that an attempt counts as in flight: longer than a full queue takes.
 MAX_HASH_SECONDS = 20.0  # Seconds of the lease for the hash itself, on a busy machine.
+
+UNLOCK_MAIL_INTERVAL = 12 * 3600
+"""Minimum seconds between two mails that unlock one login.
+
+A link works for a day. So whenever a locked login is rejected, its owner has a link that works for
+12 hours more, and a stranger causes at most two mails a day.
+"""
 
 
 class Failure(NamedTuple):
@@ -77,7 +83,7 @@ class Attempt:
         async def count_and_write(connection: sql.Connection) -> None:
             # Count those in a row first: every transaction locks the user before the counters, so
             # that a failure and a reset of the password do not deadlock.
-            is_unlock_due = await self._count_in_a_row(connection)
+            is_unlock_due = await self._count_in_a_row(connection, UNLOCK_MAIL_INTERVAL)
             await write_events(connection, Failure(await self._count(connection), is_unlock_due))
 
         # From here on the attempt is a failure, even if the transaction fails.
@@ -121,23 +127,28 @@ class Attempt:
         # If the database is unavailable, the attempt expires with its lease.
         with contextlib.suppress(DatabaseUnavailable):
             if self._is_failure:
+                # No mail is queued here. It is due with the next failure.
+                await self._count_in_a_row(self._database, mail_interval=None)
                 await self._count(self._database)
             # After the deadline its lease may have ended: this would release another attempt.
             elif time.monotonic() <= self.verify_deadline:
                 await sql.login_attempts.release(self._database, **self._reserved)
 
-    async def _count_in_a_row(self, connection: sql.Connection) -> bool:
+    async def _count_in_a_row(
+        self, db: Database | sql.Connection, mail_interval: int | None
+    ) -> bool:
         """Lock the user, and count a failure in a row.
 
-        Return whether a mail that unlocks the login is due.
+        Return whether a mail that unlocks the login is due: it is not within ``mail_interval``
+        seconds of the last one, and never if ``mail_interval`` is ``None``.
         """
         row = await sql.login_unlock.count_failure(
-            connection,
+            db,
             user_id=self._keys.account_id,
             ip_key=self._keys.ip_key,
             known_ttl=self._keys.known_ttl,
             max_failures=self._keys.max_consecutive_failures,
-            mail_interval=UNLOCK_MAIL_INTERVAL,
+            mail_interval=mail_interval,
         )
         return row is not None and row["is_mail_due"]
 

@@ -11,6 +11,7 @@ from service.accounts import (
     current_user,
     email_change,
     email_verification,
+    link_pages,
     login_unlock,
     reports,
     security_log,
@@ -162,9 +163,10 @@ def create_app(
     for routes in ROUTES:
         app.add_routes(routes)
     app[DOCUMENT] = render_document(app)
-    # Read now: a missing file must fail the start, not a request.
+    # Read now: a missing or wrong file must fail the start, not a request.
     docs.contents()
     home.template()
+    link_pages.render_samples()
     static_files.contents()
     return app
 

@@ -158,4 +158,8 @@ def test_accounts_take_a_request_only_in_handlers() -> None:
         # A decorator of handlers, and what every page of a link does with its request.
         "service.accounts.link_pages.handle",
         "service.accounts.link_pages.link_token",
+        "service.accounts.link_pages.page",
+        "service.accounts.link_pages.result",
+        "service.accounts.link_pages.error_result",
+        "service.accounts.passwords.reset._form",
     }

@@ -23,10 +23,10 @@ from service.accounts.link_pages import (
     PAGE_ERRORS,
     PAGE_RESPONSES,
     link_token,
+    page,
     page_errors,
     result,
     result_responses,
-    template,
 )
 from service.accounts.notices import queue_notice
 from service.accounts.one_time_tokens import REVOKED_BY_EMAIL_CHANGE, Purpose
@@ -35,10 +35,9 @@ from service.accounts.throttling.throttle import THROTTLE, Throttle
 from service.accounts.user import User
 from service.database.pool import DATABASE
 from service.http.app_keys import SETTINGS
-from service.http.bodies import is_form, read_body
+from service.http.bodies import read_body
 from service.http.client import Client, client_of
 from service.http.errors import Conflict, NotFound, TooManyAttempts
-from service.http.pages import page_response
 from service.http.routes import Auth, RouteTableDef
 from service.settings.settings import Settings
 
@@ -122,8 +121,7 @@ async def show(request: web.Request) -> web.StreamResponse:
     """
     token = link_token(request)
     row = await one_time_tokens.find(request.app[DATABASE], Purpose.CHANGE_EMAIL, token)
-    values = {"email": row["email"], "token": token}
-    return page_response(template("change_email.html"), values, private=True)
+    return page(request, "change_email", email=row["email"], token=token)
 
 
 @routes.post(
@@ -156,7 +154,7 @@ async def confirm(request: web.Request) -> web.StreamResponse:
     except asyncpg.UniqueViolationError:
         # The constraint decides between accounts that confirm one email at the same time.
         raise Conflict("email") from None
-    return result("Email changed", CONFIRMED, page=is_form(request))
+    return result(request, "email_changed", CONFIRMED)
 
 
 async def _change(

@@ -20,12 +20,13 @@ from service.accounts.link_pages import (
     LINK_QUERY,
     PAGE_ERRORS,
     PAGE_RESPONSES,
+    error_result,
     link_token,
     message_schema,
+    page,
     page_errors,
     result,
     result_responses,
-    template,
 )
 from service.accounts.one_time_tokens import Purpose
 from service.accounts.security_log import EventKind, write_event
@@ -34,11 +35,10 @@ from service.accounts.throttling.throttle import THROTTLE, Throttle
 from service.accounts.user import User
 from service.database.pool import DATABASE
 from service.http.app_keys import SETTINGS
-from service.http.bodies import is_form, read_body
+from service.http.bodies import read_body
 from service.http.client import Client, client_of
 from service.http.error_codes import ErrorCode
 from service.http.errors import ApiError, NotFound, TooManyAttempts
-from service.http.pages import page_response
 from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef
 from service.settings.settings import Settings
@@ -58,6 +58,13 @@ class EmailNotVerified(ApiError):
         super().__init__(
             ErrorCode.EMAIL_NOT_VERIFIED, {"email": ["is not verified: use the link in the mail"]}
         )
+
+
+class VerifiedBefore(NotFound):
+    """404: an account that had a verified email is not deleted as one that nobody registered."""
+
+    def __init__(self) -> None:
+        super().__init__("registration")
 
 
 async def queue_verification(
@@ -106,9 +113,8 @@ async def show(request: web.Request) -> web.StreamResponse:
     user = await sql.email_verification.find(database, user_id=row["user_id"])
     if user is None or user["email"] != row["email"]:
         raise NotFound("token")
-    decline = "" if user["ever_verified"] else template("decline_registration.html")
-    page = template("verify_email.html").replace("<!-- decline -->\n", decline)
-    return page_response(page, {"email": row["email"], "token": token}, private=True)
+    can_decline = not user["ever_verified"]
+    return page(request, "verify_email", email=row["email"], token=token, can_decline=can_decline)
 
 
 @routes.post(
@@ -138,7 +144,7 @@ async def verify(request: web.Request) -> web.StreamResponse:
         await write_event(connection, client, EventKind.EMAIL_VERIFIED, user_id=user_id)
 
     await request.app[DATABASE].transact(consume_and_verify)
-    return result("Email confirmed", CONFIRMED, page=is_form(request))
+    return result(request, "email_confirmed", CONFIRMED)
 
 
 @routes.post(
@@ -148,7 +154,7 @@ async def verify(request: web.Request) -> web.StreamResponse:
     body=LINK_BODY,
     pages=True,
     responses=result_responses(DECLINED),
-    errors=(*LINK_ERRORS, NotFound("registration")),
+    errors=(*LINK_ERRORS, VerifiedBefore()),
 )
 @page_errors
 async def decline(request: web.Request) -> web.StreamResponse:
@@ -168,13 +174,16 @@ async def decline(request: web.Request) -> web.StreamResponse:
         if user is None or user["email"] != row["email"]:
             raise NotFound("token")
         if user["ever_verified"]:
-            raise NotFound("registration")
+            raise VerifiedBefore
         await close_account(connection, row["user_id"])
         await write_event(connection, client, EventKind.ACCOUNT_DELETED, user_id=row["user_id"])
 
-    await request.app[DATABASE].transact(consume_and_close)
+    try:
+        await request.app[DATABASE].transact(consume_and_close)
+    except VerifiedBefore as error:
+        return error_result(request, "account_kept", error)
     request.app[CLOSED_ACCOUNTS].wake()
-    return result("Account deleted", DECLINED, page=is_form(request))
+    return result(request, "account_deleted", DECLINED)
 
 
 @routes.post(

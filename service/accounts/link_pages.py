@@ -3,14 +3,19 @@
 A person opens the link in a browser and sends the form on the page. Opening the link changes
 nothing: mail scanners open every link, and some run the scripts of a page. The pages need no
 script.
+
+A language is a folder in ``pages``, and a page is a file in it. The page has the language that the
+browser prefers, which may be another one than that of the mail. Another language is added by adding
+its folder, with every page.
 """
 
 import functools
-from collections.abc import Awaitable, Callable
-from importlib.resources import files
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 
 import voluptuous as vol
 from aiohttp import hdrs, web
+from jinja2 import Environment
 
 from service.accounts.one_time_tokens import TOKEN, LinkExpired
 from service.database.circuit_breaker import DatabaseUnavailable
@@ -18,8 +23,9 @@ from service.http.app_keys import SETTINGS
 from service.http.bodies import is_form
 from service.http.error_codes import ErrorCode
 from service.http.errors import BLANK, ApiError, InvalidInput, NotFound, Unavailable, status_of
+from service.http.languages import language_of
 from service.http.openapi.schemas import Media, object_of, string
-from service.http.pages import page_response
+from service.http.pages import page_response, page_templates
 from service.http.parameters import QueryString
 from service.http.responses import json_response
 from service.http.validation import required
@@ -38,26 +44,40 @@ _PAGE = string(example="<!doctype html>...")
 PAGE_RESPONSES = {200: Media(("text/html",), _PAGE)}
 """The response to the GET of a page, for the OpenAPI document."""
 
-ERRORS = {
-    ErrorCode.INVALID_INPUT: (
-        "This link is not complete",
-        "Open the link in the mail again. If you copied it, copy all of it.",
-    ),
-    ErrorCode.NOT_FOUND: (
-        "This link is not valid",
-        "It was used already, or a newer link has replaced it.",
-    ),
-    ErrorCode.ALREADY_TAKEN: (
-        "This email has been taken",
-        "Another account uses this email now. Nothing was changed.",
-    ),
-    ErrorCode.LINK_EXPIRED: (
-        "This link has expired",
-        "Nothing was changed. Ask for another mail.",
-    ),
+FOLDER = Path(__file__).with_name("pages")
+DEFAULT_LANGUAGE = "en"
+
+_LINK = {"email": "jake@jake.jake", "token": TOKEN.example}
+SAMPLES: Mapping[str, Mapping[str, object]] = {
+    "verify_email": {**_LINK, "can_decline": True},
+    "email_confirmed": {},
+    "account_deleted": {},
+    "account_kept": {},
+    "change_email": _LINK,
+    "email_changed": {},
+    "report": {**_LINK, "restores_email": True},
+    "reported": {},
+    "email_has_other_account": {},
+    "reset_password": {**_LINK, "problem": None, "shortest": 8, "longest": 72, "minutes": 1},
+    "password_changed": {},
+    "unlock_login": {**_LINK, "failures": 100},
+    "login_unlocked": {},
+    "link_incomplete": {},
+    "link_invalid": {},
+    "link_expired": {},
+    "email_taken": {},
+    "try_again": {},
 }
-"""The title and the text of the page for an error."""
-OTHER_ERROR = ("Please try again", "The service could not do this now. Your link is still valid.")
+"""Every page by name, with an example of each of its values."""
+
+ERROR_PAGES = {
+    ErrorCode.INVALID_INPUT: "link_incomplete",
+    ErrorCode.NOT_FOUND: "link_invalid",
+    ErrorCode.ALREADY_TAKEN: "email_taken",
+    ErrorCode.LINK_EXPIRED: "link_expired",
+}
+"""The name of the page for an error."""
+OTHER_ERROR = "try_again"
 
 DATABASE_UNAVAILABLE = Unavailable(
     "database", "is not available", code=ErrorCode.DATABASE_UNAVAILABLE, retry_after=2
@@ -70,7 +90,7 @@ def message_schema(text: str) -> object:
 
 
 def result_responses(message: str) -> dict[int, Media]:
-    """Return the response that ``result`` makes of ``message``, for the OpenAPI document."""
+    """Return the response of ``result`` with ``message``, for the OpenAPI document."""
     return {200: Media(("text/html",), _PAGE, message_schema(message))}
 
 
@@ -83,20 +103,54 @@ def link_token(request: web.Request) -> str:
 
 
 @functools.cache
-def template(name: str) -> str:
-    """Return the source of the file ``name`` in the folder ``pages``."""
-    return (files("service.accounts") / "pages" / name).read_text(encoding="utf-8")
+def templates() -> Environment:
+    """Return the templates of all pages. The application renders each of them once, at start."""
+    return page_templates(FOLDER)
 
 
-def message_page(title: str, text: str, *, status: int = 200) -> web.Response:
-    """Return a page that has only a title and a sentence."""
-    values = {"title": title, "text": text}
-    return page_response(template("message.html"), values, status=status, private=True)
+@functools.cache
+def languages() -> tuple[str, ...]:
+    """Return the languages of the pages. The default language is the first."""
+    names = {path.name for path in FOLDER.iterdir() if path.is_dir()}
+    return (DEFAULT_LANGUAGE, *sorted(names - {DEFAULT_LANGUAGE}))
 
 
-def result(title: str, message: str, *, page: bool) -> web.StreamResponse:
-    """Return the result of a link: a ``page`` for a person, or JSON for a program."""
-    return message_page(title, message) if page else json_response({"message": message})
+def render_samples() -> dict[tuple[str, str], str]:
+    """Return each page in each language, by language and name, with the values of ``SAMPLES``.
+
+    Raise ``jinja2.TemplateError`` if a language lacks a page, or if a page has an error.
+    """
+    return {
+        (language, name): _render(language, name, values)
+        for language in languages()
+        for name, values in SAMPLES.items()
+    }
+
+
+def _render(language: str, name: str, values: Mapping[str, object]) -> str:
+    return templates().get_template(f"{language}/{name}.html").render(values, language=language)
+
+
+def page(request: web.Request, name: str, *, status: int = 200, **values: object) -> web.Response:
+    """Return the page ``name`` of ``SAMPLES`` with ``values``, in the language of the browser."""
+    language = language_of(request, languages())
+    response = page_response(_render(language, name, values), status=status, private=True)
+    response.headers[hdrs.CONTENT_LANGUAGE] = language
+    response.headers[hdrs.VARY] = hdrs.ACCEPT_LANGUAGE
+    return response
+
+
+def result(request: web.Request, name: str, message: str) -> web.StreamResponse:
+    """Return the result of a link: the page ``name`` for a person, ``message`` for a program."""
+    return page(request, name) if is_form(request) else json_response({"message": message})
+
+
+def error_result(request: web.Request, name: str, error: ApiError) -> web.StreamResponse:
+    """Return the page ``name`` for a person. Raise ``error`` for a program."""
+    if not is_form(request):
+        raise error
+    strict = request.app[SETTINGS].realworld_strict
+    return page(request, name, status=status_of(error, strict=strict))
 
 
 def page_errors(handler: Handler) -> Handler:
@@ -114,8 +168,8 @@ def page_errors(handler: Handler) -> Handler:
                 raise
             error = raised if isinstance(raised, ApiError) else DATABASE_UNAVAILABLE
             status = status_of(error, strict=request.app[SETTINGS].realworld_strict)
-            page = message_page(*ERRORS.get(error.code, OTHER_ERROR), status=status)
-            page.headers.update(error.headers)
-            return page
+            response = page(request, ERROR_PAGES.get(error.code, OTHER_ERROR), status=status)
+            response.headers.update(error.headers)
+            return response
 
     return handle

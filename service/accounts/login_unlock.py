@@ -26,10 +26,10 @@ from service.accounts.link_pages import (
     PAGE_ERRORS,
     PAGE_RESPONSES,
     link_token,
+    page,
     page_errors,
     result,
     result_responses,
-    template,
 )
 from service.accounts.links import mailed_link
 from service.accounts.one_time_tokens import HOUR, Purpose
@@ -38,9 +38,8 @@ from service.accounts.throttling import known_ips
 from service.accounts.throttling.login_attempts import LOGIN_ATTEMPTS
 from service.database.pool import DATABASE
 from service.http.app_keys import SETTINGS
-from service.http.bodies import is_form, read_body
+from service.http.bodies import read_body
 from service.http.client import Client, client_of
-from service.http.pages import page_response
 from service.http.routes import Auth, RouteTableDef
 from service.mail.message import Mail
 from service.mail.outbox import write_mail
@@ -96,9 +95,8 @@ async def show(request: web.Request) -> web.StreamResponse:
     """
     token = link_token(request)
     row = await one_time_tokens.find(request.app[DATABASE], Purpose.UNLOCK_LOGIN, token)
-    failures = str(request.app[SETTINGS].consecutive_failure_limit)
-    values = {"email": row["email"], "failures": failures, "token": token}
-    return page_response(template("unlock_login.html"), values, private=True)
+    failures = request.app[SETTINGS].consecutive_failure_limit
+    return page(request, "unlock_login", email=row["email"], token=token, failures=failures)
 
 
 @routes.post(
@@ -132,4 +130,4 @@ async def unlock(request: web.Request) -> web.StreamResponse:
         await write_event(connection, client, EventKind.LOGIN_UNLOCKED, user_id=user_id)
 
     await request.app[DATABASE].transact(consume_and_unlock)
-    return result("Login unlocked", UNLOCKED, page=is_form(request))
+    return result(request, "login_unlocked", UNLOCKED)

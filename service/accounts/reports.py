@@ -22,12 +22,12 @@ from service.accounts.link_pages import (
     LINK_QUERY,
     PAGE_ERRORS,
     PAGE_RESPONSES,
+    error_result,
     link_token,
-    message_page,
+    page,
     page_errors,
     result,
     result_responses,
-    template,
 )
 from service.accounts.links import mailed_link
 from service.accounts.one_time_tokens import Purpose
@@ -38,24 +38,15 @@ from service.accounts.throttling.throttle import THROTTLE, Throttle
 from service.accounts.two_factor.removal import remove_second_factor
 from service.database.pool import DATABASE
 from service.http.app_keys import SETTINGS
-from service.http.bodies import is_form, read_body
+from service.http.bodies import read_body
 from service.http.client import Client, client_of
-from service.http.errors import Conflict, NotFound, status_of
-from service.http.pages import page_response
+from service.http.errors import Conflict, NotFound
 from service.http.routes import Auth, RouteTableDef
 from service.settings.settings import Settings
 
 routes = RouteTableDef(tag="Accounts")
 
 REPORTED = "All devices were logged out. A mail with a link to choose a new password was sent."
-EMAIL_TAKEN = (
-    "Another account has this email now",
-    "All devices were logged out, and the password no longer works. The email was not restored. "
-    "Log in to the other account, with a new password if necessary, and change its email or delete "
-    "it. Then open this link again: it is still valid.",
-)
-RESTORES = "The email of the account is restored to this one."
-KEEPS = "The account keeps this email."
 
 
 async def issue_report_link(
@@ -105,9 +96,8 @@ async def show(request: web.Request) -> web.StreamResponse:
     user = await sql.email_verification.find(database, user_id=row["user_id"])
     if user is None:
         raise NotFound("token")
-    effect = KEEPS if user["email"] == row["email"] else RESTORES
-    values = {"email": row["email"], "effect": effect, "token": token}
-    return page_response(template("report.html"), values, private=True)
+    restores_email = user["email"] != row["email"]
+    return page(request, "report", email=row["email"], token=token, restores_email=restores_email)
 
 
 @routes.post(
@@ -135,12 +125,8 @@ async def report(request: web.Request) -> web.StreamResponse:
         return await _undo(connection, client, token, app[THROTTLE], app[SETTINGS])
 
     if not await app[DATABASE].transact(consume_and_undo):
-        conflict = Conflict("email")
-        if not is_form(request):
-            raise conflict
-        status = status_of(conflict, strict=app[SETTINGS].realworld_strict)
-        return message_page(*EMAIL_TAKEN, status=status)
-    return result("Your account is safe again", REPORTED, page=is_form(request))
+        return error_result(request, "email_has_other_account", Conflict("email"))
+    return result(request, "reported", REPORTED)
 
 
 async def _undo(

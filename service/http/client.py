@@ -8,7 +8,7 @@ from functools import lru_cache
 from aiohttp import hdrs, web
 
 from service.http.app_keys import SETTINGS
-from service.http.languages import language_of
+from service.http.languages import LANGUAGES, language_of
 
 MAX_USER_AGENT = 300  # Characters of the ``User-Agent`` header that are kept.
 
@@ -59,7 +59,7 @@ def client_of(request: web.Request) -> Client:
         user_agent = request.headers.get(hdrs.USER_AGENT, "")[:MAX_USER_AGENT]
         # aiohttp decodes bytes that are not UTF-8 as surrogates, which PostgreSQL cannot store.
         readable = user_agent.encode(errors="surrogateescape").decode(errors="replace")
-        language = language_of(request)
+        language = language_of(request, request.app[LANGUAGES])
         client = request["client"] = _client_at(_ip_of(request), readable or None, language)
     return client
 

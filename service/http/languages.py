@@ -8,7 +8,7 @@ from aiohttp import hdrs, web
 MAX_HEADER = 200  # Characters of the ``Accept-Language`` header that are read.
 
 LANGUAGES = web.AppKey("languages", tuple[str, ...])
-"""The languages of the service, such as ``en`` and ``pt-BR``. The first one is the default."""
+"""The languages of the mails, such as ``en`` and ``pt-BR``. The first one is the default."""
 
 # RFC 9110, sections 12.4.2 and 12.5.4.
 _RANGE = re.compile(
@@ -18,10 +18,10 @@ _RANGE = re.compile(
 )
 
 
-def language_of(request: web.Request) -> str:
-    """Return the language of ``LANGUAGES`` that the client of ``request`` prefers."""
+def language_of(request: web.Request, available: tuple[str, ...]) -> str:
+    """Return the language of ``available`` that the client of ``request`` prefers."""
     header = ",".join(request.headers.getall(hdrs.ACCEPT_LANGUAGE, ()))
-    return choose_language(header[:MAX_HEADER], request.app[LANGUAGES])
+    return choose_language(header[:MAX_HEADER], available)
 
 
 @lru_cache(maxsize=1024)

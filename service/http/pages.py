@@ -1,10 +1,10 @@
 """Build HTML pages for people, beside the JSON for programs."""
 
-import html
 import re
-from string import Template
+from pathlib import Path
 
 from aiohttp import hdrs, web
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 HTML = "text/html; charset=utf-8"
 
@@ -35,17 +35,32 @@ PRIVATE_HEADERS = {
 """The headers of a page for one person. No cache stores it, and its forms go to this service."""
 
 
-def page_response(
-    template: str, values: dict[str, str], *, status: int = 200, private: bool = False
-) -> web.Response:
-    """Return the page ``template`` with each ``$name`` replaced by its escaped value.
+def page_templates(folder: Path) -> Environment:
+    """Return the templates of pages in ``folder``.
 
-    A page that contains a token must be ``private``. Raise ``KeyError`` if a value is missing.
+    Their values are escaped, and a missing value is an error. A change of a file has no effect
+    after its first use.
     """
-    escaped = {name: html.escape(value) for name, value in values.items()}
-    body = Template(template).substitute(escaped).encode()
+    return Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        auto_reload=False,
+        cache_size=-1,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def page_response(page: str, *, status: int = 200, private: bool = False) -> web.Response:
+    """Return the response with the HTML of ``page``.
+
+    A page that contains a token must be ``private``.
+    """
     headers = PRIVATE_HEADERS if private else HEADERS
-    return web.Response(status=status, body=body, headers={**headers, "Content-Type": HTML})
+    return web.Response(
+        status=status, body=page.encode(), headers={**headers, "Content-Type": HTML}
+    )
 
 
 def prefers_html(request: web.Request) -> bool:

@@ -1,13 +1,14 @@
 """``GET /``: say what this service is and where to go on, as a page or as JSON."""
 
 import functools
-from importlib.resources import files
+from pathlib import Path
 
 from aiohttp import hdrs, web
+from jinja2 import Template
 
 from service.http.openapi.components import INFO
 from service.http.openapi.schemas import Media, object_of, one_of, string
-from service.http.pages import page_response, prefers_html
+from service.http.pages import page_response, page_templates, prefers_html
 from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef
 from service.operations.health import PING_DATABASE
@@ -31,9 +32,9 @@ routes = RouteTableDef(tag="Operations")
 
 
 @functools.cache
-def template() -> str:
-    """Return the source of the page. The application reads it once, at start."""
-    return (files("service.operations") / "static" / "home.html").read_text(encoding="utf-8")
+def template() -> Template:
+    """Return the template of the page. The application reads it once, at start."""
+    return page_templates(Path(__file__).with_name("static")).get_template("home.html")
 
 
 @routes.get(
@@ -52,8 +53,8 @@ async def home(request: web.Request) -> web.StreamResponse:
     description = {"name": NAME, "version": VERSION, "database": database, **LINKS}
     response: web.StreamResponse
     if prefers_html(request):
-        values = {**description, "summary": SUMMARY, "hint": HINTS[database]}
-        response = page_response(template(), values)
+        page = template().render(description, summary=SUMMARY, hint=HINTS[database])
+        response = page_response(page)
     else:
         response = json_response(description, headers={hdrs.CACHE_CONTROL: "no-cache"})
     response.headers[hdrs.VARY] = hdrs.ACCEPT

@@ -64,6 +64,8 @@ async def test_decline_deletes_no_account_that_had_a_verified_email(
     assert page.status == 200 and DECLINE not in page.body
     rejected = await client.post(DECLINE, {"token": token})
     assert_error(rejected, 404, "not_found", {"registration": ["not found"]})
+    page = await submit(client, DECLINE, token=token)
+    assert page.status == 404 and "<h1>The account was not deleted</h1>" in page.body
     assert await client.is_authenticated(alice)
     # The rejection has not used the token.
     assert (await client.post(VERIFY, {"token": token})).status == 200

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from service.http.languages import LANGUAGES, MAX_HEADER, choose_language, language_of
+from service.http.languages import MAX_HEADER, choose_language, language_of
 
 AVAILABLE = ("en", "de", "pt-BR")
 
@@ -54,10 +54,9 @@ async def test_language_of_a_request_reads_a_bounded_part_of_all_its_headers(
     aiohttp_client: Any,
 ) -> None:
     async def handler(request: web.Request) -> web.Response:
-        return web.Response(text=language_of(request))
+        return web.Response(text=language_of(request, AVAILABLE))
 
     app = web.Application()
-    app[LANGUAGES] = AVAILABLE
     app.router.add_get("/", handler)
     client = await aiohttp_client(app)
     within, beyond = "x," * (MAX_HEADER // 2 - 1) + "de", "x," * (MAX_HEADER // 2) + "de"

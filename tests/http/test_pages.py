@@ -1,10 +1,13 @@
 """Test HTML pages, and the choice between HTML and JSON."""
 
+from pathlib import Path
+
 import pytest
 from aiohttp.test_utils import make_mocked_request
+from jinja2 import UndefinedError
 from multidict import CIMultiDict
 
-from service.http.pages import page_response, prefers_html
+from service.http.pages import page_templates, prefers_html
 
 
 @pytest.mark.parametrize(
@@ -47,12 +50,14 @@ def test_repeated_accept_headers_count_as_one_list() -> None:
     assert prefers_html(make_mocked_request("GET", "/", headers))
 
 
-def test_page_values_are_escaped() -> None:
-    response = page_response('<p title="$value">$value</p>', {"value": "<b>\"&'$x"})
-    shown = "&lt;b&gt;&quot;&amp;&#x27;$x"
-    assert response.body == f'<p title="{shown}">{shown}</p>'.encode()
+def test_page_values_are_escaped(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text('<p title="{{ value }}">{{ value }}</p>')
+    page = page_templates(tmp_path).get_template("page.html").render(value="<b>\"&'{{ x }}")
+    shown = "&lt;b&gt;&#34;&amp;&#39;{{ x }}"
+    assert page == f'<p title="{shown}">{shown}</p>'
 
 
-def test_page_without_a_value_is_an_error() -> None:
-    with pytest.raises(KeyError):
-        page_response("$value", {})
+def test_page_without_a_value_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text("{{ value }}")
+    with pytest.raises(UndefinedError, match="'value' is undefined"):
+        page_templates(tmp_path).get_template("page.html").render()

@@ -26,17 +26,17 @@ from service.accounts.link_pages import (
     PAGE_RESPONSES,
     link_token,
     message_schema,
+    page,
     page_errors,
     result,
     result_responses,
-    template,
 )
 from service.accounts.notices import queue_notice
 from service.accounts.one_time_tokens import (
     REVOKED_BY_PASSWORD_CHANGE,
     Purpose,
 )
-from service.accounts.passwords.hasher import PASSWORDS
+from service.accounts.passwords.hasher import MAX_PASSWORD_BYTES, PASSWORDS
 from service.accounts.passwords.verification import requester_of
 from service.accounts.security_log import EventKind, write_event
 from service.accounts.throttling import known_ips
@@ -48,6 +48,7 @@ from service.http.app_keys import SETTINGS
 from service.http.bodies import form_fields, is_form, read_body
 from service.http.client import Client, client_of
 from service.http.errors import (
+    BLANK,
     ApiError,
     InvalidInput,
     NotFound,
@@ -55,7 +56,6 @@ from service.http.errors import (
     Unavailable,
     status_of,
 )
-from service.http.pages import page_response
 from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef
 from service.http.validation import required
@@ -65,7 +65,13 @@ routes = RouteTableDef(tag="Accounts")
 
 SENT = "If an account uses this email, a mail with a link was sent to it."
 RESET = "Your password was changed. Log in with the new password."
-HINT = f"At least {fields.new_password.shortest} characters."
+
+PROBLEMS = {
+    BLANK: "blank",
+    "is too short": "too_short",
+    "is too long": "too_long",
+}
+"""The problem of a password for the page, by the start of the message of the validator."""
 
 RESPONSE_TIME = 0.1
 """Seconds after which ``forgot-password`` responds, or a multiple if its statements take longer.
@@ -170,7 +176,7 @@ async def show(request: web.Request) -> web.StreamResponse:
     """
     token = link_token(request)
     row = await _find(request.app[DATABASE], token)
-    return _form(row["email"], token)
+    return _form(request, row["email"], token)
 
 
 @routes.post(
@@ -199,8 +205,8 @@ async def reset(request: web.Request) -> web.StreamResponse:
         token = (await form_fields(request))["token"]
         row = await _find(request.app[DATABASE], token)
         status = status_of(error, strict=request.app[SETTINGS].realworld_strict)
-        return _form(row["email"], token, error=error, status=status)
-    return result("Password changed", RESET, page=is_form(request))
+        return _form(request, row["email"], token, error=error, status=status)
+    return result(request, "password_changed", RESET)
 
 
 async def _find(database: Database, token: str) -> Any:
@@ -262,25 +268,34 @@ async def _reset(app: web.Application, client: Client, token: str, password: str
 
 
 def _form(
-    email: str, token: str, *, error: ApiError | None = None, status: int = 200
+    request: web.Request,
+    email: str,
+    token: str,
+    *,
+    error: ApiError | None = None,
+    status: int = 200,
 ) -> web.Response:
     """Return the page with the form, and with the ``error`` of the last use of the form."""
-    text = HINT if error is None else _problem(error)
-    values = {
-        "email": email,
-        "token": token,
-        "hint": "hint" if error is None else "problem",
-        "text": text,
-    }
-    page = page_response(template("reset_password.html"), values, status=status, private=True)
-    if error is not None:
-        page.headers.update(error.headers)
-    return page
+    headers = {} if error is None else error.headers
+    response = page(
+        request,
+        "reset_password",
+        status=status,
+        email=email,
+        token=token,
+        problem=None if error is None else _problem(error),
+        shortest=fields.new_password.shortest,
+        longest=MAX_PASSWORD_BYTES,
+        minutes=math.ceil(int(headers.get(hdrs.RETRY_AFTER, 0)) / 60),
+    )
+    response.headers.update(headers)
+    return response
 
 
 def _problem(error: ApiError) -> str:
-    """Return the sentence that tells a person about ``error``."""
-    if isinstance(error, InvalidInput):
-        return f"The password {'; '.join(error.errors['new_password'])}."
-    minutes = math.ceil(int(error.headers[hdrs.RETRY_AFTER]) / 60)
-    return f"The password was not changed. Please try again in {minutes} min."
+    """Return the name by which the page knows ``error``."""
+    if not isinstance(error, InvalidInput):
+        return "try_again"
+    (message, *_) = error.errors["new_password"]
+    found = (name for start, name in PROBLEMS.items() if message.startswith(start))
+    return next(found, "rejected")

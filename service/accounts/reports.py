@@ -1,16 +1,16 @@
 """Undo what a thief did to an account, with the link "This was not me" in a notice.
 
-A report ends all sessions, restores the email to which the notice went, makes the password useless
-and sends a mail with a link that resets it. A thief may get notices too, after they have changed
-the email. So a report leaves the older reports of the account valid, and revokes the newer ones:
-the owner, who had the account first, decides.
+A report ends all sessions, restores the email to which the notice went, removes a second factor
+that was not on before the notice, makes the password useless and sends a mail with a link that
+resets it. A thief may get notices too, after they have changed the email. So a report leaves the
+older reports of the account valid, and revokes the newer ones: the owner, who had the account
+first, decides.
 """
 
 from typing import Any
 from uuid import UUID
 
 import asyncpg
-import orjson
 from aiohttp import web
 
 import sql
@@ -113,8 +113,9 @@ async def show(request: web.Request) -> web.StreamResponse:
 async def report(request: web.Request) -> web.StreamResponse:
     """Report a change or a login with the token of a notice.
 
-    All sessions end, an email that was changed is restored, and the password no longer works. A
-    mail with a link that resets the password is sent. Respond 404 if the token is unknown or was
+    All sessions end, an email that was changed is restored, a second factor that is newer than the
+    notice is removed, and the password no longer works. A mail with a link that resets the password
+    is sent. Respond 404 if the token is unknown or was
     used, and 410 if it has expired. Respond 409 if another account has the email now: then the
     sessions and the password end, the email is not restored, and the token stays valid.
     """
@@ -137,8 +138,7 @@ async def _undo(
     Return ``False`` if another user has this email. The token is then not used, and the transaction
     must commit nevertheless: a thief must not keep their session by taking the email.
     """
-    found = await one_time_tokens.find(connection, Purpose.REPORT, token)
-    user_id, data = found["user_id"], orjson.loads(found["data"] or "{}")
+    user_id = (await one_time_tokens.find(connection, Purpose.REPORT, token))["user_id"]
     # Lock before the savepoint: to roll it back would release the lock.
     if await sql.closed_accounts.lock(connection, user_id=user_id) is None:
         raise NotFound("token")
@@ -159,7 +159,7 @@ async def _undo(
         user_agent=client.user_agent,
     )
     # A thief who turned the second factor on, or replaced its secret, must not keep the owner out.
-    if data.get("notice") == "two_factor_on":
+    if await sql.reports.has_newer_factor(connection, user_id=user_id, digest=digest_of(token)):
         await remove_second_factor(connection, client, user_id)
     user = await sql.reports.remove_password(connection, user_id=user_id)
     await sql.reports.revoke_tokens(connection, user_id=user_id, reported_digest=digest_of(token))

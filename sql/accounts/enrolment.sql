@@ -26,7 +26,8 @@ where user_id = $1 and is_confirmed
 -- Put a pending secret into force, unless another enrolment has replaced it. The code that confirms
 -- it is used. The new version of the credentials ends the logins that are not complete. Call
 -- sessions.lock_user and delete_confirmed in earlier statements. `was_on` tells whether the factor
--- was on before.
+-- was on before. `two_factor_since` is the current time and not the start of the transaction, so
+-- that it is later than every report that was issued before.
 with confirmed as (
     update totp_secrets
     set is_confirmed = true, last_step = $3
@@ -39,7 +40,7 @@ before as (
     join confirmed on confirmed.user_id = users.id
 )
 update users
-set two_factor_since = coalesce(users.two_factor_since, now()),
+set two_factor_since = clock_timestamp(),
     password_version = users.password_version + 1
 from before
 where users.id = before.id

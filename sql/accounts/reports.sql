@@ -5,6 +5,22 @@ set email = $2, email_key = $3, email_verified_at = null, updated_at = now()
 where id = $1 and email <> $2 and closed_at is null
 returning id
 
+-- name: has_newer_factor(user_id, digest) -> value
+-- Return whether the second factor of the user is that of the reported notice, or is newer. A thief
+-- may have turned it on after the notice. The owner may use the link of the older notice first, and
+-- that revokes the link of the newer one.
+select exists (
+    select
+    from users
+    join one_time_tokens on one_time_tokens.digest = $2
+    where users.id = $1
+        and users.two_factor_since is not null
+        and (
+            one_time_tokens.data ->> 'notice' = 'two_factor_on'
+            or users.two_factor_since >= one_time_tokens.created_at
+        )
+)
+
 -- name: remove_password(user_id) -> one
 -- Return the current email.
 update users

@@ -9,7 +9,6 @@ import pytest
 
 from tests.accounts.mailed_links import (
     FORGOT,
-    REPORT,
     RESET,
     client_without_delivery,
     last_token,
@@ -275,12 +274,3 @@ async def reset_password(client: Client, db: asyncpg.Connection) -> None:
     token = await last_token(db, EMAIL, "reset_password")
     body = {"token": token, "new_password": "another secret"}
     assert (await client.post(RESET, body)).status == 200
-
-
-async def test_report_of_the_notice_removes_the_factor_of_a_thief(
-    client: Client, enrolled: Device, db: asyncpg.Connection
-) -> None:
-    token = await last_token(db, EMAIL, "two_factor_on")
-    assert (await client.post(REPORT, {"token": token})).status == 200
-    await reset_password(client, db)
-    assert (await first_step(client, "another secret")).status == 200

@@ -81,6 +81,19 @@ class Browser:
         found = self._chromium.find_element(By.XPATH, f"//label[normalize-space()='{label}']")
         self._chromium.find_element(By.ID, str(found.get_attribute("for"))).send_keys(text)
 
+    def focused_field(self) -> tuple[str, str, bool]:
+        """Return what a screen reader says about the field that has the focus.
+
+        That is its label, its description, and whether its last value was invalid.
+        """
+        field = self._chromium.switch_to.active_element
+        label = self._chromium.find_element(
+            By.CSS_SELECTOR, f"label[for='{field.get_attribute('id')}']"
+        )
+        ids = str(field.get_attribute("aria-describedby")).split()
+        texts = [self._chromium.find_element(By.ID, name).text for name in ids]
+        return label.text, " ".join(texts), field.get_attribute("aria-invalid") == "true"
+
     def press(self, button: str, *, opens: str) -> None:
         """Press ``button``, and wait for another page, which has the heading ``opens``."""
         self._chromium.execute_script("window.isLastPage = true")

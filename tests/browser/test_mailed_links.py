@@ -84,7 +84,9 @@ def test_rejected_password_keeps_the_person_on_the_page(service: Service, browse
     browser.open(service.forget_password("paul"))
     browser.fill("New password", TOO_LONG_PASSWORD)
     browser.press("Change my password", opens="Choose a new password")
-    assert "72 bytes" in browser.text
+    label, description, is_invalid = browser.focused_field()
+    assert (label, is_invalid) == ("New password", True)
+    assert "at most 72 bytes" in description and "At least 8 characters." in description
     assert service.can_log_in("paul", "paul-secret")
     browser.fill("New password", NEW_PASSWORD)
     browser.press("Change my password", opens="Password changed")

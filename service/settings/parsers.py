@@ -84,10 +84,24 @@ def secret(value: str) -> str:
 
 def origin(value: str) -> str:
     """Return a web origin (RFC 6454), or ``*`` for all origins."""
-    parts = urlsplit(value)
-    if value != "*" and (not parts.netloc or value != f"{parts.scheme}://{parts.netloc}".lower()):
-        raise ValueError("must list origins such as https://example.org, or be *")
+    reason = "must list origins such as https://example.org, or be *"
+    try:
+        parts = urlsplit(value)
+        is_origin = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise ValueError(reason) from None
+    if value != "*" and (not is_origin or value != f"{parts.scheme}://{parts.netloc}".lower()):
+        raise ValueError(reason)
     return value
+
+
+def domain(value: str) -> str:
+    """Return a domain name in lower case. Reject an IP address, a URL and a port."""
+    label = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
+    given = value.lower()
+    if not re.fullmatch(rf"{label}(?:\.{label})*", given) or given.rpartition(".")[2].isdigit():
+        raise ValueError("must be a domain such as example.org")
+    return given
 
 
 def base_url(value: str) -> str:

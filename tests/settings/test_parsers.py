@@ -44,7 +44,19 @@ def test_origin_accepts_a_scheme_and_a_host(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["", "example.org", "https://", "https://example.org/", "https://Example.org", "null"]
+    "value",
+    [
+        "",
+        "example.org",
+        "https://",
+        "https://:80",
+        "https://example.org/",
+        "https://Example.org",
+        "https://example.org:0",
+        "https://example.org:99999",
+        "https://[example.org",
+        "null",
+    ],
 )
 def test_origin_rejects_other_text(value: str) -> None:
     with pytest.raises(ValueError, match="must list origins"):

@@ -20,6 +20,9 @@ from service.accounts import (
 from service.accounts.cleanup import clean_up_periodically
 from service.accounts.closed_accounts import CLOSED_ACCOUNTS, ClosedAccounts
 from service.accounts.encryption import ENCRYPTION, Encryption
+from service.accounts.passkeys import passkey_login, passkeys
+from service.accounts.passkeys.passkey_verification import PASSKEY_VERIFIER, PasskeyVerifier
+from service.accounts.passkeys.relying_party import RELYING_PARTY, RelyingParty
 from service.accounts.passwords import reset
 from service.accounts.passwords.hasher import PASSWORDS, PasswordHasher, usable_cores
 from service.accounts.passwords.verification import CREDENTIAL_VERIFIER, CredentialVerifier
@@ -70,6 +73,8 @@ ROUTES = (
     reset.routes,
     login_unlock.routes,
     reports.routes,
+    passkeys.routes,
+    passkey_login.routes,
     refresh.routes,
     reauthentication.routes,
     sessions.routes,
@@ -149,6 +154,8 @@ def create_app(
     app[THROTTLE] = throttle = Throttle(database, settings)
     app[LOGIN_ATTEMPTS] = LoginAttempts(database, settings)
     app[ENCRYPTION] = Encryption(settings.encryption_keys)
+    app[RELYING_PARTY] = party = RelyingParty(settings)
+    app[PASSKEY_VERIFIER] = PasskeyVerifier(database, party, throttle)
     app[SIGN_IN] = SignIn(database, tokens, throttle, settings)
     app[CLOSED_ACCOUNTS] = ClosedAccounts(database)
     templates = load_templates(settings)

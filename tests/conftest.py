@@ -115,11 +115,13 @@ async def db(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     await connection.close()
 
 
-# The counts come first, so that no trigger maintains them. Every other table refers to `users`.
+# The counts come first, so that no trigger maintains them. Every other table refers to `users`. Not
+# every token has a user.
 TABLES = (
     "article_counts",
     "user_counts",
     "users",
+    "one_time_tokens",
     "events",
     "throttle",
     "outbox",

@@ -23,6 +23,7 @@ def test_only_these_queries_invalidate_the_cache() -> None:
         "email_change.confirm",
         "email_verification.verify",
         "enrolment.confirm",
+        "passkeys.end_proofs",
         "reauthentication.replace_session",
         "refresh.use",
         "removal.turn_off",

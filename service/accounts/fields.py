@@ -162,3 +162,4 @@ bio = TextOrNull(longest=500, example="I work at statefarm")
 image = TextOrNull(_http_url, longest=2048, example="https://i.stack.imgur.com/xHWG8.jpg")
 # RealWorld's browser tests store values that are not URLs.
 any_image = TextOrNull(shortest=0, longest=2048, example=image.example)
+passkey_name = Text(_printable, _trimmed, longest=100, example="My laptop")

@@ -4,6 +4,7 @@ A notice is queued in the transaction that causes it. It goes to the email that 
 before, because a thief may have changed it.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -28,11 +29,12 @@ async def queue_notice(
     email_key: str,
     throttle: Throttle,
     settings: Settings,
+    data: Mapping[str, str] | None = None,
 ) -> None:
     """Queue the notice ``template`` to ``email``, at a limited rate. ``client`` has caused it.
 
-    ``email`` is the one before the change. The transaction of ``connection`` must hold the lock on
-    the user's row.
+    ``email`` is the one before the change. ``data`` names what a report removes. The transaction of
+    ``connection`` must hold the lock on the user's row.
     """
     if not await throttle.admit_notice(connection, template, user_id, email_key):
         return
@@ -43,6 +45,7 @@ async def queue_notice(
         email_key=email_key,
         notice=template,
         settings=settings,
+        data=data,
     )
     values = {
         "time": format_time(datetime.now(UTC)),

@@ -1,4 +1,4 @@
-"""Tokens that are mailed to the owner of an account, each for one purpose and for one use.
+"""Tokens for one purpose and for one use: mailed to the owner of an account, or challenges.
 
 A token has 256 random bits, and the database has only its digest. A token of one purpose is unknown
 to the routes of every other purpose, and stays unused there. The token alone names the account.
@@ -19,7 +19,8 @@ from service.http.errors import ApiError, NotFound
 from service.http.parameters import filter_text
 from service.http.validation import Text
 
-HOUR = 3600
+MINUTE = 60
+HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
 KEEP_EXPIRED = 7 * DAY
@@ -53,7 +54,10 @@ class Purpose(StrEnum):
     CHANGE_EMAIL = "change_email", DAY, 1
     REPORT = "report", 7 * DAY, 20
     UNLOCK_LOGIN = "unlock_login", DAY, 5
-    TWO_FACTOR = "two_factor", 300, 20
+    TWO_FACTOR = "two_factor", 5 * MINUTE, 20
+    PASSKEY_REGISTRATION = "passkey_registration", 5 * MINUTE, 5
+    PASSKEY_LOGIN = "passkey_login", 5 * MINUTE, 1
+    """A challenge without a user. The rate limit of the IP address bounds their number."""
 
 
 REVOKED_BY_PASSWORD_CHANGE = frozenset(Purpose) - {Purpose.REPORT}
@@ -81,8 +85,8 @@ async def issue(
     purpose: Purpose,
     user_id: UUID,
     *,
-    email: str,
-    email_key: str,
+    email: str | None = None,
+    email_key: str | None = None,
     data: Mapping[str, Any] | None = None,
 ) -> str:
     """Insert a token of ``purpose`` for a user, about ``email``, and return it.
@@ -126,7 +130,7 @@ async def consume(
     *,
     lock: sql.AnyQuery = sql.sessions.lock_user,
 ) -> Any:
-    """Use a token. Return its row, with ``user_id``, ``email`` and ``email_key``.
+    """Use a token. Return its row, with ``user_id``, ``email``, ``email_key`` and ``data``.
 
     First lock the user's row with ``lock``. Every transaction that changes an account locks this
     row before its tokens, so that no two of them deadlock. The lock is held until the transaction

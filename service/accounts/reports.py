@@ -1,12 +1,13 @@
 """Undo what a thief did to an account, with the link "This was not me" in a notice.
 
 A report ends all sessions, restores the email to which the notice went, removes a second factor
-that was not on before the notice, makes the password useless and sends a mail with a link that
-resets it. A thief may get notices too, after they have changed the email. So a report leaves the
-older reports of the account valid, and revokes the newer ones: the owner, who had the account
-first, decides.
+and passkeys that the account did not have before the notice, makes the password useless and sends a
+mail with a link that resets it. A thief may get notices too, after they have changed the email. So
+a report leaves the older reports of the account valid, and revokes the newer ones: the owner, who
+had the account first, decides.
 """
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -57,12 +58,13 @@ async def issue_report_link(
     email_key: str,
     notice: str,
     settings: Settings,
+    data: Mapping[str, str] | None = None,
 ) -> str:
     """Return a new link that reports what a notice to ``email`` tells.
 
     ``email`` is the one that the user had before the change: a report restores it. ``notice`` is
-    the template of the notice: a report undoes what it tells. The transaction of ``connection``
-    must hold the lock on the user's row.
+    the template of the notice: a report undoes what it tells. ``data`` has the ``passkey_id`` of an
+    added passkey. The transaction of ``connection`` must hold the lock on the user's row.
     """
     token = await one_time_tokens.issue(
         connection,
@@ -70,7 +72,7 @@ async def issue_report_link(
         user_id,
         email=email,
         email_key=email_key,
-        data={"notice": notice},
+        data={"notice": notice, **(data or {})},
     )
     return mailed_link(settings, "report", token)
 
@@ -113,11 +115,11 @@ async def show(request: web.Request) -> web.StreamResponse:
 async def report(request: web.Request) -> web.StreamResponse:
     """Report a change or a login with the token of a notice.
 
-    All sessions end, an email that was changed is restored, a second factor that is newer than the
-    notice is removed, and the password no longer works. A mail with a link that resets the password
-    is sent. Respond 404 if the token is unknown or was
-    used, and 410 if it has expired. Respond 409 if another account has the email now: then the
-    sessions and the password end, the email is not restored, and the token stays valid.
+    All sessions end, an email that was changed is restored, a second factor and passkeys that are
+    newer than the notice are removed, and the password no longer works. A mail with a link that
+    resets the password is sent. Respond 404 if the token is unknown or was used, and 410 if it has
+    expired. Respond 409 if another account has the email now: then the sessions and the password
+    end, the email is not restored, and the token stays valid.
     """
     token = (await read_body(request))["token"]
     client, app = client_of(request), request.app
@@ -158,11 +160,13 @@ async def _undo(
         ip=client.ip,
         user_agent=client.user_agent,
     )
+    reported = digest_of(token)
     # A thief who turned the second factor on, or replaced its secret, must not keep the owner out.
-    if await sql.reports.has_newer_factor(connection, user_id=user_id, digest=digest_of(token)):
+    if await sql.reports.has_newer_factor(connection, user_id=user_id, digest=reported):
         await remove_second_factor(connection, client, user_id)
+    await sql.reports.remove_newer_passkeys(connection, user_id=user_id, digest=reported)
     user = await sql.reports.remove_password(connection, user_id=user_id)
-    await sql.reports.revoke_tokens(connection, user_id=user_id, reported_digest=digest_of(token))
+    await sql.reports.revoke_tokens(connection, user_id=user_id, reported_digest=reported)
     await known_ips.replace_all(connection, user_id, client.ip_key)
     await throttle.allow_reset_request(connection, user_id)
     # While another user has the email, no mail could be sent to the owner.

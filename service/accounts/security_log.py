@@ -45,12 +45,14 @@ class EventKind(StrEnum):
     SIGNED_IN = "signed_in", "A login opened a session."
     SIGN_IN_FAILED = (
         "sign_in_failed",
-        "A login, a reauthentication, a change of the user or a deletion had a wrong password.",
+        "A login, a reauthentication, a change of the user or a deletion had a wrong password, or "
+        "a passkey could not be verified.",
     )
     SIGN_IN_DENIED = (
         "sign_in_denied",
-        "A login had the right password but exceeded `SESSION_LIMIT` with the policy `deny`, or "
-        "`REQUIRE_VERIFIED_EMAIL` was set and the email was not verified, or the login was locked.",
+        "A login had the right password or passkey but exceeded `SESSION_LIMIT` with the policy "
+        "`deny`, or `REQUIRE_VERIFIED_EMAIL` was set and the email was not verified, or "
+        "the login was locked.",
     )
     LOGIN_UNLOCKED = "login_unlocked", "A mailed link unlocked the login."
     TWO_FACTOR_REQUIRED = (
@@ -73,8 +75,8 @@ class EventKind(StrEnum):
     )
     SESSION_ENDED = (
         "session_ended",
-        "The session was ended from the session list, by a changed or reset password, or by a "
-        "report.",
+        "The session was ended from the session list, by a changed or reset password, with "
+        "`end_other_sessions`, or by a report.",
     )
     EVICTED = "evicted", "A login over `SESSION_LIMIT` ended the session."
     REFRESH_TOKEN_REUSED = (
@@ -88,6 +90,13 @@ class EventKind(StrEnum):
     PASSWORD_RESET = (
         "password_reset",
         "The password was reset with a mailed link, which also verified the email.",
+    )
+    PASSKEY_ADDED = "passkey_added", "A passkey was added."
+    PASSKEY_REMOVED = "passkey_removed", "A passkey was removed."
+    PASSKEY_COUNTER_WENT_BACK = (
+        "passkey_counter_went_back",
+        "A login or a reauthentication with a passkey was rejected because the counter of the "
+        "passkey did not increase: the passkey may have been copied.",
     )
     PASSWORD_CHANGED = "password_changed", "The password was changed."
     EMAIL_VERIFIED = "email_verified", "The email was verified with a mailed link."

@@ -55,7 +55,7 @@ class SignIn:
         client: Client,
         user: Any,
         methods: Collection[Method],
-        use_challenge: Callable[[sql.Connection], Awaitable[None]] | None = None,
+        confirm: Callable[[sql.Connection], Awaitable[Any]] | None = None,
     ) -> web.StreamResponse:
         """End a login of ``client``: 200 with the tokens of a new session.
 
@@ -67,19 +67,20 @@ class SignIn:
         from another IP address.
 
         Raise ``TwoFactorRequired`` if the account has a second factor that is not among
-        ``methods``. No session is opened then. ``use_challenge`` uses the challenge of a login in
-        two steps, in the transaction that opens the session. Raise its errors.
+        ``methods``. No session is opened then.
+
+        ``confirm`` runs first in the transaction that opens the session. It uses up what the client
+        has proved itself with, and returns the row of the user as of then; ``user`` needs only the
+        ``id``. Raise its errors.
         """
-        needs_factor = user["two_factor_since"] is not None and Method.MULTIPLE not in methods
 
         async def sign_in(connection: sql.Connection) -> web.StreamResponse | str | None:
-            if use_challenge is not None:
-                await use_challenge(connection)
-            if self._settings.require_verified_email and user["email_verified_at"] is None:
-                await self._refuse_unverified(connection, client, user)
+            current = user if confirm is None else await confirm(connection)
+            if self._settings.require_verified_email and current["email_verified_at"] is None:
+                await self._refuse_unverified(connection, client, current)
                 return None
-            if needs_factor:
-                return await self._issue_challenge(connection, client, user, methods)
+            if current["two_factor_since"] is not None and Method.MULTIPLE not in methods:
+                return await self._issue_challenge(connection, client, current, methods)
             await queue_sign_in_notice(
                 connection,
                 client,
@@ -87,7 +88,9 @@ class SignIn:
                 throttle=self._throttle,
                 settings=self._settings,
             )
-            return await self._open_session(connection, client, user, methods, EventKind.SIGNED_IN)
+            return await self._open_session(
+                connection, client, current, methods, EventKind.SIGNED_IN
+            )
 
         try:
             response = await self._database.transact(sign_in)
@@ -95,7 +98,7 @@ class SignIn:
             await write_event(self._database, client, EventKind.SIGN_IN_FAILED, user_id=user["id"])
             raise wrong_credentials() from None
         except SessionLimitReached:
-            # The client knows the password. The owner must see this in the log, even without a
+            # The client has proved who they are. The owner must see this in the log, even without a
             # session.
             await write_event(self._database, client, EventKind.SIGN_IN_DENIED, user_id=user["id"])
             raise

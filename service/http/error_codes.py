@@ -42,6 +42,12 @@ class ErrorCode(StrEnum):
         401,
         "The challenge of a login is unknown, was used, has expired or had too many attempts.",
     )
+    PASSKEY_UNKNOWN = "passkey_unknown", 401, "The passkey is unknown, or it was removed."
+    PASSKEY_INVALID = (
+        "passkey_invalid",
+        401,
+        "The response of the passkey cannot be verified.",
+    )
     TOKEN_MISSING = "token_missing", 401, "The request has no `Authorization` header."
     TOKEN_INVALID = (
         "token_invalid",
@@ -76,6 +82,11 @@ class ErrorCode(StrEnum):
         403,
         "The email of the account is not verified. A mail with a link was sent to it.",
     )
+    PASSKEY_LIMIT_REACHED = (
+        "passkey_limit_reached",
+        403,
+        "The account has as many passkeys as are allowed.",
+    )
     FORBIDDEN = "forbidden", 403, "The resource belongs to another user."
     REAUTHENTICATION_REQUIRED = (
         "reauthentication_required",
@@ -99,7 +110,13 @@ class ErrorCode(StrEnum):
     ALREADY_TAKEN = (
         "already_taken",
         409,
-        "Another account has the email or the username. `errors` names each of them.",
+        "Another account has the email or the username, or an account has the passkey. `errors` "
+        "names each of them.",
+    )
+    LAST_SIGN_IN_METHOD = (
+        "last_sign_in_method",
+        409,
+        "The account would have no other way to log in.",
     )
     LINK_EXPIRED = "link_expired", 410, "The mailed link has expired."
     BODY_TOO_LARGE = "body_too_large", 413, "The body exceeds the size limit."

@@ -3,11 +3,13 @@
 import re
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 import voluptuous as vol
 from aiohttp import web
 
-from service.http.errors import InvalidInput
+from service.http.errors import InvalidInput, NotFound
+from service.http.openapi.schemas import json_schema
 from service.http.validation import NOT_ALLOWED, check
 
 LARGEST = 2**63 - 1  # PostgreSQL's bigint.
@@ -22,6 +24,21 @@ def path_text(request: web.Request, name: str) -> str:
     if not is_storable(value):
         raise InvalidInput({name: [NOT_ALLOWED]})
     return value
+
+
+def path_uuid(request: web.Request, name: str, subject: str) -> UUID:
+    """Return the id in the path parameter ``name``.
+
+    Raise ``NotFound`` about ``subject`` unless it has the form in which the API shows ids.
+    """
+    given = request.match_info[name]
+    try:
+        found = UUID(given)
+    except ValueError:
+        raise NotFound(subject) from None
+    if str(found) != given.lower():
+        raise NotFound(subject)
+    return found
 
 
 def is_storable(value: str) -> bool:
@@ -53,6 +70,14 @@ class Number:
         if int(value) > self.highest:
             raise vol.Invalid(f"must be at most {self.highest}")
         return int(value)
+
+
+@json_schema({"type": "boolean"})
+def flag(value: str) -> bool:
+    """Return whether ``value`` is ``true``. Raise ``vol.Invalid`` unless it is a boolean."""
+    if value not in ("true", "false"):
+        raise vol.Invalid("must be true or false")
+    return value == "true"
 
 
 def filter_text(value: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 import voluptuous as vol
 
 from service.http.errors import BLANK, InvalidInput
+from service.http.openapi.schemas import json_schema
 
 NOT_ALLOWED = "has a character that is not allowed"
 
@@ -13,12 +14,16 @@ NOT_ALLOWED = "has a character that is not allowed"
 def wrapped(
     wrapper: str, fields: dict[Any, Any], *checks: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> vol.Schema:
-    """Return a schema for ``{"<wrapper>": {<fields>}}``. It ignores unknown fields.
+    """Return a schema for ``{"<wrapper>": {<fields>}}``. ``nested`` describes the arguments."""
+    return vol.Schema({required(wrapper): nested(fields, *checks)}, extra=vol.REMOVE_EXTRA)
+
+
+def nested(fields: dict[Any, Any], *checks: Callable[[dict[str, Any]], dict[str, Any]]) -> vol.All:
+    """Return a validator for an object inside a body. It ignores unknown fields.
 
     ``checks`` run after every field has passed. Each receives all fields and returns the fields to
     keep.
     """
-    inner = vol.Schema(fields, extra=vol.REMOVE_EXTRA)
 
     def is_object(value: Any) -> Any:
         if value is None:
@@ -27,10 +32,7 @@ def wrapped(
             raise vol.Invalid("must be an object")
         return value
 
-    return vol.Schema(
-        {vol.Required(wrapper, msg=BLANK): vol.All(is_object, inner, *checks)},
-        extra=vol.REMOVE_EXTRA,
-    )
+    return vol.All(is_object, vol.Schema(fields, extra=vol.REMOVE_EXTRA), *checks)
 
 
 def something_to_change(given: dict[str, Any]) -> dict[str, Any]:
@@ -90,6 +92,14 @@ class TextOrNull(Text):
     def __call__(self, value: Any) -> Any:
         """Return the text or ``None``. Raise ``vol.Invalid`` as ``Text`` does."""
         return None if value is None or value == "" else super().__call__(value)
+
+
+@json_schema({"type": "boolean", "examples": [True]})
+def boolean(value: Any) -> bool:
+    """Return a boolean. Raise ``vol.Invalid`` for any other value, also for 0 and 1."""
+    if not isinstance(value, bool):
+        raise vol.Invalid("must be true or false")
+    return value
 
 
 def check(data: Any, schema: vol.Schema, known: Mapping[str, list[str]] | None = None) -> Any:

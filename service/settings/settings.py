@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values
 
 from service.settings import parsers as kind
+from service.settings.origins import host_of, is_within
 from service.settings.rate_limit import Limit, parse_limit, parse_login_limits
 
 DATA_DIR = Path(".data")
@@ -139,6 +140,9 @@ class Settings:
     refresh_limit: Limit = _setting(parse_limit, Limit(100_000, 3600))
     """Session refreshes per IP address."""
 
+    passkey_limit: Limit = _setting(parse_limit, Limit(5000, 3600))
+    """Challenges for passkeys, and as many responses to them, per IP address."""
+
     password_change_limit: Limit = _setting(parse_limit, Limit(100, 3600))
     """Password changes per user."""
 
@@ -155,6 +159,9 @@ class Settings:
 
     The last one does not count requests from known IP addresses.
     """
+
+    passkey_rp_id: str | None = _setting(kind.domain, None)
+    """Domain of the passkeys. ``None`` is the host of ``FRONTEND_URL`` or of ``BASE_URL``."""
 
     require_verified_email: bool = _setting(kind.flag, False)
     """Reject logins while the email of the account is not verified."""
@@ -213,6 +220,11 @@ class Settings:
         """
         return self.base_url or self.local_url
 
+    @property
+    def relying_party_id(self) -> str:
+        """Return the domain of the passkeys, the RP ID of WebAuthn."""
+        return self.passkey_rp_id or host_of(self.frontend_url or self.public_url)
+
     @classmethod
     def load(
         cls, environment: Mapping[str, str] | None = None, env_file: Path | None = Path(".env")
@@ -259,11 +271,23 @@ class Settings:
                 "BASE_URL is missing: the links in mails need the URL of this service, "
                 "such as https://accounts.example.org."
             )
+        if not on_a_server and "CORS_ORIGINS" not in faulty:
+            values.setdefault("cors_origins", ("*",))
+        settings = cls(**values)
+        if not errors and not _has_page_of_passkeys(settings):
+            errors.append(
+                "PASSKEY_RP_ID must be the domain of FRONTEND_URL, BASE_URL or an origin in "
+                "CORS_ORIGINS, or a domain above it."
+            )
         if errors:
             raise SettingsError(errors)
-        if not on_a_server:
-            values.setdefault("cors_origins", ("*",))
-        return cls(**values)
+        return settings
+
+
+def _has_page_of_passkeys(settings: Settings) -> bool:
+    """Return whether the RP ID is the domain of a page that may use passkeys, or above it."""
+    urls = (settings.frontend_url or "", settings.public_url, *settings.cors_origins)
+    return "*" in urls or any(is_within(host_of(url), settings.relying_party_id) for url in urls)
 
 
 def _read(

@@ -28,6 +28,17 @@ set password_hash = null, password_version = password_version + 1, updated_at = 
 where id = $1
 returning email, email_key
 
+-- name: remove_newer_passkeys(user_id, digest) -> none
+-- Delete the passkey that the reported notice told of, and each one that was added after it.
+delete from passkeys
+using one_time_tokens
+where passkeys.user_id = $1
+    and one_time_tokens.digest = $2
+    and (
+        passkeys.id = (one_time_tokens.data ->> 'passkey_id')::uuid
+        or passkeys.created_at >= one_time_tokens.created_at
+    )
+
 -- name: revoke_tokens(user_id, reported_digest) -> none
 -- Delete the unused tokens of the user, except the reports older than the one with this digest.
 delete from one_time_tokens

@@ -1,6 +1,7 @@
 """A token is used once, for one purpose, until it expires or is revoked."""
 
 import asyncio
+import json
 from collections import Counter
 from typing import Any
 from uuid import UUID
@@ -76,6 +77,15 @@ async def test_token_names_its_user_and_its_email(
     row = await use(database, token)
     assert tuple(row) == (user_id, "Alice@Example.test", EMAIL, None)
     assert await use(database, token) == "not_found"
+
+
+async def test_token_keeps_its_data(
+    database: Database, db: asyncpg.Connection, user_id: UUID
+) -> None:
+    data = {"amr": ["pwd"], "password_version": 7}
+    token = await issue(db, VERIFY, user_id, data=data)
+    row = await use(database, token)
+    assert (row["email"], json.loads(row["data"])) == (None, data)
 
 
 async def test_database_has_only_the_digest_of_a_token(

@@ -116,6 +116,7 @@ def test_only_responses_that_are_not_cached_document_a_token() -> None:
     assert found == {
         ("post", "/api/users"),
         ("post", "/api/users/login"),
+        ("post", "/api/users/login/passkey"),
         ("post", "/api/auth/refresh"),
         ("post", "/api/auth/reauthenticate"),
         ("post", "/api/users/login/two-factor"),

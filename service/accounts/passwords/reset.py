@@ -238,8 +238,9 @@ async def _reset(app: web.Application, client: Client, token: str, password: str
             raise NotFound("token")
         await sql.login_unlock.unlock(connection, user_id=user_id)
         if not before["ever_verified"]:
-            # Another person may have registered this email and set the factor up.
+            # Another person may have registered this email. None of their ways in stays.
             await remove_second_factor(connection, client, user_id)
+            await sql.passkeys.delete_all(connection, user_id=user_id)
         await write_event(connection, client, EventKind.PASSWORD_RESET, user_id=user_id)
         await sql.sessions.end_all(
             connection,

@@ -36,6 +36,7 @@ from service.http.openapi.schemas import (
     object_of,
     string,
 )
+from service.http.parameters import path_uuid
 from service.http.responses import json_response, timestamp
 from service.http.routes import RouteTableDef
 from service.settings.settings import Settings
@@ -241,7 +242,7 @@ async def end(request: web.Request) -> web.StreamResponse:
     client = client_of(request)
     ended = await sql.sessions.end_one(
         request.app[DATABASE],
-        id=_session_id(request.match_info["id"]),
+        id=path_uuid(request, "id", "session"),
         user_id=request["user"].id,
         kind=EventKind.SESSION_ENDED,
         ip=client.ip,
@@ -269,17 +270,6 @@ async def end_others(request: web.Request) -> web.StreamResponse:
 
     await request.app[DATABASE].transact(end_unless_ended)
     return web.Response(status=204)
-
-
-def _session_id(given: str) -> UUID:
-    """Return the id in a path. Raise ``NotFound`` unless it has the form that the API uses."""
-    try:
-        session_id = UUID(given)
-    except ValueError:
-        raise NotFound("session") from None
-    if str(session_id) != given.lower():
-        raise NotFound("session")
-    return session_id
 
 
 def _session(row: Any, device_name: str | None, user: User) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Limit registrations, conflicts, refreshes, password changes and emails.
+"""Limit registrations, conflicts, refreshes, passkeys, password changes and emails.
 
 Each counter is a row in PostgreSQL, which all processes share. Windows are fixed and begin with the
 first request. In the worst case this allows twice the limit around the end of a window. In return
@@ -75,6 +75,19 @@ class Throttle:
         """Count a refresh. Raise ``TooManyAttempts`` past ``REFRESH_LIMIT``."""
         limit = self._settings.refresh_limit
         await self._hit("refresh", ip_counters("refresh", client, limit))
+
+    async def admit_passkey_challenge(self, client: Client) -> None:
+        """Count a challenge for a passkey. Raise ``TooManyAttempts`` past ``PASSKEY_LIMIT``.
+
+        Each challenge is a row in the database until it expires.
+        """
+        limit = self._settings.passkey_limit
+        await self._hit("passkey", ip_counters("passkey challenge", client, limit))
+
+    async def admit_passkey_response(self, client: Client) -> None:
+        """Count a response of a passkey. Raise ``TooManyAttempts`` past ``PASSKEY_LIMIT``."""
+        limit = self._settings.passkey_limit
+        await self._hit("passkey", ip_counters("passkey response", client, limit))
 
     async def admit_password_change(self, user_id: UUID) -> None:
         """Count a password change. Raise ``TooManyAttempts`` past ``PASSWORD_CHANGE_LIMIT``."""

@@ -79,10 +79,11 @@ async def login(request: web.Request) -> web.StreamResponse:
     if user["password_version"] != first_step["password_version"]:
         raise invalid_challenge()
 
-    async def use_challenge(connection: sql.Connection) -> None:
+    async def use_challenge(connection: sql.Connection) -> Any:
         await sql.sessions.lock_user(connection, user_id=user["id"])
         if await sql.login.use_challenge(connection, digest=digest) is None:
             raise invalid_challenge()
+        return user
 
     methods = (*first_step["amr"], Method.ONE_TIME_CODE, Method.MULTIPLE)
     return await app[SIGN_IN].finish(client, user, methods, use_challenge)

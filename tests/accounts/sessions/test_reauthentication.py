@@ -25,6 +25,10 @@ CHANGES_CREDENTIALS = {
     "POST /api/user/two-factor": "fresh",
     "DELETE /api/user/two-factor": "fresh",
     "POST /api/user/two-factor/recovery-codes": "fresh",
+    "POST /api/user/passkeys/options": "fresh",
+    "POST /api/user/passkeys": "fresh",
+    "PATCH /api/user/passkeys/{id}": "fresh",
+    "DELETE /api/user/passkeys/{id}": "fresh",
 }
 """The routes that change the credentials of the current user, with what demands the proof."""
 
@@ -40,6 +44,7 @@ CHANGES_NO_CREDENTIALS = {
     "GET /api/user/two-factor",
     # Its secret was made with fresh proof.
     "POST /api/user/two-factor/confirm",
+    "GET /api/user/passkeys",
 }
 """The other routes of the account that require a user."""
 

@@ -241,6 +241,7 @@ async def test_every_route_that_gives_a_session_gives_a_challenge(client: Client
         ("POST", "/api/users"),  # A new account has no second factor.
         ("POST", "/api/users/login"),
         ("POST", "/api/users/login/two-factor"),
+        ("POST", "/api/users/login/passkey"),  # A passkey is two factors.
         ("POST", "/api/auth/refresh"),  # A session of both factors goes on.
     }
 

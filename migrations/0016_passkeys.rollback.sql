@@ -1,0 +1,2 @@
+drop index one_time_tokens_anonymous_idx;
+drop table passkeys;

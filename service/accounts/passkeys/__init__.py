@@ -1,0 +1,1 @@
+"""Passkeys (WebAuthn): register them, and log in with them."""

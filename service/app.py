@@ -130,6 +130,7 @@ def create_app(
     app = web.Application(
         middlewares=[
             request_log_middleware(log),
+            link_pages.error_page_middleware,
             reject_unsupported,
             *([cors_middleware(settings.cors_origins)] if settings.cors_origins else []),
             error_middleware(EXPECTED_ERRORS, strict=settings.realworld_strict),

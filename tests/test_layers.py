@@ -155,8 +155,9 @@ def test_accounts_take_a_request_only_in_handlers() -> None:
     assert takers == {
         f"{cache_invalidation}.middleware",
         f"{cache_invalidation}.respond",
-        # A decorator of handlers, and what every page of a link does with its request.
-        "service.accounts.link_pages.handle",
+        # What every page of a link does with its request.
+        "service.accounts.link_pages.error_page_middleware",
+        "service.accounts.link_pages._respond",
         "service.accounts.link_pages.link_token",
         "service.accounts.link_pages.page",
         "service.accounts.link_pages.result",

@@ -24,7 +24,6 @@ from service.accounts.link_pages import (
     PAGE_RESPONSES,
     link_token,
     page,
-    page_errors,
     result,
     result_responses,
 )
@@ -113,7 +112,6 @@ async def _request_change(
     responses=PAGE_RESPONSES,
     errors=PAGE_ERRORS,
 )
-@page_errors
 async def show(request: web.Request) -> web.StreamResponse:
     """Get the page of the link that changes the email.
 
@@ -133,7 +131,6 @@ async def show(request: web.Request) -> web.StreamResponse:
     responses=result_responses(CONFIRMED),
     errors=(*LINK_ERRORS, Conflict("email")),
 )
-@page_errors
 async def confirm(request: web.Request) -> web.StreamResponse:
     """Change the email with the token of a mailed link.
 

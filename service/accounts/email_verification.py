@@ -24,7 +24,6 @@ from service.accounts.link_pages import (
     link_token,
     message_schema,
     page,
-    page_errors,
     result,
     result_responses,
 )
@@ -101,7 +100,6 @@ async def queue_verification(
     responses=PAGE_RESPONSES,
     errors=PAGE_ERRORS,
 )
-@page_errors
 async def show(request: web.Request) -> web.StreamResponse:
     """Get the page of the link that verifies an email.
 
@@ -126,7 +124,6 @@ async def show(request: web.Request) -> web.StreamResponse:
     responses=result_responses(CONFIRMED),
     errors=LINK_ERRORS,
 )
-@page_errors
 async def verify(request: web.Request) -> web.StreamResponse:
     """Verify an email with the token of a mailed link.
 
@@ -156,7 +153,6 @@ async def verify(request: web.Request) -> web.StreamResponse:
     responses=result_responses(DECLINED),
     errors=(*LINK_ERRORS, VerifiedBefore()),
 )
-@page_errors
 async def decline(request: web.Request) -> web.StreamResponse:
     """Delete the account that another person registered with an email.
 

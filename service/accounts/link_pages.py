@@ -10,7 +10,9 @@ its folder, with every page.
 """
 
 import functools
-from collections.abc import Awaitable, Callable, Mapping
+import math
+from collections.abc import Awaitable, Mapping
+from http import HTTPStatus
 from pathlib import Path
 
 import voluptuous as vol
@@ -18,19 +20,16 @@ from aiohttp import hdrs, web
 from jinja2 import Environment
 
 from service.accounts.one_time_tokens import TOKEN, LinkExpired
-from service.database.circuit_breaker import DatabaseUnavailable
 from service.http.app_keys import SETTINGS
 from service.http.bodies import is_form
-from service.http.error_codes import ErrorCode
-from service.http.errors import BLANK, ApiError, InvalidInput, NotFound, Unavailable, status_of
+from service.http.errors import BLANK, ApiError, Handler, InvalidInput, NotFound, status_of
 from service.http.languages import language_of
 from service.http.openapi.schemas import Media, object_of, string
 from service.http.pages import page_response, page_templates
 from service.http.parameters import QueryString
-from service.http.responses import json_response
+from service.http.responses import JsonResponse, json_response
+from service.http.routes import operation_of
 from service.http.validation import required
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 LINK_QUERY = QueryString(token=(TOKEN, None))
 """The query string of a link."""
@@ -66,22 +65,24 @@ SAMPLES: Mapping[str, Mapping[str, object]] = {
     "link_invalid": {},
     "link_expired": {},
     "email_taken": {},
-    "try_again": {},
+    "try_again": {"minutes": 1},
+    "not_accepted": {},
 }
 """Every page by name, with an example of each of its values."""
 
 ERROR_PAGES = {
-    ErrorCode.INVALID_INPUT: "link_incomplete",
-    ErrorCode.NOT_FOUND: "link_invalid",
-    ErrorCode.ALREADY_TAKEN: "email_taken",
-    ErrorCode.LINK_EXPIRED: "link_expired",
+    400: "link_incomplete",
+    422: "link_incomplete",
+    404: "link_invalid",
+    409: "email_taken",
+    410: "link_expired",
+    429: "try_again",
+    500: "try_again",
+    503: "try_again",
 }
-"""The name of the page for an error."""
-OTHER_ERROR = "try_again"
-
-DATABASE_UNAVAILABLE = Unavailable(
-    "database", "is not available", code=ErrorCode.DATABASE_UNAVAILABLE, retry_after=2
-)
+"""The name of the page for the status of an error."""
+OTHER_ERROR = "not_accepted"
+"""The page for the other errors: the body is too large, too slow or encoded."""
 
 
 def message_schema(text: str) -> object:
@@ -153,23 +154,35 @@ def error_result(request: web.Request, name: str, error: ApiError) -> web.Stream
     return page(request, name, status=status_of(error, strict=strict))
 
 
-def page_errors(handler: Handler) -> Handler:
-    """Return ``handler`` with its errors as pages, for the GET of a page and for forms.
+@web.middleware
+def error_page_middleware(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
+    """Show the errors of a route with pages as a page to a person. A program gets JSON.
 
-    The errors of a JSON request pass.
+    The errors of the middlewares and of the server are included: a full queue, a lost database, an
+    unexpected exception.
     """
+    operation = operation_of(request)
+    if operation is None or not operation.pages:
+        return handler(request)
+    return _respond(request, handler)
 
-    @functools.wraps(handler)
-    async def handle(request: web.Request) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except (ApiError, DatabaseUnavailable) as raised:
-            if request.method == hdrs.METH_POST and not is_form(request):
-                raise
-            error = raised if isinstance(raised, ApiError) else DATABASE_UNAVAILABLE
-            status = status_of(error, strict=request.app[SETTINGS].realworld_strict)
-            response = page(request, ERROR_PAGES.get(error.code, OTHER_ERROR), status=status)
-            response.headers.update(error.headers)
-            return response
 
-    return handle
+async def _respond(request: web.Request, handler: Handler) -> web.StreamResponse:
+    response = await handler(request)
+    if not isinstance(response, JsonResponse) or response.status < HTTPStatus.BAD_REQUEST:
+        return response
+    if request.method == hdrs.METH_POST and not is_form(request):
+        return response
+    name = ERROR_PAGES.get(response.status, OTHER_ERROR)
+    minutes = minutes_to_wait(response.headers)
+    shown = page(request, name, status=response.status, minutes=minutes)
+    # Retry-After, and the headers of the middlewares.
+    shown.headers.extend(response.headers)
+    if response.is_last:
+        shown.force_close()
+    return shown
+
+
+def minutes_to_wait(headers: Mapping[str, str]) -> int:
+    """Return the time in ``Retry-After`` in minutes, rounded up, or 0 without that header."""
+    return math.ceil(int(headers.get(hdrs.RETRY_AFTER, 0)) / 60)

@@ -27,7 +27,6 @@ from service.accounts.link_pages import (
     PAGE_RESPONSES,
     link_token,
     page,
-    page_errors,
     result,
     result_responses,
 )
@@ -87,7 +86,6 @@ async def queue_unlock_email(
     responses=PAGE_RESPONSES,
     errors=PAGE_ERRORS,
 )
-@page_errors
 async def show(request: web.Request) -> web.StreamResponse:
     """Get the page of the link that unlocks the login.
 
@@ -108,7 +106,6 @@ async def show(request: web.Request) -> web.StreamResponse:
     responses=result_responses(UNLOCKED),
     errors=LINK_ERRORS,
 )
-@page_errors
 async def unlock(request: web.Request) -> web.StreamResponse:
     """Unlock the login with the token of a mailed link.
 

@@ -26,7 +26,6 @@ from service.accounts.link_pages import (
     error_result,
     link_token,
     page,
-    page_errors,
     result,
     result_responses,
 )
@@ -86,7 +85,6 @@ async def issue_report_link(
     responses=PAGE_RESPONSES,
     errors=PAGE_ERRORS,
 )
-@page_errors
 async def show(request: web.Request) -> web.StreamResponse:
     """Get the page of the link "This was not me".
 
@@ -111,7 +109,6 @@ async def show(request: web.Request) -> web.StreamResponse:
     responses=result_responses(REPORTED),
     errors=(*LINK_ERRORS, Conflict("email")),
 )
-@page_errors
 async def report(request: web.Request) -> web.StreamResponse:
     """Report a change or a login with the token of a notice.
 

@@ -29,8 +29,9 @@ class JsonResponse(web.StreamResponse):
     def __init__(self, body: bytes, status: int, headers: Mapping[str, str] | None) -> None:
         super().__init__(status=status, headers=headers)
         self.body = body
+        self.is_last = False
+        """Whether the connection closes after this response."""
         self._request: web.BaseRequest | None = None
-        self._is_last = False
 
     @property
     def prepared(self) -> bool:
@@ -40,11 +41,11 @@ class JsonResponse(web.StreamResponse):
     @property
     def keep_alive(self) -> bool:
         """Return whether the connection stays open after this response."""
-        return self._request is not None and self._request.keep_alive and not self._is_last
+        return self._request is not None and self._request.keep_alive and not self.is_last
 
     def force_close(self) -> None:
         """Close the connection after this response."""
-        self._is_last = True
+        self.is_last = True
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
         """Write the head (RFC 9112, section 4) with its ``Connection`` header (section 9.3)."""

@@ -61,12 +61,17 @@ class RawConnection:
 
 
 def response_of(raw: bytes) -> Response:
-    """Parse the bytes of one response. The headers become a plain dictionary."""
+    """Parse the bytes of one response. The headers become a plain dictionary.
+
+    A body that is not JSON becomes a text.
+    """
     head, _, body = raw.partition(b"\r\n\r\n")
     status_line, *lines = head.decode().split("\r\n")
     headers = dict(line.split(": ", 1) for line in lines)
     assert int(headers.get("Content-Length", 0)) == len(body)
-    return Response(int(status_line.split()[1]), orjson.loads(body) if body else None, headers)
+    is_text = headers.get("Content-Type", "").startswith("text/")
+    parsed = body.decode() if is_text else orjson.loads(body) if body else None
+    return Response(int(status_line.split()[1]), parsed, headers)
 
 
 Serve = Callable[..., Awaitable[RawConnection]]

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import voluptuous as vol
-from aiohttp import hdrs, web
+from aiohttp import web
 
 import sql
 from service.accounts import fields, one_time_tokens
@@ -26,8 +26,8 @@ from service.accounts.link_pages import (
     PAGE_RESPONSES,
     link_token,
     message_schema,
+    minutes_to_wait,
     page,
-    page_errors,
     result,
     result_responses,
 )
@@ -168,7 +168,6 @@ async def _send_link(app: web.Application, client: Client, email_key: str) -> No
     responses=PAGE_RESPONSES,
     errors=PAGE_ERRORS,
 )
-@page_errors
 async def show(request: web.Request) -> web.StreamResponse:
     """Get the page of the link that resets the password.
 
@@ -188,7 +187,6 @@ async def show(request: web.Request) -> web.StreamResponse:
     responses=result_responses(RESET),
     errors=(*LINK_ERRORS, TooManyAttempts("password", retry_after=60)),
 )
-@page_errors
 async def reset(request: web.Request) -> web.StreamResponse:
     """Reset the password with the token of a mailed link.
 
@@ -287,7 +285,7 @@ def _form(
         problem=None if error is None else _problem(error),
         shortest=fields.new_password.shortest,
         longest=MAX_PASSWORD_BYTES,
-        minutes=math.ceil(int(headers.get(hdrs.RETRY_AFTER, 0)) / 60),
+        minutes=minutes_to_wait(headers),
     )
     response.headers.update(headers)
     return response

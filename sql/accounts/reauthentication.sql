@@ -1,6 +1,8 @@
 -- name: find_methods(user_id) -> row
 -- What the user can prove themselves with.
-select password_hash is not null as has_password
+select
+    password_hash is not null as has_password,
+    exists (select from passkeys where passkeys.user_id = users.id) as has_passkey
 from users
 where id = $1 and closed_at is null
 

@@ -77,6 +77,5 @@ async def login(request: web.Request) -> web.StreamResponse:
         return await request.app[SIGN_IN].finish(
             client, {"id": passkey.user_id}, PASSKEY, confirm=partial(verifier.use, passkey=passkey)
         )
-    except CounterWentBack:
-        await verifier.write_counter_event(client, passkey)
-        raise PasskeyInvalid from None
+    except CounterWentBack as error:
+        await verifier.reject_counter(client, error)

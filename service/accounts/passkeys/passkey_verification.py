@@ -7,7 +7,7 @@ limit of the IP address bounds them.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 from aiohttp import web
@@ -52,7 +52,14 @@ class PasskeyInvalid(Unauthorized):
 
 
 class CounterWentBack(Exception):
-    """The counter of the passkey is not above the stored one. The transaction is rolled back."""
+    """The counter of a passkey of ``user_id`` is not above the stored one.
+
+    The transaction is rolled back. After that, the handler calls ``reject_counter``.
+    """
+
+    def __init__(self, user_id: UUID) -> None:
+        super().__init__(user_id)
+        self.user_id = user_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,23 +147,24 @@ class PasskeyVerifier:
         if user is None:
             raise PasskeyUnknown
         if not await sql.passkey_verification.use(connection, **key, sign_count=passkey.sign_count):
-            raise CounterWentBack
+            raise CounterWentBack(passkey.user_id)
         return user
 
-    async def write_counter_event(
-        self, client: Client, passkey: VerifiedPasskey, *, session_id: UUID | None = None
-    ) -> None:
-        """Log that the counter of ``passkey`` went back: the passkey may have been copied.
+    async def reject_counter(
+        self, client: Client, error: CounterWentBack, *, session_id: UUID | None = None
+    ) -> NoReturn:
+        """Log that the passkey may have been copied, and raise ``PasskeyInvalid``.
 
-        Call this after the rollback of the transaction (WebAuthn Level 3, section 6.1.1).
+        WebAuthn Level 3, section 6.1.1. ``session_id`` is that of ``verify``.
         """
         await write_event(
             self._database,
             client,
             EventKind.PASSKEY_COUNTER_WENT_BACK,
-            user_id=passkey.user_id,
+            user_id=error.user_id,
             session_id=session_id,
         )
+        raise PasskeyInvalid from None
 
 
 PASSKEY_VERIFIER = web.AppKey("passkey_verifier", PasskeyVerifier)

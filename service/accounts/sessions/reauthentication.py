@@ -10,20 +10,35 @@ Change").
 """
 
 import time
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any, TypeAlias
 
 import voluptuous as vol
 from aiohttp import web
 
 import sql
 from service.accounts import fields
+from service.accounts.passkeys.credentials import ASSERTED_CREDENTIAL
+from service.accounts.passkeys.passkey_verification import (
+    PASSKEY_VERIFIER,
+    ChallengeInvalid,
+    CounterWentBack,
+    PasskeyInvalid,
+    PasskeyUnknown,
+)
 from service.accounts.passwords.verification import (
     CREDENTIAL_VERIFIER,
     wrong_code,
     wrong_credentials,
 )
 from service.accounts.sessions.authentication import TOKENS, revoked_token
-from service.accounts.sessions.authentication_methods import PASSWORD, PASSWORD_AND_CODE, Method
+from service.accounts.sessions.authentication_methods import (
+    PASSKEY,
+    PASSWORD,
+    PASSWORD_AND_CODE,
+    Method,
+)
 from service.accounts.sessions.opaque_tokens import new_token
 from service.accounts.sessions.refresh import REFRESHED, tokens_response
 from service.accounts.sessions.sessions import require_active_session
@@ -33,13 +48,15 @@ from service.accounts.user import User
 from service.database.pool import DATABASE, Database
 from service.http.app_keys import SETTINGS
 from service.http.bodies import read_body
-from service.http.client import client_of
+from service.http.client import Client, client_of
 from service.http.error_codes import ErrorCode
 from service.http.errors import BLANK, ApiError, InvalidInput, TooManyAttempts
 from service.http.routes import RouteTableDef
-from service.http.validation import required
 
 routes = RouteTableDef(tag="Sessions")
+
+Confirm: TypeAlias = Callable[[sql.Connection], Awaitable[object]]
+"""The last check of a proof, in the transaction that relies on it. It locks the user's row."""
 
 
 class ReauthenticationRequired(ApiError):
@@ -78,11 +95,18 @@ class FreshProof:
         methods = ["password"] if row["has_password"] else []
         if user.two_factor:
             methods.append("code")
+        if row["has_passkey"]:
+            methods.append("passkey")
         raise ReauthenticationRequired(*methods)
 
 
 REAUTHENTICATION = vol.Schema(
-    {required("password"): fields.given_password, "code": ANY_CODE}, extra=vol.REMOVE_EXTRA
+    {
+        "password": fields.given_password,
+        "code": ANY_CODE,
+        "credential": ASSERTED_CREDENTIAL,
+    },
+    extra=vol.REMOVE_EXTRA,
 )
 
 
@@ -93,10 +117,15 @@ REAUTHENTICATION = vol.Schema(
     body=REAUTHENTICATION,
     responses={200: REFRESHED},
     errors=(
+        InvalidInput({"password": [BLANK]}),
         InvalidInput({"code": [BLANK]}),
         wrong_credentials(),
         wrong_code(),
+        ChallengeInvalid(),
+        PasskeyUnknown(),
+        PasskeyInvalid(),
         TooManyAttempts("credentials", retry_after=60),
+        TooManyAttempts("passkey", retry_after=60),
         two_factor_unavailable(),
     ),
 )
@@ -104,28 +133,25 @@ async def reauthenticate(request: web.Request) -> web.StreamResponse:
     """Verify the current user again.
 
     The response has a new access token and a new refresh token. The older tokens of this session
-    are revoked. ``code`` is the code of the second factor, which is required where that is on.
-    Respond 401 to a wrong password or code and 429 after too many of them, as a login does.
+    are revoked. The request has ``password``, or ``credential``, the response of a passkey to the
+    options of a login. ``code`` is the code of the second factor. Beside the password it is
+    required where that is on. Respond 401 to a wrong password, code or passkey and 429 after too
+    many of them, as a login does.
     """
     given = await read_body(request)
-    client, user, settings = client_of(request), request["user"], request.app[SETTINGS]
-    if user.two_factor and "code" not in given:
-        raise InvalidInput({"code": [BLANK]})
-    row = await request.app[CREDENTIAL_VERIFIER].verify_credentials(
-        client, user.id, given["password"], user.session_id
-    )
-    methods: tuple[Method, ...] = PASSWORD
-    if row["two_factor_since"] is not None:
-        await request.app[SECOND_FACTOR].verify_code(
-            client, user.id, given.get("code", ""), user.session_id
-        )
-        methods = PASSWORD_AND_CODE
+    client, user, app = client_of(request), request["user"], request.app
+    if "credential" in given:
+        confirm = await _verify_passkey(app, client, user, given["credential"])
+        methods: tuple[Method, ...] = PASSKEY
+    else:
+        missing = {"password", "code"} if user.two_factor else {"password"}
+        if missing := missing - given.keys():
+            raise InvalidInput({name: [BLANK] for name in sorted(missing)})
+        confirm, methods = await _verify_password(app, client, user, given)
     token = new_token()
 
-    async def replace_unless_changed(connection: sql.Connection) -> Any:
-        # A password change has ended this session, or this session has changed the password.
-        if await sql.sessions.lock_user(connection, user_id=user.id) != row["password_version"]:
-            raise wrong_credentials()
+    async def replace_session(connection: sql.Connection) -> Any:
+        await confirm(connection)
         await require_active_session(connection, user)
         return await sql.reauthentication.replace_session(
             connection,
@@ -133,13 +159,54 @@ async def reauthenticate(request: web.Request) -> web.StreamResponse:
             user_id=user.id,
             amr=list(methods),
             digest=token.digest,
-            refresh_token_ttl=settings.refresh_token_ttl,
+            refresh_token_ttl=app[SETTINGS].refresh_token_ttl,
             ip=client.ip,
             user_agent=client.user_agent,
         )
 
-    session = await request.app[DATABASE].transact(replace_unless_changed)
+    try:
+        session = await app[DATABASE].transact(replace_session)
+    except CounterWentBack as error:
+        await app[PASSKEY_VERIFIER].reject_counter(client, error, session_id=user.session_id)
     if session is None:
         raise revoked_token()
-    access = request.app[TOKENS].issue(user.id, session["id"], session["expires_at"].timestamp())
+    access = app[TOKENS].issue(user.id, session["id"], session["expires_at"].timestamp())
     return tokens_response(access, token.plain)
+
+
+async def _verify_password(
+    app: web.Application, client: Client, user: User, given: Mapping[str, Any]
+) -> tuple[Confirm, tuple[Method, ...]]:
+    """Verify the password in ``given``, and the code where the second factor is on.
+
+    Return a function that locks the user's row and checks that the password is still the current
+    one, and the methods of the proof. Raise the errors of a login.
+    """
+    row = await app[CREDENTIAL_VERIFIER].verify_credentials(
+        client, user.id, given["password"], user.session_id
+    )
+    methods: tuple[Method, ...] = PASSWORD
+    if row["two_factor_since"] is not None:
+        await app[SECOND_FACTOR].verify_code(
+            client, user.id, given.get("code", ""), user.session_id
+        )
+        methods = PASSWORD_AND_CODE
+
+    async def confirm(connection: sql.Connection) -> None:
+        # A password change has ended this session, or this session has changed the password.
+        if await sql.sessions.lock_user(connection, user_id=user.id) != row["password_version"]:
+            raise wrong_credentials()
+
+    return confirm, methods
+
+
+async def _verify_passkey(
+    app: web.Application, client: Client, user: User, credential: Mapping[str, Any]
+) -> Confirm:
+    """Verify the response of a passkey of ``user``.
+
+    Return a function that locks the user's row and uses the passkey. Raise the errors of a login.
+    """
+    verifier = app[PASSKEY_VERIFIER]
+    passkey = await verifier.verify(client, credential, user_id=user.id, session_id=user.session_id)
+    return partial(verifier.use, passkey=passkey)

@@ -54,7 +54,8 @@ class Purpose(StrEnum):
     CHANGE_EMAIL = "change_email", DAY, 1
     REPORT = "report", 7 * DAY, 20
     UNLOCK_LOGIN = "unlock_login", DAY, 5
-    TWO_FACTOR = "two_factor", 5 * MINUTE, 20
+    # A thief who knows the password must not replace the challenge of the owner.
+    TWO_FACTOR = "two_factor", 5 * MINUTE, 100
     PASSKEY_REGISTRATION = "passkey_registration", 5 * MINUTE, 5
     PASSKEY_LOGIN = "passkey_login", 5 * MINUTE, 1
     """A challenge without a user. The rate limit of the IP address bounds their number."""

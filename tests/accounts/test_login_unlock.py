@@ -176,10 +176,20 @@ async def test_concurrent_failures_are_counted_exactly(
     assert await count_mails(db) == 1
 
 
+@pytest.mark.parametrize("two_factor", [False, True], ids=["one factor", "two factors"])
 async def test_right_password_among_concurrent_guesses_is_rejected_once_the_login_is_locked(
-    client: Client, alice: Device, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    client: Client,
+    alice: Device,
+    db: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    two_factor: bool,
 ) -> None:
-    """The guess is verified before, and recorded after the failures that lock the login."""
+    """The guess is verified before, and recorded after the failures that lock the login.
+
+    A challenge of the second factor would reveal that the guess was right.
+    """
+    if two_factor:
+        await db.execute("update users set two_factor_since = now()")
     verified, go_on = asyncio.Event(), asyncio.Event()
     app = client.http.app
     assert app is not None

@@ -16,7 +16,7 @@ from service.accounts.one_time_tokens import Purpose
 from service.accounts.passwords.hash_queue import Requester
 from service.accounts.passwords.hasher import PasswordHasher
 from service.accounts.security_log import EventKind, write_event
-from service.accounts.throttling.login_attempts import Failure, LoginAttempts
+from service.accounts.throttling.login_attempts import Attempt, Failure, LoginAttempts
 from service.accounts.throttling.throttle import Throttle
 from service.database.pool import Database
 from service.http.client import Client
@@ -71,9 +71,7 @@ class CredentialVerifier:
                 not matches
                 or row is None
                 or row["is_locked"]
-                # The password alone is no success where a second factor is on: the attempt is
-                # released, and resets no failures.
-                or (row["two_factor_since"] is None and not await attempt.record_success())
+                or not await self._is_success(client, row, attempt)
             ):
                 write_failure = partial(
                     self._write_failure,
@@ -136,6 +134,18 @@ class CredentialVerifier:
                 await attempt.record_failure(write_failure)
                 raise wrong_code()
         return row
+
+    async def _is_success(self, client: Client, row: Any, attempt: Attempt) -> bool:
+        """Return whether the right password of ``row`` counts.
+
+        It does not if other attempts have locked the login since ``row`` was read. The password
+        alone is no success where a second factor is on: the attempt is released, and resets no
+        failures.
+        """
+        if row["two_factor_since"] is None:
+            return await attempt.record_success()
+        current = await self._find_credentials(client, row["id"])
+        return current is not None and not current["is_locked"]
 
     async def _find_credentials(self, client: Client, account_id: UUID) -> Any:
         return await sql.login_unlock.find_credentials(

@@ -22,6 +22,7 @@ def test_only_these_queries_invalidate_the_cache() -> None:
         "current_user.update",
         "email_change.confirm",
         "email_verification.verify",
+        "enrolment.add_to_proof",
         "enrolment.confirm",
         "passkeys.end_proofs",
         "reauthentication.replace_session",

@@ -105,9 +105,8 @@ async def update(request: web.Request) -> web.StreamResponse:
 
     A change of the email or the password needs a proof of the person that is at most
     ``REAUTHENTICATION_TTL`` seconds old, or ``current_password`` beside the fields if the account
-    has no second factor. Otherwise
-    respond 403. Respond 401 to a wrong ``current_password`` and 429 after too many of them, as a
-    login does. With ``REALWORLD_STRICT`` no proof is needed.
+    has no second factor. Otherwise respond 403. Respond 401 to a wrong ``current_password`` and 429
+    after too many of them, as a login does. With ``REALWORLD_STRICT`` no proof is needed.
 
     Tell the owner about a changed password, username or email by mail.
     """
@@ -120,7 +119,7 @@ async def update(request: web.Request) -> web.StreamResponse:
         # One password is no proof where a second factor is on.
         if current_password is None or user.two_factor:
             await request.app[REQUIRE_FRESH_PROOF](user)
-        else:
+        if current_password is not None:
             verified = await request.app[CREDENTIAL_VERIFIER].verify_credentials(
                 client, user.id, current_password, user.session_id
             )

@@ -13,10 +13,13 @@ values ($1, $2)
 on conflict (user_id, is_confirmed) do update
 set id = excluded.id, secret = excluded.secret, created_at = now()
 
--- name: find_pending(user_id) -> row
+-- name: find_pending(user_id, ttl) -> row
+-- Return the secret that has waited for a code for less than `ttl` seconds.
 select id, secret
 from totp_secrets
-where user_id = $1 and not is_confirmed
+where user_id = $1
+    and not is_confirmed
+    and created_at > now() - make_interval(secs => $2::integer)
 
 -- name: delete_confirmed(user_id) -> none
 delete from totp_secrets
@@ -45,3 +48,9 @@ set two_factor_since = clock_timestamp(),
 from before
 where users.id = before.id
 returning before.two_factor_since is not null as was_on
+
+-- name: add_to_proof(session_id) -> none
+-- The person of the session has proved the second factor too. The time of the proof stays.
+update sessions
+set amr = array_remove(array_remove(amr, 'otp'), 'mfa') || '{otp,mfa}'::text[]
+where id = $1

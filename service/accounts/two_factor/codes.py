@@ -4,9 +4,6 @@ from typing import Any
 
 from service.http.validation import Text
 
-CODE = Text(longest=6, example="492039")
-"""The validator of a code that confirms an authenticator app."""
-
 
 class AnyCode(Text):
     """A validator that accepts every value, so that each wrong one counts as an attempt.

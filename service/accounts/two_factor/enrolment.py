@@ -1,9 +1,9 @@
 """Turn the second factor on and off: an authenticator app, with ten recovery codes.
 
-An enrolment has two steps. The first returns a new secret. The second confirms it with a code:
-until then an earlier secret stays in force, and a login asks for nothing new. No factor can be
-added while the email is not verified: a stranger who registers the email of another person must not
-lock them out of it.
+An enrolment has two steps. The first returns a new secret. The second confirms it with a code
+within an hour: until then an earlier secret stays in force, and a login asks for nothing new. No
+factor can be added while the email is not verified: a stranger who registers the email of another
+person must not lock them out of it.
 """
 
 from typing import Any
@@ -24,9 +24,10 @@ from service.accounts.passwords.verification import (
 from service.accounts.security_log import EventKind, write_event
 from service.accounts.sessions.reauthentication import ReauthenticationRequired
 from service.accounts.sessions.sessions import end_other_sessions, require_active_session
+from service.accounts.throttling import known_ips
 from service.accounts.throttling.throttle import THROTTLE
 from service.accounts.two_factor import recovery_codes, totp
-from service.accounts.two_factor.codes import ANY_CODE, CODE
+from service.accounts.two_factor.codes import ANY_CODE
 from service.accounts.two_factor.removal import remove_second_factor
 from service.accounts.two_factor.second_factor import (
     SECOND_FACTOR,
@@ -53,6 +54,9 @@ from service.http.routes import RouteTableDef
 from service.http.validation import required
 
 routes = RouteTableDef(tag="Accounts")
+
+PENDING_TTL = 3600
+"""Seconds that a secret waits for its first code."""
 
 STATUS = object_of(
     two_factor=object_of(
@@ -138,9 +142,15 @@ async def begin(request: web.Request) -> web.StreamResponse:
     "/api/user/two-factor/confirm",
     operation_id="ConfirmTwoFactor",
     setup=True,
-    body=vol.Schema({required("code"): CODE, **END_OTHER_SESSIONS}, extra=vol.REMOVE_EXTRA),
+    body=vol.Schema({required("code"): ANY_CODE, **END_OTHER_SESSIONS}, extra=vol.REMOVE_EXTRA),
     responses={200: RECOVERY_CODES},
-    errors=(wrong_code(), NotFound("two_factor"), two_factor_unavailable()),
+    errors=(
+        wrong_code(),
+        EmailNotVerified(),
+        NotFound("two_factor"),
+        TooManyAttempts("credentials", retry_after=60),
+        two_factor_unavailable(),
+    ),
 )
 async def confirm(request: web.Request) -> web.StreamResponse:
     """Confirm the secret of a second factor with a code, which turns it on.
@@ -148,11 +158,12 @@ async def confirm(request: web.Request) -> web.StreamResponse:
     Respond 200 with ten recovery codes. They are shown only once, and the earlier ones are of no
     use. Turning the second factor on ends all other sessions. If it was on, its secret is replaced,
     and ``end_other_sessions`` decides about them. Respond 404 if no secret waits for a
-    confirmation.
+    confirmation: it waits for an hour. Wrong codes count like wrong passwords: respond 429 after
+    too many of them. Respond 403 if the email of the account is not verified.
     """
     given = await read_body(request)
     client, user, app = client_of(request), request["user"], request.app
-    pending = await sql.enrolment.find_pending(app[DATABASE], user_id=user.id)
+    pending = await sql.enrolment.find_pending(app[DATABASE], user_id=user.id, ttl=PENDING_TTL)
     if pending is None:
         raise NotFound("two_factor")
     try:
@@ -160,15 +171,27 @@ async def confirm(request: web.Request) -> web.StreamResponse:
     except DecryptionError:
         raise two_factor_unavailable() from None
     step = totp.matching_step(secret, given["code"])
-    if step is None:
-        raise wrong_code()
+
+    async def matches() -> bool:
+        return step is not None
+
+    # Count wrong codes: a stolen access token must not confirm a secret that the owner has left
+    # unconfirmed, and get the recovery codes.
+    await app[CREDENTIAL_VERIFIER].verify_second_factor(client, user.id, matches, user.session_id)
 
     async def turn_on(connection: sql.Connection) -> list[str]:
         await _lock(connection, user)
+        # It may have been changed since the first step.
+        current = await sql.email_verification.find(connection, user_id=user.id)
+        if current is None or not current["is_verified"]:
+            raise EmailNotVerified
         await sql.enrolment.delete_confirmed(connection, user_id=user.id)
         row = await sql.enrolment.confirm(connection, id=pending["id"], user_id=user.id, step=step)
         if row is None:
             raise NotFound("two_factor")
+        await sql.enrolment.add_to_proof(connection, session_id=user.session_id)
+        # A thief who knows the password may have logged in. The limits must apply to their guesses.
+        await known_ips.replace_all(connection, user.id, client.ip_key)
         codes = await recovery_codes.replace_all(connection, user.id)
         await _apply_side_effects(
             app,

@@ -17,12 +17,12 @@ class TwoFactorSetupRequired(ApiError):
 
 
 def require_two_factor(user: User, operation: Operation | None) -> User | None:
-    """Return ``user`` if they have a second factor, or if the route is for its set-up.
+    """Return ``user`` if their session has two factors, or if the route is for its set-up.
 
-    A login with a passkey has two factors. Where a user is optional, return ``None``: the request
-    goes on without a user. Otherwise raise ``TwoFactorSetupRequired``.
+    A login with a passkey has two factors too. Where a user is optional, return ``None``: the
+    request goes on without a user. Otherwise raise ``TwoFactorSetupRequired``.
     """
-    if user.two_factor or Method.MULTIPLE in user.amr:
+    if Method.MULTIPLE in user.amr:
         return user
     if operation is not None:
         if operation.setup:

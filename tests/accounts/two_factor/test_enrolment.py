@@ -7,13 +7,14 @@ from typing import Any
 import asyncpg
 import pytest
 
+from service.accounts.sessions.authentication_methods import PASSWORD as PASSWORD_ONLY
 from tests.accounts.mailed_links import (
     FORGOT,
     RESET,
     client_without_delivery,
     last_token,
 )
-from tests.accounts.proofs import make_proofs_stale
+from tests.accounts.proofs import make_proofs_stale, set_methods_of_proofs
 from tests.accounts.two_factor.authenticator_app import (
     CODES,
     CONFIRM,
@@ -127,31 +128,6 @@ async def test_replaced_secret_ends_the_other_sessions_when_asked(
     assert not await client.is_authenticated(other.access)
 
 
-async def test_confirmation_without_an_enrolment_is_not_found(
-    client: Client, device: Device
-) -> None:
-    response = await client.post(CONFIRM, {"code": "123456"}, token=device.access)
-    assert_error(response, 404, "not_found", {"two_factor": ["not found"]})
-
-
-async def test_confirmation_with_a_wrong_code_changes_nothing(
-    client: Client, device: Device, app: AuthenticatorApp
-) -> None:
-    await begin(client, device, app)
-    response = await client.post(CONFIRM, {"code": app.wrong_code()}, token=device.access)
-    assert_error(response, 401, "code_invalid", {"code": ["is invalid"]})
-    assert await status_of(client, device) == OFF
-
-
-async def test_code_that_confirmed_the_enrolment_cannot_log_in(
-    client: Client, enrolled: Device, app: AuthenticatorApp
-) -> None:
-    for drift in (0, -1):
-        response = await second_step(client, await challenge_of(client), app.code(drift))
-        assert_error(response, 401, "code_invalid", {"code": ["is invalid"]})
-    assert (await second_step(client, await challenge_of(client), app.next_code())).status == 200
-
-
 async def test_factor_cannot_be_added_while_the_email_is_not_verified(client: Client) -> None:
     device = await client.open_account("alice")
     response = await client.post(TWO_FACTOR, {"password": PASSWORD}, token=device.access)
@@ -171,9 +147,9 @@ async def test_change_of_the_factor_needs_fresh_proof(
 
 @pytest.mark.parametrize(("method", "path"), CHANGES)
 async def test_change_of_the_factor_needs_the_second_factor(
-    client: Client, enrolled: Device, method: str, path: str
+    client: Client, enrolled: Device, db: asyncpg.Connection, method: str, path: str
 ) -> None:
-    """The session that turned the factor on was opened with the password alone."""
+    await set_methods_of_proofs(client, db, PASSWORD_ONLY)
     body = {"password": PASSWORD, "code": "123456"}
     response = await client.send(method, path, body, token=enrolled.access)
     assert (response.status, response.body["code"]) == (403, "reauthentication_required")

@@ -2,6 +2,8 @@
 
 import asyncpg
 
+from service.accounts.sessions.authentication_methods import PASSWORD as PASSWORD_ONLY
+from tests.accounts.proofs import set_methods_of_proofs
 from tests.accounts.two_factor.authenticator_app import (
     PASSWORD,
     AuthenticatorApp,
@@ -14,13 +16,24 @@ from tests.responses import assert_error, assert_invalid
 NEW_EMAIL = {"user": {"email": "new@example.test"}}
 
 
-async def test_proof_of_one_factor_is_not_enough(client: Client, enrolled: Device) -> None:
+async def test_proof_of_one_factor_is_not_enough(
+    client: Client, enrolled: Device, db: asyncpg.Connection
+) -> None:
+    await set_methods_of_proofs(client, db, PASSWORD_ONLY)
     response = await client.put("/api/user", NEW_EMAIL, token=enrolled.access)
     assert (response.status, response.body["methods"]) == (403, ["password", "code"])
     user = {"user": {**NEW_EMAIL["user"], "current_password": PASSWORD}}
     assert (await client.put("/api/user", user, token=enrolled.access)).status == 403
     body = {"user": {"password": PASSWORD}}
     assert (await client.delete("/api/user", body, token=enrolled.access)).status == 403
+
+
+async def test_wrong_current_password_is_rejected_also_with_fresh_proof(
+    client: Client, enrolled: Device
+) -> None:
+    user = {"user": {**NEW_EMAIL["user"], "current_password": "wrong"}}
+    response = await client.put("/api/user", user, token=enrolled.access)
+    assert_error(response, 401, "invalid_credentials", {"credentials": ["invalid"]})
 
 
 async def test_login_and_reauthentication_with_both_factors_are_proof(

@@ -256,6 +256,11 @@ class Settings:
                 "JWT_SECRET is missing: set it to at least 32 random bytes; "
                 "python -c 'import secrets; print(secrets.token_urlsafe(48))' makes one."
             )
+        if on_a_server and values.get("require_two_factor") and lacks("ENCRYPTION_KEYS"):
+            errors.append(
+                "ENCRYPTION_KEYS is missing: without a key no account could set up the second "
+                "factor that REQUIRE_TWO_FACTOR demands."
+            )
         if on_a_server and values.get("bcrypt_cost", 12) < LOWEST_PRODUCTION_COST:
             errors.append(
                 f"BCRYPT_COST must be at least {LOWEST_PRODUCTION_COST}; "

@@ -84,6 +84,15 @@ def test_encryption_keys_are_a_list_with_the_rules_of_the_secret() -> None:
     ]
 
 
+def test_encryption_key_is_required_when_every_account_needs_a_second_factor() -> None:
+    assert errors(REQUIRE_TWO_FACTOR="true") == [
+        "ENCRYPTION_KEYS is missing: without a key no account could set up the second factor that "
+        "REQUIRE_TWO_FACTOR demands."
+    ]
+    assert load(REQUIRE_TWO_FACTOR="true", ENCRYPTION_KEYS=SECRET).require_two_factor
+    assert Settings.load({"REQUIRE_TWO_FACTOR": "true"}, env_file=None).require_two_factor
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -7,6 +7,7 @@ from typing import Any
 from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.virtual_authenticator import VirtualAuthenticatorOptions
 from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.processes import MAX_WAIT
@@ -43,6 +44,10 @@ def start_chromium(driver: str, profile: Path) -> Chrome:
     return chromium
 
 
+class ScriptError(Exception):
+    """A script in the page threw an exception. The message is that of the exception."""
+
+
 class Browser:
     """One tab. Every wait ends when its condition is true, or fails after ``MAX_WAIT``."""
 
@@ -55,6 +60,8 @@ class Browser:
 
     def close(self) -> None:
         """Close the tab, with everything that it emulates."""
+        if self._chromium.virtual_authenticator_id is not None:
+            self._chromium.remove_virtual_authenticator()
         self._chromium.close()
         self._chromium.switch_to.window(self._first_tab)
 
@@ -117,6 +124,33 @@ class Browser:
         """Return whether a part of the page is outside the width of the window."""
         script = "return document.documentElement.scrollWidth > window.innerWidth"
         return bool(self._chromium.execute_script(script))
+
+    def add_authenticator(self, *, verifies_user: bool = True) -> None:
+        """Add an authenticator that keeps passkeys, as that of a laptop, and that needs no person.
+
+        ``verifies_user`` tells whether it recognizes the person.
+        """
+        options = VirtualAuthenticatorOptions()
+        options.transport = VirtualAuthenticatorOptions.Transport.INTERNAL
+        options.has_resident_key = options.has_user_verification = True
+        options.is_user_verified = verifies_user
+        self._chromium.add_virtual_authenticator(options)
+
+    def run(self, script: str, **arguments: object) -> Any:
+        """Run the body of an async function in the page, and return its result.
+
+        ``arguments`` are variables of the function. Raise ``ScriptError`` with an exception of it.
+        """
+        names = ", ".join(arguments)
+        call = f"""
+            const done = arguments[arguments.length - 1];
+            (async ({names}) => {{ {script} }})(...[...arguments].slice(0, -1)).then(
+                (result) => done({{result}}), (error) => done({{error: String(error)}}));
+        """
+        outcome: dict[str, Any] = self._chromium.execute_async_script(call, *arguments.values())
+        if "error" in outcome:
+            raise ScriptError(outcome["error"])
+        return outcome.get("result")
 
     def accessibility_errors(self) -> list[str]:
         """Return each rule of axe-core that the page violates, with the elements."""

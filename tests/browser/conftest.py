@@ -9,6 +9,7 @@ import pytest
 from selenium.webdriver import Chrome
 
 from tests.browser.browser import Browser, start_chromium
+from tests.browser.front_end import serve_front_end
 from tests.browser.service import Service
 from tests.processes import serve
 
@@ -33,13 +34,24 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 
 
 @pytest.fixture(scope="package")
+def front_end() -> Iterator[str]:
+    """Serve an empty page of another origin, and return that origin."""
+    with serve_front_end() as origin:
+        yield origin
+
+
+@pytest.fixture(scope="package")
 def service(
-    chromium: Chrome, new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+    chromium: Chrome,
+    front_end: str,
+    new_database: Callable[[], str],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Service]:
-    """Start the service. It prints its mails to the log."""
+    """Start the service. It prints its mails to the log. The front-end may call it."""
     url = new_database()
+    folder = tmp_path_factory.mktemp("service")
     with (
-        serve(tmp_path_factory.mktemp("service"), DATABASE_URL=url) as process,
+        serve(folder, DATABASE_URL=url, CORS_ORIGINS=front_end) as process,
         psycopg.connect(url, autocommit=True) as connection,
     ):
         yield Service(process.wait_until_serving(), connection)

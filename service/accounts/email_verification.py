@@ -76,7 +76,8 @@ async def queue_verification(
 ) -> int | None:
     """Queue a mail with a link that verifies the email of ``user``, at a limited rate.
 
-    ``client`` causes it. ``user`` is a row with ``id``, ``email`` and ``email_key``.
+    ``client`` causes it. ``user`` is a row with ``id``, ``email``, ``email_key`` and
+    ``ever_verified``.
 
     The transaction of ``connection`` must hold the lock on the user's row, or insert that row.
     Return ``None`` if the mail is queued, and otherwise the seconds until the next one may be.
@@ -87,7 +88,10 @@ async def queue_verification(
         token = await one_time_tokens.issue(
             connection, Purpose.VERIFY_EMAIL, user["id"], email=email, email_key=email_key
         )
-        await queue_verification_email(connection, client, email, token, settings=settings)
+        can_decline = not user["ever_verified"]
+        await queue_verification_email(
+            connection, client, email, token, can_decline=can_decline, settings=settings
+        )
     return retry_after
 
 

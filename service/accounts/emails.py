@@ -40,14 +40,24 @@ def format_time(time: datetime) -> str:
 
 
 async def queue_verification_email(
-    connection: sql.Connection, client: Client, email: str, token: str, *, settings: Settings
+    connection: sql.Connection,
+    client: Client,
+    email: str,
+    token: str,
+    *,
+    can_decline: bool,
+    settings: Settings,
 ) -> None:
-    """Queue the email with the link that verifies ``email``. ``client`` has caused it."""
+    """Queue the email with the link that verifies ``email``. ``client`` has caused it.
+
+    ``can_decline`` says whether the page of the link offers to delete the account.
+    """
     values = {
         "time": format_time(datetime.now(UTC)),
         "ip": client.ip or "",
         "link": mailed_link(settings, "verify-email", token),
         "hours": str(Purpose.VERIFY_EMAIL.ttl // HOUR),
+        "can_decline": "yes" if can_decline else "",
     }
     await write_mail(connection, Mail(email, "verify_email", client.language, values))
 

@@ -164,10 +164,12 @@ class SignIn:
         if await sql.sessions.lock_user(connection, user_id=user["id"]) != user["password_version"]:
             raise PasswordChanged
         await write_event(connection, client, EventKind.SIGN_IN_DENIED, user_id=user["id"])
+        current = await sql.email_verification.find(connection, user_id=user["id"])
+        assert current is not None, "the user is locked and not deleted"
         await queue_verification(
             connection,
             client,
-            user,
+            current,
             throttle=self._throttle,
             settings=self._settings,
         )

@@ -41,6 +41,7 @@ SAMPLES: Mapping[str, Mapping[str, str]] = {
         "ip": "192.0.2.1",
         "link": "https://accounts.example.org/api/auth/verify-email?token=kF7n0m9u1uY7b0uXKk9o",
         "hours": "24",
+        "can_decline": "yes",
     },
     "change_email": {
         "time": "2026-11-24 08:00 UTC",

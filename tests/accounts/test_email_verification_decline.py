@@ -20,6 +20,7 @@ from tests.conftest import Client, MakeClient
 from tests.responses import assert_error
 
 ALICE = "alice@example.test"
+NEW = "new@example.test"
 
 
 @pytest.fixture
@@ -58,8 +59,10 @@ async def test_decline_deletes_no_account_that_had_a_verified_email(
     first, second = [link.partition("=")[2] for link in await links(db, ALICE)]
     await client.post(VERIFY, {"token": first})
     assert (await client.post(DECLINE, {"token": second})).status == 404
-    await client.put("/api/user", {"user": {"email": "new@example.test"}}, token=alice)
-    token = await last_token(db, "new@example.test")
+    await client.put("/api/user", {"user": {"email": NEW}}, token=alice)
+    await client.post(RESEND, token=alice)
+    assert await offers(db) == {(ALICE, "yes"), (NEW, "")}
+    token = await last_token(db, NEW)
     page = await open_page(client, VERIFY, token)
     assert page.status == 200 and DECLINE not in page.body
     rejected = await client.post(DECLINE, {"token": token})
@@ -69,6 +72,33 @@ async def test_decline_deletes_no_account_that_had_a_verified_email(
     assert await client.is_authenticated(alice)
     # The rejection has not used the token.
     assert (await client.post(VERIFY, {"token": token})).status == 200
+
+
+async def offers(db: asyncpg.Connection) -> set[tuple[str, str]]:
+    """Return who got a mail, and whether the mail says how to delete the account."""
+    rows = await db.fetch(
+        "select recipient, values ->> 'can_decline' from outbox where template = 'verify_email'"
+    )
+    return {tuple(row) for row in rows}
+
+
+async def test_mail_of_a_refused_login_offers_no_deletion_of_an_account_verified_before(
+    make_client: MakeClient, db: asyncpg.Connection
+) -> None:
+    client = await client_without_delivery(
+        make_client, realworld_strict=True, require_verified_email=True
+    )
+    user = {"email": ALICE, "password": "alice-secret"}
+    registered = await client.post("/api/users", {"user": {**user, "username": "alice"}})
+    assert registered.status == 403
+    await client.post(VERIFY, {"token": await last_token(db, ALICE)})
+    token = (await client.post("/api/users/login", {"user": user})).body["user"]["token"]
+    changed = await client.put("/api/user", {"user": {"email": NEW}}, token=token)
+    assert changed.status == 200
+    await db.execute("delete from outbox where recipient = $1", NEW)
+    refused = await client.post("/api/users/login", {"user": {**user, "email": NEW}})
+    assert refused.status == 403
+    assert await offers(db) == {(ALICE, "yes"), (NEW, "")}
 
 
 async def test_concurrent_confirm_and_decline_have_one_effect(

@@ -128,6 +128,6 @@ async def test_verification_email_says_when_and_from_where_in_the_language_of_th
     (mail,) = await db.fetch("select recipient, template, language, values from outbox")
     assert tuple(mail)[:3] == ("a@example.test", "verify_email", "de")
     values = json.loads(mail["values"])
-    assert values.keys() == {"time", "ip", "link", "hours"}
+    assert values.keys() == {"time", "ip", "link", "hours", "can_decline"}
     assert (values["ip"], values["hours"]) == (HERE, "24")
     assert "evil" not in mail["values"]

@@ -19,8 +19,10 @@ from service.settings.settings import Settings
 
 SITE = "accounts.example.org"
 VALUES = {"time": "2026-11-24 08:00 UTC", "ip": "192.0.2.1", "minutes": "60"}
-OPTIONAL = {"lockout": {"link"}}
+OPTIONAL = {"lockout": {"link"}, "verify_email": {"can_decline"}}
 """Values that a mail may lack."""
+FLAGS = {"can_decline"}
+"""Values that choose a text, and that no mail shows."""
 PACKAGE = Templates(None, SITE)
 MESSAGES = PACKAGE.render_samples()
 
@@ -107,7 +109,8 @@ def test_every_language_of_the_package_has_every_template_and_no_other_file() ->
 def test_template_uses_each_of_its_values_and_no_other(language: str, template: str) -> None:
     for part in ("text", "html"):
         message = getattr(MESSAGES[language, template], part)
-        assert [value for value in SAMPLES[template].values() if value not in message] == []
+        shown = {name: text for name, text in SAMPLES[template].items() if name not in FLAGS}
+        assert [text for text in shown.values() if text not in message] == []
     for name in SAMPLES[template].keys() - OPTIONAL.get(template, set()):
         values = {key: value for key, value in SAMPLES[template].items() if key != name}
         with pytest.raises(TemplateError, match=f"line [0-9]+: '{name}' is undefined"):
@@ -120,6 +123,27 @@ def test_lockout_message_without_a_link_is_rendered() -> None:
         message = render(language=language)
         assert Body(message.html).links == [] and "7" not in message.text
         assert message.text.split()[-1] in Body(message.html).text
+
+
+@pytest.mark.parametrize(
+    ("values", "words", "other_words"),
+    [
+        ({"can_decline": "yes"}, "did not register", "not your account"),
+        ({"can_decline": ""}, "not your account", "did not register"),
+        # Such mails were queued by an earlier version.
+        ({}, "not your account", "did not register"),
+    ],
+)
+def test_verification_offers_the_deletion_only_where_the_page_does(
+    values: dict[str, str], words: str, other_words: str
+) -> None:
+    sample = {**SAMPLES["verify_email"]}
+    del sample["can_decline"]
+    mail = Mail("alice@example.test", "verify_email", "en", {**sample, **values})
+    message = PACKAGE.render(mail)
+    for part in (message.text, message.html):
+        assert words in " ".join(part.split()) and other_words not in " ".join(part.split())
+        assert ("deletes the account" in part) is (words == "did not register")
 
 
 def test_html_part_escapes_hostile_values() -> None:

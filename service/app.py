@@ -25,6 +25,7 @@ from service.accounts.passkeys.passkey_verification import PASSKEY_VERIFIER, Pas
 from service.accounts.passkeys.relying_party import RELYING_PARTY, RelyingParty
 from service.accounts.passwords import reset
 from service.accounts.passwords.hasher import PASSWORDS, PasswordHasher, usable_cores
+from service.accounts.passwords.policy import PASSWORD_POLICY, create_policy
 from service.accounts.passwords.verification import CREDENTIAL_VERIFIER, CredentialVerifier
 from service.accounts.sessions import reauthentication, refresh, sessions
 from service.accounts.sessions.access_tokens import AccessTokens
@@ -154,6 +155,7 @@ def create_app(
     app[CHANGE_LISTENER] = change_listener
     app[THROTTLE] = throttle = Throttle(database, settings)
     app[LOGIN_ATTEMPTS] = LoginAttempts(database, settings)
+    app[PASSWORD_POLICY] = create_policy(settings)
     app[ENCRYPTION] = Encryption(settings.encryption_keys)
     app[RELYING_PARTY] = party = RelyingParty(settings)
     app[PASSKEY_VERIFIER] = PasskeyVerifier(database, party, throttle)
@@ -196,7 +198,12 @@ async def _passwords(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     # The processes of one machine share its cores, and each hash occupies one core.
     threads = max(1, usable_cores() // settings.web_concurrency)
-    passwords = PasswordHasher(settings.bcrypt_cost, threads, settings.password_queue_size)
+    passwords = PasswordHasher(
+        settings.bcrypt_cost,
+        threads,
+        settings.password_queue_size,
+        settings.password_algorithm,
+    )
     app[PASSWORDS] = passwords
     app[CREDENTIAL_VERIFIER] = CredentialVerifier(
         app[DATABASE], passwords, app[LOGIN_ATTEMPTS], app[THROTTLE], settings

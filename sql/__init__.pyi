@@ -295,6 +295,22 @@ class _Totp:
 class _Uniqueness:
     def taken(self, db: _Db, *, username_key: Any, email_key: Any, except_id: Any) -> _One: ...
 
+class _UserImport:
+    def insert(
+        self,
+        db: _Db,
+        *,
+        usernames: Any,
+        username_keys: Any,
+        emails: Any,
+        email_keys: Any,
+        password_hashes: Any,
+        verified: Any,
+        bios: Any,
+        images: Any,
+        created: Any,
+    ) -> _Value: ...
+
 class _Users:
     def find_id(self, db: _Db, *, email_key: Any) -> _Value: ...
     def find_credentials(self, db: _Db, *, id: Any) -> _Row: ...
@@ -465,6 +481,7 @@ sign_in_methods: _SignInMethods
 throttle: _Throttle
 totp: _Totp
 uniqueness: _Uniqueness
+user_import: _UserImport
 users: _Users
 articles: _Articles
 comments: _Comments

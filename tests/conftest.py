@@ -37,6 +37,7 @@ SETTINGS: dict[str, Any] = {
     "jwt_secret": SECRET,
     "encryption_keys": ("tests encrypt with this, 32 bytes and more",),
     "bcrypt_cost": 4,
+    "password_blocklist": "off",
     "database_pool_size": 20,
     "user_cache_size": int(os.environ.get("TEST_USER_CACHE_SIZE", "100000")),
 }

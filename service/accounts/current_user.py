@@ -13,6 +13,7 @@ from service.accounts.email_change import apply_email_update
 from service.accounts.notices import queue_notice
 from service.accounts.one_time_tokens import REVOKED_BY_PASSWORD_CHANGE, revoke
 from service.accounts.passwords.hasher import PASSWORDS
+from service.accounts.passwords.policy import PASSWORD_POLICY
 from service.accounts.passwords.verification import (
     CREDENTIAL_VERIFIER,
     requester_of,
@@ -110,8 +111,9 @@ async def update(request: web.Request) -> web.StreamResponse:
 
     Tell the owner about a changed password, username or email by mail.
     """
-    given = (await read_body(request))["user"]
     user: User = request["user"]
+    find_errors = request.app[PASSWORD_POLICY].find_errors(user.username, user.email)
+    given = (await read_body(request, find_errors))["user"]
     client, database, throttle = client_of(request), request.app[DATABASE], request.app[THROTTLE]
     current_password, verified = given.pop("current_password", None), None
     changes_credentials = "password" in given or given.get("email", user.email) != user.email

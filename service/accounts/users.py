@@ -9,6 +9,7 @@ from service.accounts import fields
 from service.accounts.email_verification import EmailNotVerified, queue_verification
 from service.accounts.one_time_tokens import TOKEN
 from service.accounts.passwords.hasher import PASSWORDS
+from service.accounts.passwords.policy import PASSWORD_POLICY
 from service.accounts.passwords.verification import (
     CREDENTIAL_VERIFIER,
     requester_of,
@@ -62,7 +63,8 @@ async def register(request: web.Request) -> web.StreamResponse:
     With ``REQUIRE_VERIFIED_EMAIL`` the account is registered, and the response is 403 without a
     session.
     """
-    given = (await read_body(request))["user"]
+    find_errors = request.app[PASSWORD_POLICY].find_errors()
+    given = (await read_body(request, find_errors))["user"]
     client, database, throttle = client_of(request), request.app[DATABASE], request.app[THROTTLE]
     await throttle.admit_registration(client)
     keys = {f"{name}_key": key(given[name]) for name, key in fields.KEYS.items()}

@@ -11,7 +11,7 @@ from service.cli.mail import list_unsent, preview, retry
 from service.cli.migrate import migrate
 from service.cli.seed import seed
 from service.cli.serve import serve
-from service.cli.users import disable_two_factor
+from service.cli.users import disable_two_factor, import_accounts
 from service.conduit.seed import SeedError
 from service.database.migrate import MigrationError
 from service.embedded_postgres.server import EmbeddedError
@@ -31,6 +31,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "mail retry": retry,
     "mail preview": preview,
     "keys reencrypt": reencrypt,
+    "users import": import_accounts,
     "users disable-two-factor": disable_two_factor,
 }
 """The commands by name. The docstring of a command is its help text."""

@@ -1,6 +1,7 @@
-"""``run.py users``: manage single accounts."""
+"""``run.py users``: import accounts, and manage single ones."""
 
 import sys
+from pathlib import Path
 
 import voluptuous as vol
 
@@ -9,6 +10,7 @@ from service.accounts import fields
 from service.accounts.throttling.throttle import Throttle
 from service.accounts.two_factor.removal import remove_second_factor
 from service.accounts.two_factor.second_factor import queue_factor_notice
+from service.accounts.user_import import UserImportError, import_users
 from service.cli.database import run_with_database
 from service.database.pool import Database
 from service.http.client import Client
@@ -16,6 +18,26 @@ from service.settings.settings import Settings
 
 COMMAND = Client.at("")
 """A command has no IP address."""
+
+
+def import_accounts(settings: Settings, file: Path) -> int:
+    """Import accounts from a file of JSON lines, with the password hashes of another system."""
+
+    async def work(database: Database) -> tuple[int, int]:
+        return await import_users(database, file, _show_progress)
+
+    try:
+        imported, skipped = run_with_database(settings, work)
+    except UserImportError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"Imported {imported} accounts. Skipped {skipped} whose username or email exists.")
+    return 0
+
+
+def _show_progress(imported: int, skipped: int) -> None:
+    """Show the progress after a batch."""
+    print(f"imported {imported}, skipped {skipped}", flush=True)
 
 
 def disable_two_factor(settings: Settings, email: str) -> int:

@@ -5,6 +5,7 @@ A route with pages accepts forms too.
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -28,10 +29,14 @@ MAX_NAME_LENGTH = 100
 FORM = "application/x-www-form-urlencoded"
 
 
-async def read_body(request: web.Request) -> Any:
+FindErrors = Callable[[dict[str, Any]], Awaitable[Mapping[str, list[str]]]]
+
+
+async def read_body(request: web.Request, find_errors: FindErrors | None = None) -> Any:
     """Return the request's body, validated by the schema of the route.
 
     The body is JSON. On a route with pages it may be a form, and ``is_form`` then returns ``True``.
+    ``find_errors`` gets the body before its validation, and returns further errors by field.
 
     Raise ``InvalidInput`` with every invalid field, ``Unauthorized`` if the session ended before
     the whole body arrived, ``ConnectionResetError`` if the client disconnected during the upload,
@@ -65,7 +70,10 @@ async def read_body(request: web.Request) -> Any:
     # PostgreSQL's text type cannot store NUL, so NUL is rejected in every field.
     may_have_nul = request["is_form"] or b"\\u0000" in raw
     nuls = _fields_with_nul(data) if may_have_nul else set()
-    return check(data, schema, {place: [NOT_ALLOWED] for place in nuls})
+    known: Mapping[str, list[str]] = {}
+    if find_errors is not None:
+        known = await find_errors(data)
+    return check(data, schema, {**known, **{place: [NOT_ALLOWED] for place in nuls}})
 
 
 async def form_fields(request: web.Request) -> dict[str, Any]:

@@ -105,6 +105,18 @@ class Settings:
     event_ttl: int = _setting(kind.whole_number(1, 315_360_000), 7_776_000)
     """Seconds that the security log keeps an event."""
 
+    password_algorithm: str = _setting(kind.one_of("bcrypt", "argon2id"), "bcrypt")
+    """Algorithm of new password hashes. Both are verified. A login renews hashes of the other."""
+
+    password_min_length: int = _setting(kind.whole_number(8, 256), 8)
+    """Minimum characters of a new password."""
+
+    password_blocklist: str = _setting(kind.text, "common")
+    """Passwords that are refused: ``common``, ``off``, or the path of a file.
+
+    ``off`` is the default with the embedded server and in the strict dialect.
+    """
+
     bcrypt_cost: int = _setting(kind.whole_number(4, 16), 12)
     """Work factor of new password hashes. Each step doubles the time per hash."""
 
@@ -278,6 +290,8 @@ class Settings:
             )
         if not on_a_server and "CORS_ORIGINS" not in faulty:
             values.setdefault("cors_origins", ("*",))
+        if not on_a_server or values.get("realworld_strict"):
+            values.setdefault("password_blocklist", "off")
         settings = cls(**values)
         if not errors and not _has_page_of_passkeys(settings):
             errors.append(

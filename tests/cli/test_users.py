@@ -66,3 +66,18 @@ def test_disable_two_factor_explains_an_unknown_email(
 ) -> None:
     process = disable(tmp_path, url, email)
     assert (process.wait_for_exit(), process.err) == (status, sentence)
+
+
+def test_import_shows_its_progress_and_its_result(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "accounts.jsonl"
+    file.write_text('{"username": "bob", "email": "bob@example.test"}\n')
+    command = (*RUN, "users", "import", str(file))
+    with serve(tmp_path, command=command, DATABASE_URL=url) as process:
+        assert process.wait_for_exit() == 0, process.err
+    assert process.out == (
+        "imported 1, skipped 0\nImported 1 accounts. Skipped 0 whose username or email exists.\n"
+    )
+    file.write_text("{}\n")
+    with serve(tmp_path / "again", command=command, DATABASE_URL=url) as process:
+        assert process.wait_for_exit() == 1
+    assert process.err.endswith("Nothing was imported.\n")

@@ -183,6 +183,13 @@ def test_errors_name_every_invalid_setting() -> None:
     ]
 
 
+def test_blocklist_is_off_by_default_with_the_embedded_server_and_in_strict() -> None:
+    assert load().password_blocklist == "common"
+    assert load(REALWORLD_STRICT="true").password_blocklist == "off"
+    assert load(REALWORLD_STRICT="true", PASSWORD_BLOCKLIST="common").password_blocklist == "common"
+    assert Settings.load({}, env_file=None).password_blocklist == "off"
+
+
 def test_low_bcrypt_cost_is_rejected_when_a_database_is_given(tmp_path: Path) -> None:
     sentence = "BCRYPT_COST must be at least 10; less is only for the embedded database."
     assert errors(BCRYPT_COST="9") == [sentence]

@@ -36,7 +36,8 @@ from service.accounts.one_time_tokens import (
     REVOKED_BY_PASSWORD_CHANGE,
     Purpose,
 )
-from service.accounts.passwords.hasher import MAX_PASSWORD_BYTES, PASSWORDS
+from service.accounts.passwords.hasher import PASSWORDS
+from service.accounts.passwords.policy import PASSWORD_POLICY, TOO_COMMON
 from service.accounts.passwords.verification import requester_of
 from service.accounts.security_log import EventKind, write_event
 from service.accounts.throttling import known_ips
@@ -70,6 +71,7 @@ PROBLEMS = {
     BLANK: "blank",
     "is too short": "too_short",
     "is too long": "too_long",
+    TOO_COMMON: "too_common",
 }
 """The problem of a password for the page, by the start of the message of the validator."""
 
@@ -223,6 +225,10 @@ async def _reset(app: web.Application, client: Client, token: str, password: str
     """Use ``token``: replace the password of its account. ``client`` is its owner."""
     database, throttle, attempts = app[DATABASE], app[THROTTLE], app[LOGIN_ATTEMPTS]
     user_id = (await _find(database, token))["user_id"]
+    user = await sql.users.find_credentials(database, id=user_id)
+    if user is None:
+        raise NotFound("token")
+    await app[PASSWORD_POLICY].require("new_password", password, user["username"], user["email"])
     await throttle.admit_password_reset(user_id)
     # Hash before the transaction: no connection is held while the hash waits for a thread.
     password_hash = await app[PASSWORDS].hash(password, requester_of(client, user_id))
@@ -276,6 +282,7 @@ def _form(
 ) -> web.Response:
     """Return the page with the form, and with the ``error`` of the last use of the form."""
     headers = {} if error is None else error.headers
+    policy = request.app[PASSWORD_POLICY]
     response = page(
         request,
         "reset_password",
@@ -283,8 +290,8 @@ def _form(
         email=email,
         token=token,
         problem=None if error is None else _problem(error),
-        shortest=fields.new_password.shortest,
-        longest=MAX_PASSWORD_BYTES,
+        shortest=policy.min_length,
+        longest=policy.max_bytes,
         minutes=minutes_to_wait(headers),
     )
     response.headers.update(headers)

@@ -83,7 +83,7 @@ class CredentialVerifier:
                 )
                 await attempt.record_failure(write_failure)
                 raise wrong_credentials()
-        if self._passwords.is_outdated(row["password_hash"]):
+        if self._passwords.is_outdated(row["password_hash"], password):
             await self._renew_hash(client, row, password)
         return row
 

@@ -14,13 +14,14 @@ import bcrypt
 import pytest
 
 from service.accounts.passwords import hasher as passwords
+from service.accounts.passwords import rejection_costs
 from service.accounts.passwords.hasher import (
-    EXTRA_COST_SECONDS,
-    MAX_PASSWORD_BYTES,
     NICENESS,
     PasswordHasher,
     usable_cores,
 )
+from service.accounts.passwords.rejection_costs import EXTRA_COST_SECONDS
+from service.accounts.passwords.schemes import MAX_BCRYPT_BYTES
 from service.http.error_codes import ErrorCode
 from service.http.errors import Unavailable
 from tests.accounts.conftest import REQUESTER, hasher_of, hold_workers, jobs_of, until
@@ -61,7 +62,7 @@ async def test_queue_accepts_jobs_again_after_it_was_full(hasher: PasswordHasher
 
 
 async def test_hash_matches_only_its_password(hasher: PasswordHasher) -> None:
-    longest = "x" * MAX_PASSWORD_BYTES
+    longest = "x" * MAX_BCRYPT_BYTES
     hashed = await hasher.hash(longest, REQUESTER)
     assert await hasher.verify(longest, hashed, REQUESTER)
     assert not await hasher.verify(longest + "x", hashed, REQUESTER)
@@ -74,9 +75,9 @@ async def test_hashes_of_one_password_differ(hasher: PasswordHasher) -> None:
 
 
 async def test_hash_of_another_cost_or_algorithm_is_outdated(hasher: PasswordHasher) -> None:
-    assert not hasher.is_outdated(await hasher.hash("a password", REQUESTER))
-    assert hasher.is_outdated("$2b$05$" + "a" * 53)
-    assert hasher.is_outdated("$2a$04$" + "a" * 53)
+    assert not hasher.is_outdated(await hasher.hash("a password", REQUESTER), "a password")
+    assert hasher.is_outdated("$2b$05$" + "a" * 53, "a password")
+    assert hasher.is_outdated("$2a$04$" + "a" * 53, "a password")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux's threads have a priority")
@@ -272,6 +273,7 @@ async def test_higher_cost_slows_other_rejections_up_to_a_bound_and_for_a_limite
 ) -> None:
     clock = Clock()
     monkeypatch.setattr(passwords, "time", clock)
+    monkeypatch.setattr(rejection_costs, "time", clock)
     hasher = PasswordHasher(cost=4, threads=1, queue_size=1)
     # Rejections of other accounts take at most four times the current rounds.
     assert await spent_on(hasher, rounds, hash_of(8)) == 2**8

@@ -1,0 +1,125 @@
+"""Passwords that are refused because attackers try them first (NIST SP 800-63B-4, section 3.1.1.2).
+
+The list is that of the package, or a file of the operator: a password or an SHA-1 digest a line.
+The files of digests of "Have I Been Pwned" (``DIGEST:count``, sorted) have tens of gigabytes. They
+are searched on the disk, in a thread, and never loaded.
+"""
+
+import asyncio
+import hashlib
+import os
+import re
+from importlib.resources import files
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from service.settings.settings import Settings, SettingsError
+
+MAX_PASSWORD_FILE = 16 * 1024 * 1024  # Bytes of a file of passwords, which is loaded.
+MAX_LINE = 256  # Bytes of a line of digests.
+SAMPLES = 1000  # Lines that are compared to find out whether a file of digests is sorted.
+
+_DIGEST = re.compile(rb"[0-9A-Fa-f]{40}(?::\d+)?")
+
+
+class Blocklist(Protocol):
+    """A list of refused passwords."""
+
+    async def has(self, password: str) -> bool:
+        """Return whether ``password`` is in the list."""
+        ...
+
+
+class Words:
+    """A list in memory. Case does not matter."""
+
+    def __init__(self, text: str) -> None:
+        """``text`` has a password a line. Those that are too short for any account are dropped."""
+        self._words = frozenset(
+            word.casefold() for word in text.splitlines() if len(word) >= MIN_LENGTH
+        )
+
+    async def has(self, password: str) -> bool:
+        """Return whether ``password`` is in the list."""
+        return password.casefold() in self._words
+
+
+class Digests:
+    """A sorted file of SHA-1 digests, which is searched on the disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def has(self, password: str) -> bool:
+        """Return whether the digest of ``password`` is in the file."""
+        # SHA-1 is the form of the published lists. It protects nothing here.
+        digest = hashlib.sha1(password.encode(), usedforsecurity=False).hexdigest().upper()
+        return await asyncio.to_thread(self._find, digest.encode())
+
+    def _find(self, wanted: bytes) -> bool:
+        with self._path.open("rb") as file:
+            low, high = 0, os.fstat(file.fileno()).st_size
+            # The line that begins at or before `low` is below `wanted`.
+            while high - low > MAX_LINE:
+                middle = (low + high) // 2
+                file.seek(middle)
+                file.readline(MAX_LINE)
+                if file.tell() >= high:
+                    break
+                if file.readline(MAX_LINE)[:40].upper() < wanted:
+                    low = middle
+                else:
+                    high = middle
+            file.seek(max(low - MAX_LINE, 0))
+            window = file.read(high - max(low - MAX_LINE, 0) + 2 * MAX_LINE)
+        return any(line[:40].upper() == wanted for line in window.splitlines())
+
+
+MIN_LENGTH = 8
+"""The shortest password of any account (``PASSWORD_MIN_LENGTH``)."""
+
+
+def load_blocklist(settings: Settings) -> Blocklist | None:
+    """Return the list that ``PASSWORD_BLOCKLIST`` names, or ``None`` if it is off.
+
+    Raise ``SettingsError`` if the file cannot be used.
+    """
+    name = settings.password_blocklist
+    if name == "off":
+        return None
+    if name == "common":
+        package = files("service.accounts.passwords")
+        return Words((package / "common_passwords.txt").read_text(encoding="utf-8"))
+    path = Path(name)
+    try:
+        with path.open("rb") as file:
+            first = file.readline(MAX_LINE).strip()
+            if _DIGEST.fullmatch(first):
+                if not _is_sorted(file, path.stat().st_size):
+                    raise _error(path, "is a file of SHA-1 digests that is not sorted")
+                return Digests(path)
+        if path.stat().st_size > MAX_PASSWORD_FILE:
+            raise _error(path, "has more than 16 MiB of passwords: give sorted SHA-1 digests")
+        return Words(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise _error(path, f"cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise _error(path, "is not in UTF-8") from error
+
+
+def _is_sorted(file: BinaryIO, size: int) -> bool:
+    """Return whether samples of the lines of ``file`` ascend."""
+    before = b""
+    for number in range(SAMPLES):
+        file.seek(size * number // SAMPLES)
+        if number:
+            file.readline(MAX_LINE)
+        line = file.readline(MAX_LINE).strip().upper()
+        if line and (not _DIGEST.fullmatch(line) or line[:40] < before):
+            return False
+        before = line[:40] or before
+    return True
+
+
+def _error(path: Path, reason: str) -> SettingsError:
+    return SettingsError([f"PASSWORD_BLOCKLIST names {path}, which {reason}."])

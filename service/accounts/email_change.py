@@ -90,7 +90,7 @@ async def _request_change(
 ) -> None:
     """Queue a mail to ``email`` with a link that makes it the email of the user.
 
-    The link of an earlier request is dead from then on.
+    The link of an earlier request is then no longer valid.
     """
     email_key = fields.email_key(email)
     retry_after = await throttle.admit_verification_email(connection, email_key)

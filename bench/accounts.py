@@ -9,7 +9,7 @@ from collections.abc import Callable
 import aiohttp
 import bcrypt
 
-from bench import servers
+from bench import second_factor, servers
 from bench.flood import logins_during_a_flood
 from bench.load import Load, logins, read_wrk, start_wrk, wrk
 from bench.table import Row
@@ -44,6 +44,7 @@ def measure(report: Callable[[str], None]) -> list[Row]:
     report("Logins one after the other, almost without a hash ...")
     with servers.service(BCRYPT_COST="4") as service:
         rows_seconds = asyncio.run(_login_seconds(service.url)) - _hash_seconds(4)
+    both_seconds = asyncio.run(second_factor.login_seconds(report, "4")) - _hash_seconds(4)
     return [
         Row("bare aiohttp handler", f"{bare.rate:,.0f} /s", f"p99 {bare.p99:.2f} ms", ""),
         Row(
@@ -69,6 +70,12 @@ def measure(report: Callable[[str], None]) -> list[Row]:
             f"{rows_seconds * 1000:.1f} ms",
             "throttle, session, refresh token, event",
             f"{rows_seconds / hash_seconds:.1%} of a hash",
+        ),
+        Row(
+            "one login with TOTP without the hash",
+            f"{both_seconds * 1000:.1f} ms",
+            "two requests: the same, challenge and code",
+            f"{both_seconds / rows_seconds:.1f} times one without TOTP",
         ),
         Row(
             "GET /api/user during the logins",

@@ -11,7 +11,7 @@ from selenium.webdriver import Chrome
 from tests.browser.browser import Browser, start_chromium
 from tests.browser.front_end import serve_front_end
 from tests.browser.service import Service
-from tests.processes import serve
+from tests.processes import SECRET, serve
 
 BROWSERS = ("chromium", "google-chrome")
 
@@ -50,8 +50,9 @@ def service(
     """Start the service. It prints its mails to the log. The front-end may call it."""
     url = new_database()
     folder = tmp_path_factory.mktemp("service")
+    key = SECRET.replace(",", "")
     with (
-        serve(folder, DATABASE_URL=url, CORS_ORIGINS=front_end) as process,
+        serve(folder, DATABASE_URL=url, CORS_ORIGINS=front_end, ENCRYPTION_KEYS=key) as process,
         psycopg.connect(url, autocommit=True) as connection,
     ):
         yield Service(process.wait_until_serving(), connection)

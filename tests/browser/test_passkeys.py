@@ -1,76 +1,10 @@
 """Passkeys in Chromium: a front-end of another origin runs the code of docs/two-factor.md."""
 
-import re
-from pathlib import Path
-from typing import Any
-
 import pytest
 
 from tests.browser.browser import Browser, ScriptError
+from tests.browser.front_end import documented, open_front_end
 from tests.browser.service import Service
-
-PAGE = Path(__file__).parents[2] / "docs" / "two-factor.md"
-
-CALL = """
-    const call = async (method, path, body) => {
-        const headers = {"Content-Type": "application/json"};
-        if (token) headers.Authorization = `Token ${token}`;
-        const response = await fetch(service + path, {method, headers, body: JSON.stringify(body)});
-        const text = await response.text();
-        const result = text && JSON.parse(text);
-        if (!response.ok) throw new Error(result.code);
-        return result;
-    };
-    const post = (path, body) => call("POST", path, body);
-"""
-"""The function ``post`` that the page mentions."""
-
-
-def documented(subject: str) -> str:
-    """Return the code below ``**subject.**`` in the page."""
-    text = PAGE.read_text(encoding="utf-8").partition(f"**{subject}.**")[2]
-    found = re.search(r"^```js\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    assert found is not None, f"the page shows no code for {subject!r}"
-    return found[1]
-
-
-class FrontEnd:
-    """A front-end in a tab, and the access token that it has."""
-
-    def __init__(self, browser: Browser, service: Service, token: str = "") -> None:
-        self.token = token
-        self._browser = browser
-        self._service = service.url("")
-
-    def run(self, script: str, **arguments: object) -> Any:
-        """Run ``script`` with ``call`` and ``post``. Raise ``ScriptError``."""
-        given = {"service": self._service, "token": self.token, **arguments}
-        return self._browser.run(CALL + script, **given)
-
-    def add_passkey(self) -> None:
-        self.run(documented("Add a passkey"))
-
-    def log_in(self) -> Any:
-        """Log in with a passkey, and return the response."""
-        return self.run(documented("Log in") + "return session;")
-
-    def passkeys(self) -> list[dict[str, Any]]:
-        listed: list[dict[str, Any]] = self.run(
-            "return (await call('GET', '/api/user/passkeys')).passkeys;"
-        )
-        return listed
-
-
-def open_front_end(browser: Browser, service: Service, front_end: str, name: str) -> FrontEnd:
-    """Open the front-end with a new account whose email is verified."""
-    token = service.process.register(name)
-    service.fetch(
-        "update users set email_verified_at = now(), ever_verified = true where username = %s"
-        " returning id",
-        name,
-    )
-    browser.open(front_end)
-    return FrontEnd(browser, service, token)
 
 
 def test_passkey_is_added_and_logs_in(service: Service, browser: Browser, front_end: str) -> None:

@@ -114,6 +114,8 @@ async def update(request: web.Request) -> web.StreamResponse:
     user: User = request["user"]
     find_errors = request.app[PASSWORD_POLICY].find_errors(user.username, user.email)
     given = (await read_body(request, find_errors))["user"]
+    # A slow body is authenticated again: the email or the proof may have changed.
+    user = request["user"]
     client, database, throttle = client_of(request), request.app[DATABASE], request.app[THROTTLE]
     current_password, verified = given.pop("current_password", None), None
     changes_credentials = "password" in given or given.get("email", user.email) != user.email

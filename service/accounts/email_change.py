@@ -68,7 +68,9 @@ async def apply_email_update(
             connection, client, user.id, row, throttle=throttle, settings=settings
         )
         await queue_verification(connection, client, row, throttle=throttle, settings=settings)
-    elif "email" in given and given["email"] != row["email"]:
+    # The handler has required a proof for another email than that of ``user``. The email may have
+    # changed since ``user`` was read: the old one is no request, and needed no proof.
+    elif "email" in given and given["email"] not in (user.email, row["email"]):
         await write_event(connection, client, EventKind.EMAIL_CHANGE_REQUESTED, **here)
         await _request_change(
             connection, client, user.id, given["email"], throttle=throttle, settings=settings

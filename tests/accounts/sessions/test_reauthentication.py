@@ -1,7 +1,5 @@
 """Fresh proof, the routes that require it, and its renewal."""
 
-import asyncio
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -218,45 +216,6 @@ async def test_reauthentication_without_a_password_is_invalid(
 ) -> None:
     response = await client.post("/api/auth/reauthenticate", body, token=alice)
     assert_invalid(response, 400, password="can't be blank")
-
-
-async def test_one_of_concurrent_reauthentications_succeeds(
-    client: Client, db: asyncpg.Connection
-) -> None:
-    token = await client.register("alice")
-    responses = await asyncio.gather(*(reauthenticate(client, token) for _ in range(4)))
-    assert Counter(response.status for response in responses) == {200: 1, 401: 3}
-    assert await db.fetchval("select count(*) from sessions where ended_at is null") == 1
-
-
-async def test_reauthentication_ends_with_a_revoked_session_when_the_session_ends_meanwhile(
-    client: Client, db: asyncpg.Connection
-) -> None:
-    """The session is ended from another device while the password is verified."""
-    device = await client.open_account("alice")
-    other = await client.sign_in("alice")
-    results = await asyncio.gather(
-        *(reauthenticate(client, device.access) for _ in range(3)),
-        client.delete(f"/api/user/sessions/{device.session}", token=other.access),
-    )
-    open_sessions = await db.fetch("select id from sessions where ended_at is null")
-    won = [result for result in results[:3] if result.status == 200]
-    # Either the reauthentication came first, and the other device found no such session, or it
-    # opened none.
-    assert len(open_sessions) == 1 + len(won)
-    assert results[3].status == (404 if won else 204)
-
-
-async def test_refresh_that_races_with_a_reauthentication_leaves_one_open_session(
-    client: Client, db: asyncpg.Connection
-) -> None:
-    device = await client.open_account("alice")
-    results = await asyncio.gather(
-        reauthenticate(client, device.access), *(client.refresh(device.refresh) for _ in range(5))
-    )
-    assert results[0].status == 200
-    assert await db.fetchval("select count(*) from sessions where ended_at is null") == 1
-    assert await client.is_authenticated(results[0].body["access_token"])
 
 
 async def test_account_without_a_password_is_deleted_with_fresh_proof_alone(

@@ -246,6 +246,7 @@ async def test_routes_have_exactly_these_flags() -> None:
         ("DELETE", "/api/user/sessions/{id}", Auth.REQUIRED),
         ("DELETE", "/api/user/sessions", Auth.REQUIRED),
         ("GET", "/api/user/events", Auth.REQUIRED),
+        ("GET", "/api/user/export", Auth.REQUIRED),
         ("GET", "/api/user/two-factor", Auth.REQUIRED),
         ("POST", "/api/user/two-factor", Auth.REQUIRED),
         ("DELETE", "/api/user/two-factor", Auth.REQUIRED),

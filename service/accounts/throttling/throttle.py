@@ -33,6 +33,9 @@ four /48s, and a /32 those of 65,536. Against them only the limit of each accoun
 NOTICE_LIMIT = Limit(20, 3600)
 """Mails of one template that tell one email about a change. There are more only in an attack."""
 
+EXPORT_LIMIT = Limit(10, 3600)
+"""Exports of one account. Each may read all of its content."""
+
 
 class Throttle:
     """Count requests in PostgreSQL, and reject those past the limits of ``settings``."""
@@ -179,6 +182,10 @@ class Throttle:
             seconds=seconds,
         )
         return None if row["admitted"] else int(row["retry_after"])
+
+    async def admit_export(self, user_id: UUID) -> None:
+        """Count an export of an account. Raise ``TooManyAttempts`` past ``EXPORT_LIMIT``."""
+        await self._hit("export", {digest("export", str(user_id)): EXPORT_LIMIT})
 
     async def admit_resend(self, user_id: UUID) -> None:
         """Count a request for another verification mail.

@@ -20,6 +20,7 @@ CHANGES_CREDENTIALS = {
     # The handler decides: it depends on the fields, and the password can be the proof.
     "PUT /api/user": "handler",
     "DELETE /api/user": "handler",
+    "GET /api/user/export": "fresh",
     "POST /api/user/two-factor": "fresh",
     "DELETE /api/user/two-factor": "fresh",
     "POST /api/user/two-factor/recovery-codes": "fresh",
@@ -28,7 +29,8 @@ CHANGES_CREDENTIALS = {
     "PATCH /api/user/passkeys/{id}": "fresh",
     "DELETE /api/user/passkeys/{id}": "fresh",
 }
-"""The routes that change the credentials of the current user, with what demands the proof."""
+"""The routes that change the credentials of the current user, or show everything about them, with
+what demands the proof."""
 
 CHANGES_NO_CREDENTIALS = {
     "POST /api/auth/verify-email/resend",

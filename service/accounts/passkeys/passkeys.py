@@ -54,6 +54,8 @@ PASSKEY = Named(
         last_used_at=nullable(TIME),
     ),
 )
+# The path of the options has no other method, so `options` is no id.
+PATH = "/api/user/passkeys/{id:[0-9A-Fa-f-]+}"
 REMOVAL = QueryString(end_other_sessions=(flag, False))
 REAUTHENTICATION_REQUIRED = ReauthenticationRequired("password")
 CHALLENGE_INVALID = InvalidInput({"challenge": ["is unknown, was used or has expired"]})
@@ -209,7 +211,7 @@ async def add(request: web.Request) -> web.StreamResponse:
 
 
 @routes.patch(
-    "/api/user/passkeys/{id}",
+    PATH,
     operation_id="UpdatePasskey",
     fresh=True,
     body=vol.Schema({required("name"): fields.passkey_name}, extra=vol.REMOVE_EXTRA),
@@ -219,10 +221,11 @@ async def add(request: web.Request) -> web.StreamResponse:
 )
 async def rename(request: web.Request) -> web.StreamResponse:
     """Change the name of a passkey of the current user. Respond 404 for any other id."""
+    passkey_id = path_uuid(request, "id", "passkey")
     given = await read_body(request)
     row = await sql.passkeys.rename(
         request.app[DATABASE],
-        id=path_uuid(request, "id", "passkey"),
+        id=passkey_id,
         user_id=request["user"].id,
         name=given["name"],
     )
@@ -232,7 +235,7 @@ async def rename(request: web.Request) -> web.StreamResponse:
 
 
 @routes.delete(
-    "/api/user/passkeys/{id}",
+    PATH,
     operation_id="DeletePasskey",
     fresh=True,
     query=REMOVAL,

@@ -112,7 +112,7 @@ async def test_removed_passkey_opens_no_session(client: Client, alice: str) -> N
 
 async def test_passkey_of_another_user_is_not_found(client: Client, alice: str, bob: str) -> None:
     _, passkey_id = await add_passkey(client, alice)
-    for bad_id in (passkey_id, str(uuid4()), "1", passkey_id.replace("-", ""), "%00"):
+    for bad_id in (passkey_id, str(uuid4()), "1", "-", passkey_id.replace("-", ""), "a" * 5000):
         path = f"{PASSKEYS}/{bad_id}"
         for response in (
             await client.patch(path, {"name": "Mine"}, token=bob),
@@ -120,6 +120,16 @@ async def test_passkey_of_another_user_is_not_found(client: Client, alice: str, 
         ):
             assert_error(response, 404, "not_found", {"passkey": ["not found"]})
     assert [each["name"] for each in await list_passkeys(client, alice)] == ["Passkey"]
+
+
+@pytest.mark.parametrize("method", ["PATCH", "DELETE"])
+async def test_path_that_is_no_id_is_unknown(client: Client, alice: str, method: str) -> None:
+    for other in ("x", "%00", "%ff"):
+        response = await client.send(method, f"{PASSKEYS}/{other}", {"name": "x"}, token=alice)
+        assert_error(response, 404, "not_found", {"path": ["not found"]})
+    response = await client.send(method, OPTIONS, {"name": "x"}, token=alice)
+    assert_error(response, 405, "method_not_allowed", {"method": ["not allowed"]})
+    assert response.headers["Allow"] == "POST"
 
 
 BAD_NAMES: dict[str, Any] = {

@@ -20,7 +20,7 @@ from service.accounts import (
 from service.accounts.cleanup import clean_up_periodically
 from service.accounts.closed_accounts import CLOSED_ACCOUNTS, ClosedAccounts
 from service.accounts.encryption import ENCRYPTION, Encryption
-from service.accounts.passkeys import passkey_login, passkeys
+from service.accounts.passkeys import passkey_login, passkey_registration, passkeys
 from service.accounts.passkeys.passkey_verification import PASSKEY_VERIFIER, PasskeyVerifier
 from service.accounts.passkeys.relying_party import RELYING_PARTY, RelyingParty
 from service.accounts.passwords import reset
@@ -75,6 +75,7 @@ ROUTES = (
     login_unlock.routes,
     reports.routes,
     passkeys.routes,
+    passkey_registration.routes,
     passkey_login.routes,
     refresh.routes,
     reauthentication.routes,

@@ -150,7 +150,7 @@ def create_app(
     app[REQUEST_LOG] = log
     app[DATABASE] = database
     app[AUTHENTICATE] = authenticator.authenticate
-    app[REQUIRE_FRESH_PROOF] = FreshProof(database, settings.reauthentication_ttl).require
+    app[REQUIRE_FRESH_PROOF] = FreshProof(database, settings).require
     app[health.PING_DATABASE] = database.ping
     app[TOKENS] = tokens
     app[SESSION_CACHE] = session_cache

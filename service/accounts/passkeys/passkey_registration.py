@@ -62,6 +62,7 @@ def invalid_credential() -> InvalidInput:
     "/api/user/passkeys/options",
     operation_id="GetPasskeyCreationOptions",
     fresh=True,
+    setup=True,
     responses={200: object_of(publicKey=CREATION_OPTIONS)},
     errors=(ReauthenticationRequired("password"), EmailNotVerified(), TooManyPasskeys()),
 )
@@ -102,6 +103,7 @@ async def get_options(request: web.Request) -> web.StreamResponse:
     "/api/user/passkeys",
     operation_id="CreatePasskey",
     fresh=True,
+    setup=True,
     body=vol.Schema(
         {
             required("credential"): CREATED_CREDENTIAL,

@@ -47,6 +47,7 @@ REMOVAL = QueryString(end_other_sessions=(flag, False))
 @routes.get(
     "/api/user/passkeys",
     operation_id="ListPasskeys",
+    setup=True,
     responses={200: object_of(passkeys=array_of(PASSKEY))},
 )
 async def list_passkeys(request: web.Request) -> web.StreamResponse:

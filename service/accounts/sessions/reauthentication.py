@@ -52,6 +52,7 @@ from service.http.client import Client, client_of
 from service.http.error_codes import ErrorCode
 from service.http.errors import BLANK, ApiError, InvalidInput, TooManyAttempts
 from service.http.routes import RouteTableDef
+from service.settings.settings import Settings
 
 routes = RouteTableDef(tag="Sessions")
 
@@ -73,26 +74,32 @@ class ReauthenticationRequired(ApiError):
 class FreshProof:
     """Check that the person of a session proved lately who they are."""
 
-    def __init__(self, database: Database, ttl: int) -> None:
-        """``ttl`` is the lifetime of a proof in seconds."""
+    def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
-        self._ttl = ttl
+        self._settings = settings
 
     async def require(self, user: User) -> None:
         """Raise ``ReauthenticationRequired`` unless the session of ``user`` has a fresh proof.
 
-        With a second factor, the proof must have two factors. The check needs no query. Only the
-        error asks the database for the methods of the account. The time of the proof is from the
-        clock of the database. A difference between the clocks changes the lifetime of the proof by
-        the same amount.
+        With a second factor, the proof must have two factors. Where every account needs one, it
+        must also have two factors if the account has a passkey: the password alone must not set up
+        another factor beside it. The check needs no query, except there. Only the error asks the
+        database for the methods of the account. The time of the proof is from the clock of the
+        database. A difference between the clocks changes the lifetime of the proof by the same
+        amount.
         """
-        is_recent = time.time() - user.auth_time <= self._ttl
-        if is_recent and (not user.two_factor or Method.MULTIPLE in user.amr):
+        is_recent = time.time() - user.auth_time <= self._settings.reauthentication_ttl
+        has_two_factors = Method.MULTIPLE in user.amr
+        is_one_enough = not user.two_factor and not self._settings.require_two_factor
+        if is_recent and (has_two_factors or is_one_enough):
             return
         row = await sql.reauthentication.find_methods(self._database, user_id=user.id)
         if row is None:
             raise revoked_token()
-        methods = ["password"] if row["has_password"] else []
+        needs_passkey = not user.two_factor and not is_one_enough and row["has_passkey"]
+        if is_recent and not user.two_factor and not needs_passkey:
+            return
+        methods = ["password"] if row["has_password"] and not needs_passkey else []
         if user.two_factor:
             methods.append("code")
         if row["has_passkey"]:

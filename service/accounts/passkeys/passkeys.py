@@ -40,7 +40,7 @@ PASSKEY = Named(
     ),
 )
 # The path of the options has no other method, so `options` is no id.
-PATH = "/api/user/passkeys/{id:[0-9A-Fa-f-]+}"
+PATH = "/api/user/passkeys/{id:(?!options$)[^/]+}"
 REMOVAL = QueryString(end_other_sessions=(flag, False))
 
 

@@ -84,9 +84,9 @@ async def test_passkey_of_another_user_is_not_found(client: Client, alice: str, 
 
 @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
 async def test_path_that_is_no_id_is_unknown(client: Client, alice: str, method: str) -> None:
-    for other in ("x", "%00", "%ff"):
+    for other in ("x", "%00", "%ff", "options2", "%6fptions/"):
         response = await client.send(method, f"{PASSKEYS}/{other}", {"name": "x"}, token=alice)
-        assert_error(response, 404, "not_found", {"path": ["not found"]})
+        assert (response.status, response.body["code"]) == (404, "not_found")
     response = await client.send(method, OPTIONS, {"name": "x"}, token=alice)
     assert_error(response, 405, "method_not_allowed", {"method": ["not allowed"]})
     assert response.headers["Allow"] == "POST"

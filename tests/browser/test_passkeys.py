@@ -49,10 +49,7 @@ def test_passkey_renews_the_proof(service: Service, browser: Browser, front_end:
     browser.add_authenticator()
     page = open_front_end(browser, service, front_end, "pia")
     page.add_passkey()
-    login = documented("Log in")
-    reauthentication = login.replace('/api/users/login/passkey"', '/api/auth/reauthenticate"')
-    assert reauthentication != login
-    tokens = page.run(reauthentication + "return session;")
+    tokens = page.run(documented("Prove again who you are") + "return tokens;")
     with pytest.raises(ScriptError, match="token_revoked"):
         page.passkeys()
     page.token = tokens["access_token"]

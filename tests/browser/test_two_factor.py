@@ -1,12 +1,14 @@
 """The second factor in Chromium: a front-end runs the code of docs/two-factor.md."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pyotp
 import pytest
 
 from tests.browser.browser import Browser, ScriptError
-from tests.browser.front_end import FrontEnd, documented, open_front_end
+from tests.browser.front_end import DOCUMENT, FrontEnd, documented, open_front_end
 from tests.browser.service import Service
 
 SHOW_IMAGE = """
@@ -68,8 +70,13 @@ def test_second_factor_is_set_up_and_asked_for(
     app, recovery_codes = set_up(page, service, "toni-secret")
     assert log_in(page, "toni", app.code())["user"]["username"] == "toni"
     assert log_in(page, "toni", recovery_codes[0])["user"]["username"] == "toni"
-    with pytest.raises(ScriptError, match="code_invalid"):
-        log_in(page, "toni", recovery_codes[0])
+    script = documented("Replace the recovery codes") + "return recovery_codes;"
+    new_codes = page.run(script)
+    assert len(set(new_codes) - set(recovery_codes)) == 10
+    assert log_in(page, "toni", new_codes[0])["user"]["username"] == "toni"
+    for useless in (new_codes[0], recovery_codes[1]):
+        with pytest.raises(ScriptError, match="code_invalid"):
+            log_in(page, "toni", useless)
 
 
 def test_second_factor_renews_the_proof_and_is_turned_off(
@@ -94,3 +101,12 @@ def test_second_factor_renews_the_proof_and_is_turned_off(
     page.run(turn_off, password="tilda-secret", code=app.code())
     status = page.run("return (await call('GET', '/api/user/two-factor')).two_factor;")
     assert status == {"enabled": False, "since": None, "recovery_codes_left": 0}
+
+
+def test_every_example_is_run() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    parts = re.split(r"^\*\*", text, flags=re.MULTILINE)
+    shown = [part.partition(".**")[0] for part in parts if "```js\n" in part]
+    assert len(shown) == text.count("```js\n") > 0
+    tests = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("*.py"))
+    assert [subject for subject in shown if f'documented("{subject}")' not in tests] == []

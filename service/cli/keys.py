@@ -20,11 +20,11 @@ def reencrypt(settings: Settings) -> int:
         return await totp.reencrypt(database, encryption, _show_progress)
 
     replaced, failed = run_with_database(settings, work)
-    print(f"Encrypted {replaced} secrets with the first key of ENCRYPTION_KEYS.")
+    print(f"Secrets encrypted with the first key of ENCRYPTION_KEYS: {replaced}.")
     if failed:
         print(
-            f"{failed} secrets cannot be decrypted: add their keys to ENCRYPTION_KEYS and run "
-            "this command again.",
+            f"Secrets that cannot be decrypted: {failed}. Add their keys to ENCRYPTION_KEYS and "
+            "run this command again.",
             file=sys.stderr,
         )
         return 1

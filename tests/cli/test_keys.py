@@ -44,7 +44,7 @@ def test_reencrypt_uses_the_first_key_and_reports_its_progress(url: str, tmp_pat
     process = reencrypt(tmp_path, url, f"{NEW},{OLD}")
     assert process.wait_for_exit() == 0, process.err
     assert process.out == (
-        "encrypted 1, failed 0\nEncrypted 1 secrets with the first key of ENCRYPTION_KEYS.\n"
+        "encrypted 1, failed 0\nSecrets encrypted with the first key of ENCRYPTION_KEYS: 1.\n"
     )
     with psycopg.connect(url) as connection:
         ((user_id, secret),) = connection.execute("select user_id, secret from totp_secrets")
@@ -55,8 +55,8 @@ def test_reencrypt_fails_when_a_key_is_missing(url: str, tmp_path: Path) -> None
     process = reencrypt(tmp_path / "without-old", url, NEW)
     assert process.wait_for_exit() == 1
     assert process.err == (
-        "1 secrets cannot be decrypted: add their keys to ENCRYPTION_KEYS and run this command "
-        "again.\n"
+        "Secrets that cannot be decrypted: 1. Add their keys to ENCRYPTION_KEYS and run this "
+        "command again.\n"
     )
     process = reencrypt(tmp_path / "without-any", url, "")
     assert process.wait_for_exit() == 2

@@ -50,8 +50,13 @@ def matching_step(secret: str, code: str) -> int | None:
 
 
 def provisioning_uri(secret: str, email: str, issuer: str) -> str:
-    """Return the ``otpauth://`` URI that an authenticator app reads from a QR code."""
-    return pyotp.TOTP(secret, interval=PERIOD).provisioning_uri(name=email, issuer_name=issuer)
+    """Return the ``otpauth://`` URI that an authenticator app reads from a QR code.
+
+    ``issuer`` is the name of this service. The format separates it from the email by a colon, so
+    neither may contain one. The host of a service in development has a port, ``localhost:3000``.
+    """
+    name, issuer = email.replace(":", " "), issuer.replace(":", " ")
+    return pyotp.TOTP(secret, interval=PERIOD).provisioning_uri(name=name, issuer_name=issuer)
 
 
 def qr_code(uri: str) -> str:

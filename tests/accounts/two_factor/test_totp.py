@@ -62,6 +62,13 @@ def test_uri_names_the_account_and_the_issuer() -> None:
     assert parse_qs(parts.query) == {"secret": [RFC_SECRET], "issuer": ["accounts.example.org"]}
 
 
+def test_uri_has_one_colon_which_ends_the_issuer() -> None:
+    uri = totp.provisioning_uri(RFC_SECRET, '"a:b"@example.test', "localhost:3000")
+    path = unquote(urlsplit(uri).path)
+    assert path == '/localhost 3000:"a b"@example.test'
+    assert parse_qs(urlsplit(uri).query)["issuer"] == ["localhost 3000"]
+
+
 def test_qr_code_is_an_image_without_script_style_and_links() -> None:
     image = ElementTree.fromstring(totp.qr_code("otpauth://totp/x?secret=x"))  # noqa: S314
     space = "{http://www.w3.org/2000/svg}"

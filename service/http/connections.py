@@ -20,6 +20,7 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import _ErrInfo
 
+from service.http.streamed_json import StreamedJson
 from service.http.unread_responses import UnreadResponses
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ def client_is_gone() -> bool:
 class BoundedConnection(web.RequestHandler):
     """aiohttp's protocol of one connection, with the limits of ``Connections``."""
 
-    __slots__ = ("_connections", "_head_began", "_head_bytes", "_heads", "_writer")
+    __slots__ = ("_connections", "_head_began", "_head_bytes", "_heads", "_stream", "_writer")
 
     def __init__(self, server: web.Server, connections: "Connections", **options: Any) -> None:
         super().__init__(server, **options)
@@ -82,6 +83,7 @@ class BoundedConnection(web.RequestHandler):
         self._head_bytes = 0
         self._heads = 0  # The ``_request_count`` at which the two fields above were set.
         self._writer: AbstractStreamWriter | None = None
+        self._stream: StreamedJson | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start to serve the connection. Abort it if the client reset it before it was accepted.
@@ -103,7 +105,7 @@ class BoundedConnection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Release the resources of this connection."""
         self._connections.discard(self)
-        self._writer = None
+        self._writer = self._stream = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -128,6 +130,7 @@ class BoundedConnection(web.RequestHandler):
     ) -> Any:
         """Send ``resp``. Free the request body first: a slow client must not keep it in memory."""
         self._writer = request.writer
+        self._stream = resp if isinstance(resp, StreamedJson) else None
         request._read_bytes = None
         return super().finish_response(request, resp, start_time)
 
@@ -136,8 +139,12 @@ class BoundedConnection(web.RequestHandler):
         super().pause_writing()
         transport, writer = self.transport, self._writer
         if transport is not None:
-            # The whole response stays in memory until its last byte is sent.
-            held = max(writer.output_size if writer else 0, transport.get_write_buffer_size())
+            # The whole response stays in memory until its last byte is sent, but of a stream only
+            # its current piece.
+            size = writer.output_size if writer else 0
+            if self._stream is not None:
+                size = self._stream.piece_size
+            held = max(size, transport.get_write_buffer_size())
             self._connections.unread.add(self, transport, held)
 
     def resume_writing(self) -> None:

@@ -36,6 +36,8 @@ class StreamedJson(web.StreamResponse):
         self._chunks = chunks
         self._expected = expected
         self._is_written = False
+        self.piece_size = 0
+        """The bytes of the piece that is being written."""
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Write the body and its end. aiohttp calls this after the head was written."""
@@ -48,6 +50,7 @@ class StreamedJson(web.StreamResponse):
             return
         try:
             async for chunk in self._chunks:
+                self.piece_size = len(chunk)
                 async with asyncio.timeout(WRITE_TIMEOUT):
                     await self.write(chunk)
             await super().write_eof(data)

@@ -2,15 +2,21 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientSession, web
 
 from service.http import unread_responses
 from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef
-from service.http.unread_responses import MAX_KERNEL_BYTES, UNREAD_PROGRESS, UNREAD_TIMEOUT
+from service.http.streamed_json import StreamedJson
+from service.http.unread_responses import (
+    MAX_KERNEL_BYTES,
+    UNREAD_PROGRESS,
+    UNREAD_TIMEOUT,
+    UnreadResponses,
+)
 from tests.http.conftest import RawConnection, Serve
 
 SIZE = 1_000_000
@@ -175,3 +181,35 @@ async def test_smallest_unread_part_of_a_response_counts(
         await service.until(lambda: log.getvalue().count("/small") == count)  # noqa: B023
         await asyncio.sleep(0)
     assert service.held_bytes > 20_000
+
+
+async def test_stream_counts_only_its_current_piece(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = []
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield b"x" * SIZE
+
+    routes = RouteTableDef()
+
+    @routes.get("/stream", auth=Auth.NONE)
+    async def stream(_: web.Request) -> web.StreamResponse:
+        return StreamedJson(pieces(), {})
+
+    def add(
+        unread: UnreadResponses, key: Hashable, transport: asyncio.Transport, held: int
+    ) -> None:
+        counts.append(held)
+        count(unread, key, transport, held)
+
+    count = UnreadResponses.add
+    monkeypatch.setattr(UnreadResponses, "add", add)
+    monkeypatch.setattr(unread_responses, "MAX_UNREAD_BYTES", 5 * SIZE)
+    wire = await serve(routes)
+    url = f"http://127.0.0.1:{wire.port}/stream"
+    async with ClientSession() as session, session.get(url) as response:
+        assert len(await response.read()) == 20 * SIZE
+    assert counts
+    assert max(counts) <= 2 * SIZE

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import aiohttp
 import bcrypt
 
-from bench import second_factor, servers
+from bench import password_hashes, second_factor, servers
 from bench.flood import logins_during_a_flood
 from bench.load import Load, logins, read_wrk, start_wrk, wrk
 from bench.table import Row
@@ -26,7 +26,7 @@ LOGINS = 200
 def measure(report: Callable[[str], None]) -> list[Row]:
     """Measure every figure of this part and return the rows of its table.
 
-    Takes about two minutes.
+    Takes about three minutes.
     """
     with servers.service() as service, servers.service(USER_CACHE_SIZE="0") as uncached_service:
         url, uncached_url = service.url, uncached_service.url
@@ -85,6 +85,7 @@ def measure(report: Callable[[str], None]) -> list[Row]:
             f"{stormed.p99 / calm.p99:.1f} times its p99 without logins",
         ),
         others,
+        *password_hashes.measure(report),
     ]
 
 

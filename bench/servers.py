@@ -74,6 +74,16 @@ class Service:
 
     def memory(self) -> int:
         """Return the resident bytes of its largest child process, which is the serving one."""
+        return self._worker()[0]
+
+    def peak_memory(self) -> int:
+        """Return the most resident bytes that the serving process had at any time. Needs Linux."""
+        status = Path(f"/proc/{self._worker()[1]}/status").read_text()
+        (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
+        return 1024 * int(line.split()[1])
+
+    def _worker(self) -> tuple[int, int]:
+        """Return the resident bytes and the id of the serving process."""
         listed = subprocess.run(
             ["ps", "-A", "-o", "ppid=", "-o", "pid=", "-o", "rss="],
             capture_output=True,
@@ -81,7 +91,7 @@ class Service:
             check=True,
         )
         rows = [[int(cell) for cell in line.split()] for line in listed.stdout.splitlines()]
-        return 1024 * max(rss for parent, _, rss in rows if parent == self.pid)
+        return max((1024 * rss, pid) for parent, pid, rss in rows if parent == self.pid)
 
 
 @contextlib.contextmanager

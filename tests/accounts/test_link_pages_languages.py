@@ -9,8 +9,9 @@ import pytest
 from aiohttp import FormData
 from jinja2 import UndefinedError
 
-from service.accounts.link_pages import FOLDER, SAMPLES, languages, render_samples, templates
+from service.accounts.link_pages import FOLDER, SAMPLES, languages, render_samples
 from service.mail.templates import Templates
+from tests.accounts.link_page_variants import VARIANTS, render
 from tests.accounts.mailed_links import (
     BROWSER,
     UNKNOWN_TOKEN,
@@ -24,17 +25,6 @@ from tests.responses import assert_error
 
 AUSTRIAN = {**BROWSER, "Accept-Language": "fr,de-AT;q=0.9,de;q=0.8,en;q=0.1"}
 
-VARIANTS: list[tuple[str, Mapping[str, object]]] = [
-    *SAMPLES.items(),
-    ("verify_email", {**SAMPLES["verify_email"], "can_decline": False}),
-    ("report", {**SAMPLES["report"], "restores_email": False}),
-    *(
-        ("reset_password", {**SAMPLES["reset_password"], "problem": problem})
-        for problem in ("blank", "too_short", "too_long", "rejected", "try_again")
-    ),
-]
-"""Every page that a person can see: its name and its values."""
-
 
 class Page(HTMLParser):
     """The elements of a page with their attributes, and its texts."""
@@ -43,8 +33,7 @@ class Page(HTMLParser):
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.texts: list[str] = []
-        template = templates().get_template(f"{language}/{name}.html")
-        self.feed(template.render(values, language=language))
+        self.feed(render(language, name, values))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
@@ -72,7 +61,7 @@ def test_every_language_has_every_page_and_no_other_file() -> None:
     assert render_samples().keys() == {(lang, name) for lang in languages() for name in SAMPLES}
 
 
-@pytest.mark.parametrize(("name", "values"), VARIANTS)
+@pytest.mark.parametrize(("name", "values"), VARIANTS.values(), ids=VARIANTS)
 def test_pages_differ_between_languages_only_in_their_texts(
     name: str, values: Mapping[str, object]
 ) -> None:
@@ -94,7 +83,7 @@ def test_page_uses_each_of_its_values(language: str, name: str) -> None:
 
 def show_without(missing: str, language: str, name: str) -> None:
     """Show every variant of a page without one of its values, which not every variant uses."""
-    for variant, values in VARIANTS:
+    for variant, values in VARIANTS.values():
         if variant == name:
             kept = {key: value for key, value in values.items() if key != missing}
             Page(language, name, kept)

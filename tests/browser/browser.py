@@ -69,6 +69,20 @@ class Browser:
         """Open ``url`` and wait until the page and its files are loaded."""
         self._chromium.get(url)
 
+    def replace_page(self, html: str) -> None:
+        """Show ``html`` in place of the page, under the URL and the policy of the page."""
+        tree: dict[str, Any] = self._chromium.execute_cdp_cmd("Page.getFrameTree", {})
+        shown = {"frameId": tree["frameTree"]["frame"]["id"], "html": html}
+        self._chromium.execute_cdp_cmd("Page.setDocumentContent", shown)
+        is_styled = "return document.styleSheets.length === 1 && document.readyState === 'complete'"
+        self._wait_until(lambda: self._chromium.execute_script(is_styled))
+
+    def prefer(self, language: str) -> None:
+        """Open pages from now on as a person who prefers ``language``."""
+        self._chromium.execute_cdp_cmd("Network.enable", {})
+        headers = {"headers": {"Accept-Language": language}}
+        self._chromium.execute_cdp_cmd("Network.setExtraHTTPHeaders", headers)
+
     @property
     def heading(self) -> str:
         """Return the text of the heading of the page."""

@@ -130,3 +130,19 @@ def test_owner_who_reports_a_changed_email_gets_it_back(service: Service, browse
     browser.fill("New password", NEW_PASSWORD)
     browser.press("Change my password", opens="Password changed")
     assert service.can_log_in("olga", NEW_PASSWORD)
+
+
+def test_german_browser_gets_every_page_of_a_form_in_german(
+    service: Service, browser: Browser
+) -> None:
+    service.register("greta")
+    browser.prefer("de-AT,de;q=0.9,en;q=0.5")
+    browser.open(service.forget_password("greta"))
+    browser.fill("Neues Passwort", TOO_LONG_PASSWORD)
+    browser.press("Passwort ändern", opens="Wählen Sie ein neues Passwort")
+    label, description, is_invalid = browser.focused_field()
+    assert (label, is_invalid) == ("Neues Passwort", True)
+    assert "höchstens 72 Bytes" in description
+    browser.fill("Neues Passwort", NEW_PASSWORD)
+    browser.press("Passwort ändern", opens="Passwort geändert")
+    assert service.can_log_in("greta", NEW_PASSWORD)

@@ -16,7 +16,7 @@ VARIANTS: Mapping[str, tuple[str, Mapping[str, object]]] = {
             "reset_password",
             {**SAMPLES["reset_password"], "problem": problem},
         )
-        for problem in ("blank", "too_short", "too_long", "rejected", "try_again")
+        for problem in ("blank", "too_short", "too_long", "too_common", "rejected", "try_again")
     },
     "try_again later": ("try_again", {"minutes": 0}),
 }

@@ -4,12 +4,12 @@ It has a minimum length and no rules of composition. It is not one that attacker
 common password, the person's own username or email, or the name of the service.
 """
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
 from aiohttp import web
 
+from service.accounts import fields
 from service.accounts.passwords.blocklist import Blocklist, load_blocklist
 from service.accounts.passwords.schemes import MAX_BCRYPT_BYTES
 from service.http.bodies import FindErrors
@@ -18,8 +18,6 @@ from service.settings.settings import Settings
 
 TOO_COMMON = "is too common"
 MAX_BYTES = 1024  # Bytes of a password with argon2id, which has no limit of its own.
-
-_AFFIXES = re.compile(r"[\W\d_]+")
 
 
 class PasswordPolicy:
@@ -78,22 +76,24 @@ class PasswordPolicy:
     def _is_own(self, password: str, own: Iterable[str]) -> bool:
         """Return whether ``password`` is a word of the person or the service.
 
-        Digits and punctuation around it do not matter.
+        Case, digits and punctuation around it do not matter. A longer text than an email is not
+        compared: it may come from a body that is not validated yet.
         """
-        words = {self._site, self._site.partition(":")[0], self._site.partition(".")[0]}
+        host = self._site.partition(":")[0]
+        words = {self._site, host, *host.split(".")}
         for text in own:
-            words |= {text, text.partition("@")[0]}
-        bare = _bare(password)
-        return any(len(word) > 2 and bare == word for word in map(_bare, words))
+            if len(text) <= fields.MAX_EMAIL:
+                words |= {text, text.rpartition("@")[0] or text}
+        key = fields.uniqueness_key(password)
+        keys = {fields.uniqueness_key(word) for word in words}
+        bare = _bare(key)
+        return key in keys or (len(bare) > 2 and bare in map(_bare, keys))
 
 
 def _bare(text: str) -> str:
-    """Return ``text`` without case, and without digits and punctuation at both ends."""
-    folded = text.casefold()
-    start = _AFFIXES.match(folded)
-    folded = folded[start.end() :] if start else folded
-    end = re.search(r"[\W\d_]+\Z", folded)
-    return folded[: end.start()] if end else folded
+    """Return ``text`` without digits and punctuation at both ends."""
+    letters = [place for place, character in enumerate(text) if character.isalpha()]
+    return text[letters[0] : letters[-1] + 1] if letters else ""
 
 
 def create_policy(settings: Settings) -> PasswordPolicy:

@@ -1,5 +1,6 @@
 """What a new password must be."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ REFUSED = {
     "the username with digits": "Wonderland2026!",
     "the email": "alice.liddell@example.test",
     "the local part": "alice.liddell",
+    "the username in another form": "\uff37onderland",
 }
 ACCEPTED = ["correct horse battery", "wonderland is mine", "alice-and-bob", "12!34?56%78"]
 
@@ -52,6 +54,31 @@ async def test_common_password_is_refused_everywhere(
 @pytest.mark.parametrize("password", ACCEPTED)
 async def test_other_password_is_accepted(client: Client, password: str) -> None:
     assert (await client.post("/api/users", user_with(password))).status == 200
+
+
+@pytest.mark.parametrize(
+    ("username", "email", "password"),
+    [
+        ("4917012345678", "alice@example.test", "4917012345678"),
+        ("alice", "4917012345678@example.test", "4917012345678"),
+        ("::alice-2026::", "alice@example.test", "::Alice-2026::"),
+    ],
+)
+async def test_name_of_digits_cannot_be_the_password(
+    client: Client, username: str, email: str, password: str
+) -> None:
+    user = {"username": username, "email": email, "password": password}
+    assert_invalid(await client.post("/api/users", {"user": user}), 400, password=TOO_COMMON)
+
+
+async def test_long_name_in_the_body_takes_no_time(client: Client) -> None:
+    """A search for the digits at its end takes the square of its length, if it backtracks."""
+    long_name = "a" + "1" * 20_000 + "a"
+    started = time.process_time()
+    for name in ("username", "email"):
+        user = user_with(ACCEPTED[0])["user"] | {name: long_name}
+        assert (await client.post("/api/users", {"user": user})).status == 400
+    assert time.process_time() - started < 1
 
 
 async def test_new_username_of_an_update_cannot_be_its_password(client: Client) -> None:
@@ -93,7 +120,7 @@ async def test_name_of_the_service_is_refused(tmp_path: Path) -> None:
         password_blocklist="common", base_url="https://accounts.example.org", data_dir=tmp_path
     )
     policy = create_policy(settings)
-    for password in ("accounts.example.org", "Accounts2026"):
+    for password in ("accounts.example.org", "Accounts2026", "example1"):
         assert await policy.errors(password) == [TOO_COMMON]
 
 

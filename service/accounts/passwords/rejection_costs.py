@@ -78,5 +78,5 @@ class RejectionCosts:
             known = self._kinds.get(rejected.kind)
             if not rejected.kind.startswith("bcrypt ") and (known or len(self._kinds) < MAX_KINDS):
                 until = known[1] if known and known[1] == math.inf else now + EXTRA_COST_SECONDS
-                self._kinds[rejected.kind] = (rejected, until)
+                self._kinds[rejected.kind] = (known[0] if known else rejected, until)
             return [parsed for kind, (parsed, _) in self._kinds.items() if kind != rejected.kind]

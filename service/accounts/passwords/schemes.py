@@ -24,13 +24,17 @@ ARGON2ID_KIND = "$argon2id$v=19$m=19456,t=2,p=1"
 MAX_BCRYPT_COST = 16
 MAX_MEMORY = 128 * 1024 * 1024  # Bytes of one hash.
 MAX_ARGON2_PASSES = 10
+MAX_SCRYPT_WORK = 256 * 1024 * 1024  # Bytes that one hash writes, all lanes together.
 MAX_LANES = 16
 MAX_PBKDF2_ROUNDS = 2_000_000
 
-_BCRYPT = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}", re.ASCII)
+# The last characters of the salt and the checksum have unused bits, which are 0.
+_BCRYPT = re.compile(
+    r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{30}[.CGKOSWaeimquy26]", re.ASCII
+)
 _ARGON2 = re.compile(
-    r"\$argon2(?:id|i|d)\$v=19\$m=(\d{1,10}),t=(\d{1,10}),p=(\d{1,10})"
-    r"\$[A-Za-z0-9+/]{11,86}\$[A-Za-z0-9+/]{16,86}",
+    r"\$argon2(?:id|i|d)\$v=19\$m=([1-9]\d{0,9}),t=([1-9]\d{0,9}),p=([1-9]\d{0,9})"
+    r"\$([A-Za-z0-9+/]{11,86})\$([A-Za-z0-9+/]{16,86})",
     re.ASCII,
 )
 _SCRYPT_PASSLIB = re.compile(
@@ -87,10 +91,12 @@ def _bcrypt(match: re.Match[str]) -> ParsedHash:
 
 
 def _argon2(match: re.Match[str]) -> ParsedHash:
-    memory, passes, lanes = (int(number) for number in match.groups())
+    memory, passes, lanes = (int(match[number]) for number in (1, 2, 3))
     _check_memory(memory * 1024)
-    if not 1 <= passes <= MAX_ARGON2_PASSES or not 1 <= lanes <= MAX_LANES or memory < 8 * lanes:
+    if passes > MAX_ARGON2_PASSES or lanes > MAX_LANES or memory < 8 * lanes:
         raise ValueError("has parameters of argon2 that are out of bounds")
+    for part in (match[4], match[5]):
+        _base64(part)  # argon2 would reject a malformed hash without its work.
     hashed = match[0]
 
     def verify(password: bytes) -> bool:
@@ -107,7 +113,11 @@ def _argon2(match: re.Match[str]) -> ParsedHash:
 def _scrypt(rounds: int, block: int, lanes: int, salt: bytes, expected: bytes) -> ParsedHash:
     if rounds < 2 or rounds & (rounds - 1) or block < 1 or not 1 <= lanes <= MAX_LANES:
         raise ValueError("has parameters of scrypt that are out of bounds")
-    _check_memory(128 * rounds * block)
+    _check_memory(128 * block * max(rounds, lanes))
+    if 128 * block * rounds * lanes > MAX_SCRYPT_WORK:
+        raise ValueError("takes too much time")
+    if rounds.bit_length() > 16 * block:  # RFC 7914, section 2.
+        raise ValueError("has more rounds of scrypt than its block size allows")
 
     def verify(password: bytes) -> bool:
         digest = hashlib.scrypt(
@@ -136,7 +146,7 @@ def _scrypt_of_django(match: re.Match[str]) -> ParsedHash:
 
 def _pbkdf2(name: str, rounds: int, salt: bytes, expected: bytes) -> ParsedHash:
     if not 1 <= rounds <= MAX_PBKDF2_ROUNDS:
-        raise ValueError(f"has more than {MAX_PBKDF2_ROUNDS} rounds of PBKDF2")
+        raise ValueError(f"has a number of rounds of PBKDF2 other than 1 to {MAX_PBKDF2_ROUNDS}")
     if len(expected) != hashlib.new(name).digest_size:
         raise ValueError("has a checksum of another length than that of its algorithm")
 
@@ -163,9 +173,16 @@ def _check_memory(size: int) -> None:
 
 
 def _base64(text: str) -> bytes:
-    """Decode Base64 with or without padding. Raise ``ValueError``."""
+    """Decode Base64 with or without padding. Raise ``ValueError`` if it is malformed."""
     text = text.rstrip("=")
-    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    try:
+        decoded = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        decoded = b""
+    # The unused bits of the last character are 0.
+    if base64.b64encode(decoded).decode().rstrip("=") != text:
+        raise ValueError("has a salt or a checksum that is not Base64")
+    return decoded
 
 
 _PARSERS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], ParsedHash]], ...] = (

@@ -17,7 +17,8 @@ from service.settings.settings import Settings, SettingsError
 
 MAX_PASSWORD_FILE = 16 * 1024 * 1024  # Bytes of a file of passwords, which is loaded.
 MAX_LINE = 256  # Bytes of a line of digests.
-SAMPLES = 1000  # Lines that are compared to find out whether a file of digests is sorted.
+SAMPLES = 1000  # Parts of a file of digests whose lines are compared: together 16 MiB.
+SAMPLE = MAX_PASSWORD_FILE // SAMPLES + 1  # Bytes.
 
 _DIGEST = re.compile(rb"[0-9A-Fa-f]{40}(?::\d+)?")
 
@@ -51,12 +52,14 @@ class Digests:
         self._path = path
 
     async def has(self, password: str) -> bool:
-        """Return whether the digest of ``password`` is in the file."""
+        """Return whether the digest of ``password`` is in the file, as it is or in lower case."""
+        spellings = {password, password.lower()}
+        return await asyncio.to_thread(lambda: any(map(self._find, spellings)))
+
+    def _find(self, password: str) -> bool:
         # SHA-1 is the form of the published lists. It protects nothing here.
         digest = hashlib.sha1(password.encode(), usedforsecurity=False).hexdigest().upper()
-        return await asyncio.to_thread(self._find, digest.encode())
-
-    def _find(self, wanted: bytes) -> bool:
+        wanted = digest.encode()
         with self._path.open("rb") as file:
             low, high = 0, os.fstat(file.fileno()).st_size
             # The line that begins at or before `low` is below `wanted`.
@@ -92,6 +95,8 @@ def load_blocklist(settings: Settings) -> Blocklist | None:
         return Words((package / "common_passwords.txt").read_text(encoding="utf-8"))
     path = Path(name)
     try:
+        if path.exists() and not path.is_file():
+            raise _error(path, "is no regular file")
         with path.open("rb") as file:
             first = file.readline(MAX_LINE).strip()
             if _DIGEST.fullmatch(first):
@@ -100,7 +105,7 @@ def load_blocklist(settings: Settings) -> Blocklist | None:
                 return Digests(path)
         if path.stat().st_size > MAX_PASSWORD_FILE:
             raise _error(path, "has more than 16 MiB of passwords: give sorted SHA-1 digests")
-        return Words(path.read_text(encoding="utf-8"))
+        return Words(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise _error(path, f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -108,16 +113,24 @@ def load_blocklist(settings: Settings) -> Blocklist | None:
 
 
 def _is_sorted(file: BinaryIO, size: int) -> bool:
-    """Return whether samples of the lines of ``file`` ascend."""
-    before = b""
+    """Return whether the lines of ``file`` ascend: all of a small file, some of a large one.
+
+    The samples of a large file include its end, where an operator adds lines.
+    """
+    before, position = b"", 0
     for number in range(SAMPLES):
-        file.seek(size * number // SAMPLES)
-        if number:
+        start = max(position, (size - SAMPLE) * number // (SAMPLES - 1))
+        if start > position:
+            file.seek(start)
             file.readline(MAX_LINE)
-        line = file.readline(MAX_LINE).strip().upper()
-        if line and (not _DIGEST.fullmatch(line) or line[:40] < before):
-            return False
-        before = line[:40] or before
+        else:
+            file.seek(position)
+        while file.tell() < start + SAMPLE and (line := file.readline(MAX_LINE)):
+            line = line.strip().upper()
+            if line and (not _DIGEST.fullmatch(line) or line[:40] < before):
+                return False
+            before = line[:40] or before
+        position = file.tell()
     return True
 
 

@@ -1,11 +1,12 @@
 """The lists of refused passwords."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
 
-from service.accounts.passwords.blocklist import load_blocklist
+from service.accounts.passwords.blocklist import MAX_PASSWORD_FILE, load_blocklist
 from service.settings.settings import Settings, SettingsError
 
 
@@ -59,6 +60,56 @@ async def test_file_of_digests_is_searched(
     assert await blocklist.has(words[0]) and await blocklist.has(words[-1])
     for number in range(50):
         assert not await blocklist.has(f"other {number}")
+
+
+async def test_file_of_digests_ignores_case_if_it_has_the_lower_case(tmp_path: Path) -> None:
+    path = tmp_path / "digests.txt"
+    path.write_text("".join(f"{line}\n" for line in sorted(map(digest, ["hunter2", "Other1"]))))
+    blocklist = load_blocklist(settings(tmp_path, password_blocklist=str(path)))
+    assert blocklist is not None
+    for password in ("HUNTER2", "hunter2", "Other1"):
+        assert await blocklist.has(password)
+    assert not await blocklist.has("other1")
+
+
+async def test_byte_order_mark_is_no_part_of_the_first_password(tmp_path: Path) -> None:
+    path = tmp_path / "passwords.txt"
+    path.write_text("hunter2hunter2\n", encoding="utf-8-sig")
+    blocklist = load_blocklist(settings(tmp_path, password_blocklist=str(path)))
+    assert blocklist is not None and await blocklist.has("hunter2hunter2")
+
+
+@pytest.mark.parametrize("count", [1, 1_000, 20_000])
+@pytest.mark.parametrize("place", [0.0, 0.3, 0.9999, 1.0])
+def test_one_unsorted_line_of_a_small_file_is_found(
+    tmp_path: Path, count: int, place: float
+) -> None:
+    lines = sorted(digest(str(number)) for number in range(count))
+    number = int(place * count)
+    lines.insert(number, "0" * 40 if number else "F" * 40)
+    path = tmp_path / "digests.txt"
+    path.write_text("".join(f"{line}\n" for line in lines))
+    with pytest.raises(SettingsError, match="is not sorted"):
+        load_blocklist(settings(tmp_path, password_blocklist=str(path)))
+
+
+def test_line_appended_to_a_large_file_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "digests.txt"
+    with path.open("w") as file:
+        file.writelines(f"{number * 2000:040X}:17\n" for number in range(500_000))
+    assert path.stat().st_size > MAX_PASSWORD_FILE
+    load_blocklist(settings(tmp_path, password_blocklist=str(path)))
+    with path.open("a") as file:
+        file.write(f"{1:040X}\n")
+    with pytest.raises(SettingsError, match="is not sorted"):
+        load_blocklist(settings(tmp_path, password_blocklist=str(path)))
+
+
+def test_pipe_is_one_clear_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(SettingsError, match="is no regular file"):
+        load_blocklist(settings(tmp_path, password_blocklist=str(path)))
 
 
 async def test_large_file_of_digests_is_not_loaded(

@@ -49,9 +49,10 @@ def _time_or_none(value: Any) -> datetime | None:
         return None
     try:
         time = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
+        # Without an offset it is UTC. A time in year 1 or 9999 may have none in UTC.
+        return time.astimezone(UTC) if time.tzinfo is not None else time.replace(tzinfo=UTC)
+    except (TypeError, ValueError, OverflowError):
         raise vol.Invalid("is no time of ISO 8601") from None
-    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
 
 
 ACCOUNT = vol.Schema(
@@ -87,6 +88,9 @@ async def import_users(
 
 
 def _require_valid(path: Path) -> None:
+    # The file is read twice. The second reading of a pipe would find nothing.
+    if path.exists() and not path.is_file():
+        raise UserImportError(f"{path} is no regular file.")
     errors = []
     for number, line in _lines(path):
         try:
@@ -107,8 +111,10 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
             number = 0
             while line := file.readline(MAX_LINE + 1):
                 number += 1
-                if line.strip():
+                if line.strip() or len(line) > MAX_LINE:
                     yield number, line
+                while len(line) > MAX_LINE and not line.endswith(b"\n"):
+                    line = file.readline(MAX_LINE + 1)
     except OSError as error:
         raise UserImportError(f"{path} cannot be read: {error.strerror}.") from error
 
@@ -123,7 +129,7 @@ def _account(line: bytes) -> dict[str, Any]:
         raise ValueError("is not JSON") from None
     if not isinstance(data, dict):
         raise ValueError("is no object")
-    if "\\u0000" in line.decode("utf-8", "replace"):
+    if any("\0" in value for value in data.values() if isinstance(value, str)):
         raise ValueError("has a NUL")
     try:
         account: dict[str, Any] = check(data, ACCOUNT)

@@ -1,6 +1,7 @@
 """Import accounts with the password hashes of other systems."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,7 @@ FAULTY: dict[str, Any] = {
     "time": account(1, created_at="yesterday"),
     "number as hash": account(1, password_hash=7),
     "list": ["jake"],
+    "time without UTC": account(1, created_at="9999-12-31T23:59:59-10:00"),
     "nul": account(1, bio="a\0b"),
     **{name: account(1, password_hash=hashed) for name, hashed in ABSURD.items()},
 }
@@ -111,6 +113,30 @@ async def test_file_that_is_no_json_or_missing_is_refused(client: Client, tmp_pa
         await run(client, file)
     assert "Line 1 is not JSON." in str(raised.value)
     assert "has more than 65536 bytes" in str(raised.value)
+
+
+async def test_line_after_a_long_one_has_its_own_number(client: Client, tmp_path: Path) -> None:
+    file = tmp_path / "accounts.jsonl"
+    file.write_bytes(b"x" * 300_000 + b"\n" + b" " * 300_000 + b"{}\n[]\n")
+    with pytest.raises(UserImportError) as raised:
+        await run(client, file)
+    assert str(raised.value).splitlines() == [
+        "Line 1 has more than 65536 bytes.",
+        "Line 2 has more than 65536 bytes.",
+        "Line 3 is no object.",
+        "Nothing was imported.",
+    ]
+
+
+async def test_pipe_is_refused(client: Client, tmp_path: Path) -> None:
+    """It can be read once, and the file is read twice."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserImportError, match="is no regular file"):
+        await run(client, tmp_path / "pipe")
+
+
+async def test_backslash_before_u0000_is_no_nul(client: Client, tmp_path: Path) -> None:
+    assert await run(client, write(tmp_path, [account(1, bio=r"a \u0000 b")])) == (1, 0)
 
 
 async def test_at_most_twenty_faulty_lines_are_reported(client: Client, tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ class Settings:
     password_algorithm: str = _setting(kind.one_of("bcrypt", "argon2id"), "bcrypt")
     """Algorithm of new password hashes. Both are verified. A login renews hashes of the other."""
 
-    password_min_length: int = _setting(kind.whole_number(8, 256), 8)
+    password_min_length: int = _setting(kind.whole_number(8, 64), 8)
     """Minimum characters of a new password."""
 
     password_blocklist: str = _setting(kind.text, "common")

@@ -271,7 +271,8 @@ def test_every_event_kind_is_written_by_the_service_or_by_a_query() -> None:
 def test_sessions_page_lists_every_event_kind_with_its_meaning() -> None:
     page = (ROOT / "docs/sessions.md").read_text(encoding="utf-8")
     section = page.partition("\n## The security log\n")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", section, re.MULTILINE)
+    table = section.partition("\n| kind | meaning |\n")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", table, re.MULTILINE)
     assert rows == [(kind, kind.meaning) for kind in EventKind]
 
 

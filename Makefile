@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(VENV)/.run-installed
 DEV := $(VENV)/.dev-installed
+PROVIDER := tests/oidc_provider
+NODE := $(PROVIDER)/node_modules/.package-lock.json
 
 SECONDS ?= 120
 TESTS ?=
@@ -23,11 +25,11 @@ run: $(RUN) ## Start the service on http://localhost:3000 with an embedded Postg
 seed: $(RUN) ## Fill an empty database with an example blog, while the service is stopped
 	@exec $(BIN)/python run.py seed
 
-test: $(DEV) ## Run the tests without a browser (TESTS=tests/http runs only a part of them)
+test: $(DEV) $(NODE) ## Run the tests without a browser (TESTS=tests/http runs only a part of them)
 	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal \
 		$(or $(TESTS),--ignore=tests/browser)
 
-browser: $(DEV) ## Test the pages in Chromium (needs chromium and chromium-driver)
+browser: $(DEV) $(NODE) ## Test the pages in Chromium (needs chromium and chromium-driver)
 	@$(BIN)/python -m pytest tests/browser
 
 lint: $(DEV) ## Run the linter, the format check and the type checker
@@ -48,7 +50,7 @@ fuzz: $(DEV) ## Fuzz the service with requests generated from its OpenAPI docume
 	@$(BIN)/python -m tests.fuzz $(SECONDS)
 
 clean: ## Remove the virtual environment and the caches, but keep the data in .data
-	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(PROVIDER)/node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -65,3 +67,9 @@ $(DEV): setup.cfg requirements.txt | $(BIN)/python
 	@echo "Installing the dependencies ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[embedded,test,lint]'
 	@touch $@ $(RUN)
+
+# Without npm the tests that need the provider are skipped.
+$(NODE): $(PROVIDER)/package-lock.json
+	@! command -v npm >/dev/null || { echo "Installing the OpenID provider of the tests ..." \
+		&& npm ci --loglevel=error --no-audit --no-fund --prefix $(PROVIDER) >/dev/null \
+		&& touch $@; }

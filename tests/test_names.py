@@ -25,6 +25,7 @@ QUERIES = {path.relative_to(ROOT / "sql").with_suffix("") for path in ROOT.glob(
 # Tests of what is not a module of service/.
 OTHER_TESTS = {
     "accounts/identity_providers/issuer": "the provider of the tests and its wrong parts",
+    "accounts/identity_providers/oidc_provider": "the OpenID provider of tests/oidc_provider/",
     "browser/first_run": "run.py, the printed mails and the pages together, in Chromium",
     "browser/mailed_links": "mailed links in Chromium, from the printed mail to the database",
     "browser/passkeys": "passkeys in Chromium, in a front-end of another origin",

@@ -28,6 +28,7 @@ OTHER_TESTS = {
     "accounts/identity_providers/oidc_provider": "the OpenID provider of tests/oidc_provider/",
     "browser/first_run": "run.py, the printed mails and the pages together, in Chromium",
     "browser/mailed_links": "mailed links in Chromium, from the printed mail to the database",
+    "browser/oidc_provider": "the OpenID provider of tests/oidc_provider/ in Chromium",
     "browser/passkeys": "passkeys in Chromium, in a front-end of another origin",
     "browser/two_factor": "the second factor in Chromium, with the code of docs/two-factor.md",
     "browser/pages": "the pages of all modules in Chromium",

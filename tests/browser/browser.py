@@ -59,9 +59,10 @@ class Browser:
         self.console()
 
     def close(self) -> None:
-        """Close the tab, with everything that it emulates."""
+        """Close the tab, with everything that it emulates. Delete all cookies."""
         if self._chromium.virtual_authenticator_id is not None:
             self._chromium.remove_virtual_authenticator()
+        self._chromium.execute_cdp_cmd("Network.clearBrowserCookies", {})
         self._chromium.close()
         self._chromium.switch_to.window(self._first_tab)
 
@@ -84,6 +85,11 @@ class Browser:
         self._chromium.execute_cdp_cmd("Network.setExtraHTTPHeaders", headers)
 
     @property
+    def url(self) -> str:
+        """Return the URL of the page."""
+        return self._chromium.current_url
+
+    @property
     def heading(self) -> str:
         """Return the text of the heading of the page."""
         return self._chromium.find_element(By.TAG_NAME, "h1").text
@@ -96,6 +102,11 @@ class Browser:
     def buttons(self) -> list[str]:
         """Return the texts of the buttons."""
         return [button.text for button in self._chromium.find_elements(By.TAG_NAME, "button")]
+
+    def fill_placeholder(self, placeholder: str, text: str) -> None:
+        """Type ``text`` into the field that has this placeholder and no label."""
+        selector = f"input[placeholder='{placeholder}']"
+        self._chromium.find_element(By.CSS_SELECTOR, selector).send_keys(text)
 
     def fill(self, label: str, text: str) -> None:
         """Type ``text`` into the field with this label."""
@@ -117,11 +128,15 @@ class Browser:
 
     def press(self, button: str, *, opens: str) -> None:
         """Press ``button``, and wait for another page, which has the heading ``opens``."""
+        self.leave(button)
+        assert self.heading == opens
+
+    def leave(self, button: str) -> None:
+        """Press ``button``, and wait for another page, also after redirects."""
         self._chromium.execute_script("window.isLastPage = true")
         self._chromium.find_element(By.XPATH, f"//button[normalize-space()='{button}']").click()
         is_loaded = "return !window.isLastPage && document.readyState === 'complete'"
         self._wait_until(lambda: self._chromium.execute_script(is_loaded))
-        assert self.heading == opens
 
     def wait_for(self, selector: str) -> None:
         """Wait until the page has an element for the CSS ``selector``."""
@@ -184,10 +199,14 @@ class Browser:
         script = f"setTimeout(arguments[0], {seconds * 1000})"
         self._chromium.execute_async_script(script)
 
-    def console(self) -> list[str]:
-        """Return the lines of the console since the last call."""
+    def console(self, origin: str = "") -> list[str]:
+        """Return the lines of the console since the last call.
+
+        With ``origin``, leave out the lines that do not begin with it. A line begins with the URL
+        of the page or of the file that it is about.
+        """
         lines = self._chromium.get_log("browser")  # type: ignore[no-untyped-call]
-        return [line["message"] for line in lines]
+        return [line["message"] for line in lines if line["message"].startswith(origin)]
 
     def _wait_until(self, condition: Any) -> None:
         # The elements of the last page are stale while the next one loads.

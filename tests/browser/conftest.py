@@ -1,4 +1,7 @@
-"""Fixtures: the service as a process, and Chromium. Both start once for this folder."""
+"""Fixtures: the service and an OpenID provider as processes, and Chromium.
+
+Each starts once for this folder.
+"""
 
 import os
 import shutil
@@ -11,6 +14,7 @@ from selenium.webdriver import Chrome
 from tests.browser.browser import Browser, start_chromium
 from tests.browser.front_end import serve_front_end
 from tests.browser.service import Service
+from tests.oidc_provider.process import OIDCProvider, start_provider
 from tests.processes import SECRET, serve
 
 BROWSERS = ("chromium", "google-chrome")
@@ -38,6 +42,15 @@ def front_end() -> Iterator[str]:
     """Serve an empty page of another origin, and return that origin."""
     with serve_front_end() as origin:
         yield origin
+
+
+@pytest.fixture(scope="package")
+def oidc_provider(
+    chromium: Chrome, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OIDCProvider]:
+    """Start an OpenID provider. Without Node.js, skip the test, but fail in CI."""
+    with start_provider(tmp_path_factory.mktemp("oidc_provider")) as provider:
+        yield provider
 
 
 @pytest.fixture(scope="package")

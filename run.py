@@ -48,8 +48,9 @@ def main() -> int:
     user_commands = users.add_subparsers(metavar="command", required=True)
     users_import = _add_command(user_commands, "users import")
     users_import.add_argument("file", type=Path, help="the file, with an account a line")
-    disable = _add_command(user_commands, "users disable-two-factor")
-    disable.add_argument("email", metavar="EMAIL", help="the email of the account")
+    for name in ("users disable-two-factor", "users lock", "users unlock"):
+        command = _add_command(user_commands, name)
+        command.add_argument("email", metavar="EMAIL", help="the email of the account")
     arguments = vars(parser.parse_args())
     return run_command(arguments.pop("name"), arguments)
 

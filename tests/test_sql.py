@@ -15,6 +15,8 @@ QUERIES = [(file, query) for file, queries in sql.NAMESPACES.items() for query i
 def test_only_these_queries_invalidate_the_cache() -> None:
     found = {f"{file}.{query.name}" for file, query in QUERIES if query.invalidates}
     assert found == {
+        "account_lock.lock",
+        "account_lock.unlock",
         "cleanup.delete_sessions",
         "closed_accounts.close",
         "closed_accounts.delete_sessions",

@@ -73,6 +73,12 @@ REVOKED_BY_EMAIL_CHANGE = REVOKED_BY_PASSWORD_CHANGE
 The reports stay valid too, except in an account that never had a verified email.
 """
 
+REVOKED_BY_ACCOUNT_LOCK = REVOKED_BY_PASSWORD_CHANGE
+"""The purposes of the tokens that the lock of an account revokes.
+
+A report opens no session. It may undo what a thief did, also while the account is locked.
+"""
+
 
 class LinkExpired(ApiError):
     """410: the token of a mailed link has expired."""

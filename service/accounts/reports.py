@@ -114,9 +114,9 @@ async def report(request: web.Request) -> web.StreamResponse:
 
     All sessions end, an email that was changed is restored, a second factor and passkeys that are
     newer than the notice are removed, and the password no longer works. A mail with a link that
-    resets the password is sent. Respond 404 if the token is unknown or was used, and 410 if it has
-    expired. Respond 409 if another account has the email now: then the sessions and the password
-    end, the email is not restored, and the token stays valid.
+    resets the password is sent, unless the account is locked. Respond 404 if the token is unknown
+    or was used, and 410 if it has expired. Respond 409 if another account has the email now: then
+    the sessions and the password end, the email is not restored, and the token stays valid.
     """
     token = (await read_body(request))["token"]
     client, app = client_of(request), request.app
@@ -166,8 +166,9 @@ async def _undo(
     await sql.reports.revoke_tokens(connection, user_id=user_id, reported_digest=reported)
     await known_ips.replace_all(connection, user_id, client.ip_key)
     await throttle.allow_reset_request(connection, user_id)
-    # While another user has the email, no mail could be sent to the owner.
-    if not is_taken:
+    # While another user has the email, no mail could be sent to the owner. A locked account gets no
+    # way in.
+    if not is_taken and not user["is_locked"]:
         await _queue_reset(connection, client, user_id, user, settings)
     return not is_taken
 

@@ -52,7 +52,7 @@ class EventKind(StrEnum):
         "sign_in_denied",
         "A login had the right password or passkey but exceeded `SESSION_LIMIT` with the policy "
         "`deny`, or `REQUIRE_VERIFIED_EMAIL` was set and the email was not verified, or "
-        "the login was locked.",
+        "the login or the account was locked.",
     )
     LOGIN_UNLOCKED = "login_unlocked", "A mailed link unlocked the login."
     TWO_FACTOR_REQUIRED = (
@@ -76,7 +76,7 @@ class EventKind(StrEnum):
     SESSION_ENDED = (
         "session_ended",
         "The session was ended from the session list, by a changed or reset password, with "
-        "`end_other_sessions`, or by a report.",
+        "`end_other_sessions`, by a report, or by the lock of the account.",
     )
     EVICTED = "evicted", "A login over `SESSION_LIMIT` ended the session."
     REFRESH_TOKEN_REUSED = (
@@ -111,6 +111,11 @@ class EventKind(StrEnum):
         "longer works.",
     )
     EMAIL_RESTORED = "email_restored", "A report restored the email that was changed."
+    ACCOUNT_LOCKED = (
+        "account_locked",
+        "An administrator locked the account, which ended all sessions.",
+    )
+    ACCOUNT_UNLOCKED = "account_unlocked", "An administrator unlocked the account."
     ACCOUNT_DELETED = (
         "account_deleted",
         "The account was deleted by its user, or by the owner of its unverified email.",

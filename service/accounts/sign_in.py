@@ -7,6 +7,7 @@ from aiohttp import web
 
 import sql
 from service.accounts import one_time_tokens
+from service.accounts.account_lock import AccountLocked, require_unlocked
 from service.accounts.email_verification import EmailNotVerified, queue_verification
 from service.accounts.notices import queue_sign_in_notice
 from service.accounts.one_time_tokens import Purpose
@@ -62,9 +63,9 @@ class SignIn:
         ``user`` is the row of a user who has proved who they are by ``methods``. Raise
         ``Unauthorized`` if their password has changed since ``user`` was read, and
         ``SessionLimitReached`` when the limit is reached and ``SESSION_LIMIT_POLICY`` is ``deny``.
-        Raise ``EmailNotVerified`` if the email must be verified first, and queue another mail. All
-        are written to the security log. Tell the owner by mail about a login with another device or
-        from another IP address.
+        Raise ``AccountLocked`` if the account is locked. Raise ``EmailNotVerified`` if the email
+        must be verified first, and queue another mail. All are written to the security log. Tell
+        the owner by mail about a login with another device or from another IP address.
 
         Raise ``TwoFactorRequired`` if the account has a second factor that is not among
         ``methods``. No session is opened then.
@@ -74,13 +75,22 @@ class SignIn:
         ``id``. Raise its errors.
         """
 
-        async def sign_in(connection: sql.Connection) -> web.StreamResponse | str | None:
+        # An error that is returned, not raised, commits the transaction.
+        async def sign_in(connection: sql.Connection) -> web.StreamResponse | ApiError:
             current = user if confirm is None else await confirm(connection)
+            if current["locked_at"] is not None:
+                await self._lock_current(connection, current)
+                await write_event(
+                    connection, client, EventKind.SIGN_IN_DENIED, user_id=current["id"]
+                )
+                return AccountLocked()
             if self._settings.require_verified_email and current["email_verified_at"] is None:
                 await self._refuse_unverified(connection, client, current)
-                return None
+                return EmailNotVerified()
             if current["two_factor_since"] is not None and Method.MULTIPLE not in methods:
-                return await self._issue_challenge(connection, client, current, methods)
+                return TwoFactorRequired(
+                    await self._issue_challenge(connection, client, current, methods)
+                )
             await queue_sign_in_notice(
                 connection,
                 client,
@@ -97,15 +107,13 @@ class SignIn:
         except PasswordChanged:
             await write_event(self._database, client, EventKind.SIGN_IN_FAILED, user_id=user["id"])
             raise wrong_credentials() from None
-        except SessionLimitReached:
+        except (SessionLimitReached, AccountLocked):
             # The client has proved who they are. The owner must see this in the log, even without a
             # session.
             await write_event(self._database, client, EventKind.SIGN_IN_DENIED, user_id=user["id"])
             raise
-        if response is None:
-            raise EmailNotVerified
-        if isinstance(response, str):
-            raise TwoFactorRequired(response)
+        if isinstance(response, ApiError):
+            raise response
         return response
 
     async def finish_registration(
@@ -139,10 +147,11 @@ class SignIn:
         """Return a challenge for the second step of a login, and log the first step.
 
         The challenge remembers the first step. It is of no use after a change of the password or of
-        the second factor. Raise ``PasswordChanged`` if one was made since ``user`` was read.
+        the second factor. Raise ``PasswordChanged`` if one was made since ``user`` was read, and
+        ``AccountLocked`` if the account was locked.
         """
-        if await sql.sessions.lock_user(connection, user_id=user["id"]) != user["password_version"]:
-            raise PasswordChanged
+        await self._lock_current(connection, user)
+        await require_unlocked(connection, user["id"], user["password_version"])
         await write_event(connection, client, EventKind.TWO_FACTOR_REQUIRED, user_id=user["id"])
         return await one_time_tokens.issue(
             connection,
@@ -153,16 +162,22 @@ class SignIn:
             data={"amr": list(methods), "password_version": user["password_version"]},
         )
 
+    async def _lock_current(self, connection: sql.Connection, user: Any) -> None:
+        """Lock the user's row. Raise ``PasswordChanged`` if ``user`` has an older password."""
+        if await sql.sessions.lock_user(connection, user_id=user["id"]) != user["password_version"]:
+            raise PasswordChanged
+
     async def _refuse_unverified(
         self, connection: sql.Connection, client: Client, user: Any
     ) -> None:
         """Log the refused login, and queue another mail that verifies the email.
 
         A person without a session has no other way to ask for this mail. Raise ``PasswordChanged``
-        if the password has changed since ``user`` was read.
+        if the password has changed since ``user`` was read, and ``AccountLocked`` if the account
+        was locked.
         """
-        if await sql.sessions.lock_user(connection, user_id=user["id"]) != user["password_version"]:
-            raise PasswordChanged
+        await self._lock_current(connection, user)
+        await require_unlocked(connection, user["id"], user["password_version"])
         await write_event(connection, client, EventKind.SIGN_IN_DENIED, user_id=user["id"])
         current = await sql.email_verification.find(connection, user_id=user["id"])
         assert current is not None, "the user is locked and not deleted"

@@ -6,6 +6,7 @@ from aiohttp import web
 
 import sql
 from service.accounts import fields
+from service.accounts.account_lock import AccountLocked
 from service.accounts.email_verification import EmailNotVerified, queue_verification
 from service.accounts.one_time_tokens import TOKEN
 from service.accounts.passwords.hasher import PASSWORDS
@@ -114,6 +115,7 @@ LOGIN = wrapped(
         TwoFactorRequired(TOKEN.example),
         SessionLimitReached(),
         EmailNotVerified(),
+        AccountLocked(),
         TooManyAttempts("credentials", retry_after=60),
     ),
 )
@@ -124,8 +126,9 @@ async def login(request: web.Request) -> web.StreamResponse:
     respond 401 with a challenge: see ``LoginWithSecondFactor``. Respond 401 to wrong credentials
     and 429 after too many of them. Each has the same text and takes the same time whether or not
     the account exists. Respond 401 to every password while the login is locked. Respond 403 when
-    ``SESSION_LIMIT`` is reached and ``SESSION_LIMIT_POLICY`` is ``deny``, and when
-    ``REQUIRE_VERIFIED_EMAIL`` is set and the email is not verified.
+    ``SESSION_LIMIT`` is reached and ``SESSION_LIMIT_POLICY`` is ``deny``, when
+    ``REQUIRE_VERIFIED_EMAIL`` is set and the email is not verified, and when an administrator has
+    locked the account.
     """
     given = (await read_body(request))["user"]
     client, email_key = client_of(request), fields.email_key(given["email"])

@@ -11,7 +11,7 @@ from service.cli.mail import list_unsent, preview, retry
 from service.cli.migrate import migrate
 from service.cli.seed import seed
 from service.cli.serve import serve
-from service.cli.users import disable_two_factor, import_accounts
+from service.cli.users import disable_two_factor, import_accounts, lock, unlock
 from service.conduit.seed import SeedError
 from service.database.migrate import MigrationError
 from service.embedded_postgres.server import EmbeddedError
@@ -33,6 +33,8 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "keys reencrypt": reencrypt,
     "users import": import_accounts,
     "users disable-two-factor": disable_two_factor,
+    "users lock": lock,
+    "users unlock": unlock,
 }
 """The commands by name. The docstring of a command is its help text."""
 

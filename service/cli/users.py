@@ -1,12 +1,15 @@
 """``run.py users``: import accounts, and manage single ones."""
 
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from uuid import UUID
 
 import voluptuous as vol
 
 import sql
 from service.accounts import fields
+from service.accounts.account_lock import lock_account, unlock_account
 from service.accounts.throttling.throttle import Throttle
 from service.accounts.two_factor.removal import remove_second_factor
 from service.accounts.two_factor.second_factor import queue_factor_notice
@@ -42,10 +45,8 @@ def _show_progress(imported: int, skipped: int) -> None:
 
 def disable_two_factor(settings: Settings, email: str) -> int:
     """Turn off the second factor of an account. The owner is told by mail."""
-    try:
-        email_key = fields.email_key(fields.email(email))
-    except vol.Invalid as error:
-        print(f"{email} {error}.", file=sys.stderr)
+    email_key = _email_key(email)
+    if email_key is None:
         return 2
 
     async def turn_off(database: Database) -> bool:
@@ -75,3 +76,62 @@ def disable_two_factor(settings: Settings, email: str) -> int:
         return 1
     print(f"The second factor of {email} is off. The owner is told by mail.")
     return 0
+
+
+def lock(settings: Settings, email: str) -> int:
+    """Lock an account: end its sessions, and refuse every login until it is unlocked."""
+    return _change_lock(
+        settings,
+        email,
+        lock_account,
+        done=f"The account of {email} is locked. Its sessions have ended.",
+        unchanged=f"The account of {email} was locked already.",
+    )
+
+
+def unlock(settings: Settings, email: str) -> int:
+    """Unlock an account. Its owner logs in again."""
+    return _change_lock(
+        settings,
+        email,
+        unlock_account,
+        done=f"The account of {email} is unlocked.",
+        unchanged=f"The account of {email} was not locked.",
+    )
+
+
+def _change_lock(
+    settings: Settings,
+    email: str,
+    change: Callable[[sql.Connection, Client, UUID], Awaitable[bool]],
+    *,
+    done: str,
+    unchanged: str,
+) -> int:
+    """Run ``change`` on the account with this email, and print ``done`` or ``unchanged``."""
+    email_key = _email_key(email)
+    if email_key is None:
+        return 2
+
+    async def find_and_change(connection: sql.Connection) -> bool | None:
+        user_id = await sql.users.find_id(connection, email_key=email_key)
+        return None if user_id is None else await change(connection, COMMAND, user_id)
+
+    async def work(database: Database) -> bool | None:
+        return await database.transact(find_and_change)
+
+    has_changed = run_with_database(settings, work)
+    if has_changed is None:
+        print(f"{email} has no account.", file=sys.stderr)
+        return 1
+    print(done if has_changed else unchanged)
+    return 0
+
+
+def _email_key(email: str) -> str | None:
+    """Return the key of ``email``. If it is not valid, print why and return ``None``."""
+    try:
+        return fields.email_key(fields.email(email))
+    except vol.Invalid as error:
+        print(f"{email} {error}.", file=sys.stderr)
+        return None

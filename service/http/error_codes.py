@@ -82,6 +82,7 @@ class ErrorCode(StrEnum):
         403,
         "The email of the account is not verified. A mail with a link was sent to it.",
     )
+    ACCOUNT_LOCKED = "account_locked", 403, "An administrator has locked the account."
     PASSKEY_LIMIT_REACHED = (
         "passkey_limit_reached",
         403,

@@ -21,7 +21,8 @@ set closed_at = now(),
     bio = null,
     image = null,
     email_verified_at = null,
-    two_factor_since = null
+    two_factor_since = null,
+    locked_at = null
 where id = $1
 
 -- name: find_next(after) -> value

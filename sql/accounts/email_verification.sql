@@ -1,5 +1,6 @@
 -- name: find(user_id) -> row
-select id, email, email_key, email_verified_at is not null as is_verified, ever_verified
+select
+    id, email, email_key, email_verified_at is not null as is_verified, ever_verified, locked_at
 from users
 where id = $1 and closed_at is null
 

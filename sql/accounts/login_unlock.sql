@@ -4,6 +4,7 @@
 select
     users.id, users.email, users.email_key, users.email_verified_at, users.username, users.bio,
     users.image, users.password_hash, users.password_version, users.two_factor_since,
+    users.locked_at,
     coalesce(consecutive_failures.failures >= $4::integer, false) and not exists (
         select
         from known_ips

@@ -39,7 +39,7 @@ returning id
 -- Return the user as of now while they have this passkey.
 select
     users.id, users.email, users.email_key, users.username, users.bio, users.image,
-    users.password_version, users.email_verified_at, users.two_factor_since
+    users.password_version, users.email_verified_at, users.two_factor_since, users.locked_at
 from passkeys
 join users on users.id = passkeys.user_id
 where passkeys.id = $1 and passkeys.user_id = $2 and users.closed_at is null

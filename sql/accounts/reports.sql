@@ -22,11 +22,11 @@ select exists (
 )
 
 -- name: remove_password(user_id) -> one
--- Return the current email.
+-- Return the current email, and whether the account is locked.
 update users
 set password_hash = null, password_version = password_version + 1, updated_at = now()
 where id = $1
-returning email, email_key
+returning email, email_key, locked_at is not null as is_locked
 
 -- name: remove_newer_passkeys(user_id, digest) -> none
 -- Delete the passkey that the reported notice told of, and each one that was added after it.

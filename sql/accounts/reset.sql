@@ -14,12 +14,12 @@ from (select coalesce((select id from users where email_key = $1), $2::uuid) as 
 
 -- name: set_password(user_id, email, password_hash) -> value
 -- Replace the password and verify the email, if the email is still the current one. Return the id
--- of the user, or null.
+-- of the user, or null. A locked account is not changed.
 update users
 set password_hash = $3,
     password_version = password_version + 1,
     email_verified_at = coalesce(email_verified_at, now()),
     ever_verified = true,
     updated_at = now()
-where id = $1 and email = $2 and closed_at is null
+where id = $1 and email = $2 and closed_at is null and locked_at is null
 returning id

@@ -21,14 +21,14 @@ for no key update
 
 -- name: open(user_id, password_version, ttl, digest, refresh_token_ttl, kind, ip, user_agent,
 --     ip_key, amr) -> row
--- Open a session only while the verified password is current. A password change locks the user's
--- row until it commits, and ends all sessions that were opened before. The IP address is stored as
--- one of the user's ten latest. Older ones are deleted, except for rows that another transaction
--- has locked.
+-- Open a session only while the verified password is current and the account is not locked. A
+-- password change and a lock of the account lock the user's row until they commit, and end all
+-- sessions that were opened before. The IP address is stored as one of the user's ten latest. Older
+-- ones are deleted, except for rows that another transaction has locked.
 with owner as (
     select id
     from users
-    where id = $1 and password_version = $2 and closed_at is null
+    where id = $1 and password_version = $2 and closed_at is null and locked_at is null
     for share
 ),
 session as (

@@ -6,7 +6,7 @@ where email_key = $1
 -- name: find_credentials(id) -> row
 select
     id, email, email_key, email_verified_at, username, bio, image, password_hash, password_version,
-    two_factor_since
+    two_factor_since, locked_at
 from users
 where id = $1 and closed_at is null
 

@@ -28,16 +28,16 @@ def url(new_database: Callable[[], str]) -> str:
     return url
 
 
-def disable(folder: Path, url: str, email: str) -> Process:
-    """Run the command for ``email`` until it exits."""
-    command = (*RUN, "users", "disable-two-factor", email)
+def run_users(folder: Path, url: str, name: str, email: str) -> Process:
+    """Run the command ``name`` for ``email`` until it exits."""
+    command = (*RUN, "users", name, email)
     with serve(folder, command=command, DATABASE_URL=url) as process:
         process.wait_for_exit()
     return process
 
 
 def test_disable_two_factor_removes_it_and_tells_the_owner(url: str, tmp_path: Path) -> None:
-    process = disable(tmp_path / "1", url, "Jake@jake.jake")
+    process = run_users(tmp_path / "1", url, "disable-two-factor", "Jake@jake.jake")
     assert process.wait_for_exit() == 0, process.err
     assert process.out == (
         "The second factor of Jake@jake.jake is off. The owner is told by mail.\n"
@@ -49,7 +49,7 @@ def test_disable_two_factor_removes_it_and_tells_the_owner(url: str, tmp_path: P
     assert factor == (None,)
     assert mail == ("jake@jake.jake", "two_factor_off")
     assert event == ("two_factor_disabled", None)
-    again = disable(tmp_path / "2", url, "jake@jake.jake")
+    again = run_users(tmp_path / "2", url, "disable-two-factor", "jake@jake.jake")
     assert again.wait_for_exit() == 1
     assert again.err == "jake@jake.jake has no account with a second factor.\n"
 
@@ -64,7 +64,41 @@ def test_disable_two_factor_removes_it_and_tells_the_owner(url: str, tmp_path: P
 def test_disable_two_factor_explains_an_unknown_email(
     url: str, tmp_path: Path, email: str, status: int, sentence: str
 ) -> None:
-    process = disable(tmp_path, url, email)
+    process = run_users(tmp_path, url, "disable-two-factor", email)
+    assert (process.wait_for_exit(), process.err) == (status, sentence)
+
+
+def test_lock_and_unlock_change_the_account_once(url: str, tmp_path: Path) -> None:
+    runs = [
+        ("lock", "The account of Jake@jake.jake is locked. Its sessions have ended.\n"),
+        ("lock", "The account of Jake@jake.jake was locked already.\n"),
+        ("unlock", "The account of Jake@jake.jake is unlocked.\n"),
+        ("unlock", "The account of Jake@jake.jake was not locked.\n"),
+    ]
+    locks = []
+    for number, (name, sentence) in enumerate(runs):
+        process = run_users(tmp_path / str(number), url, name, "Jake@jake.jake")
+        assert (process.wait_for_exit(), process.out) == (0, sentence), process.err
+        with psycopg.connect(url) as connection:
+            locks += connection.execute("select locked_at is not null from users").fetchall()
+    assert locks == [(True,), (True,), (False,), (False,)]
+    with psycopg.connect(url) as connection:
+        events = connection.execute("select kind, ip from events order by id").fetchall()
+    assert events == [("account_locked", None), ("account_unlocked", None)]
+
+
+@pytest.mark.parametrize("name", ["lock", "unlock"])
+@pytest.mark.parametrize(
+    ("email", "status", "sentence"),
+    [
+        ("bob@jake.jake", 1, "bob@jake.jake has no account.\n"),
+        ("bob", 2, "bob is not a valid email address.\n"),
+    ],
+)
+def test_lock_and_unlock_explain_an_unknown_email(
+    url: str, tmp_path: Path, name: str, email: str, status: int, sentence: str
+) -> None:
+    process = run_users(tmp_path, url, name, email)
     assert (process.wait_for_exit(), process.err) == (status, sentence)
 
 

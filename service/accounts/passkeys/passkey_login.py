@@ -5,6 +5,7 @@ from functools import partial
 import voluptuous as vol
 from aiohttp import web
 
+from service.accounts.account_lock import AccountLocked
 from service.accounts.email_verification import EmailNotVerified
 from service.accounts.passkeys.credentials import ASSERTED_CREDENTIAL
 from service.accounts.passkeys.options import REQUEST_OPTIONS
@@ -60,6 +61,7 @@ async def get_options(request: web.Request) -> web.StreamResponse:
         PasskeyInvalid(),
         SessionLimitReached(),
         EmailNotVerified(),
+        AccountLocked(),
         TooManyAttempts("passkey", retry_after=60),
     ),
 )

@@ -140,9 +140,9 @@ async def _send_link(app: web.Application, client: Client, email_key: str) -> No
 
     async def queue_link(connection: sql.Connection) -> None:
         await sql.sessions.lock_user(connection, user_id=account_id)
-        # The email may have been changed since the first query.
+        # The email may have been changed since the first query. A locked account gets no link.
         user = await sql.email_verification.find(connection, user_id=account_id)
-        if user is not None and user["email_key"] == email_key:
+        if user is not None and user["email_key"] == email_key and user["locked_at"] is None:
             user_id, recipient = account_id, user["email"]
         else:
             user_id, recipient = None, NO_RECIPIENT

@@ -15,6 +15,7 @@ from uuid import UUID
 from aiohttp import web
 
 import sql
+from service.accounts.account_lock import require_unlocked
 from service.accounts.one_time_tokens import Purpose, revoke
 from service.accounts.security_log import EventKind
 from service.accounts.sessions.authentication import revoked_token
@@ -99,7 +100,8 @@ async def open_session(
 
     Log it as an event of ``kind``. ``password_version`` is the version of the verified password,
     and ``methods`` are the methods of the proof. Raise ``PasswordChanged`` when the user has
-    another version by now, and ``SessionLimitReached`` under the policy ``deny``.
+    another version by now, ``AccountLocked`` when the account is locked by now, and
+    ``SessionLimitReached`` under the policy ``deny``.
     """
     if settings.session_limit:
         await _enforce_session_limit(connection, client, settings, user_id, password_version)
@@ -118,6 +120,7 @@ async def open_session(
         amr=list(methods),
     )
     if row is None:
+        await require_unlocked(connection, user_id, password_version)
         raise PasswordChanged
     return NewSession(row["id"], row["expires_at"].timestamp(), token.plain)
 

@@ -11,6 +11,7 @@ import voluptuous as vol
 from aiohttp import web
 
 import sql
+from service.accounts.account_lock import AccountLocked
 from service.accounts.email_verification import EmailNotVerified
 from service.accounts.one_time_tokens import TOKEN
 from service.accounts.passwords.verification import wrong_code
@@ -53,6 +54,7 @@ def invalid_challenge() -> Unauthorized:
         invalid_challenge(),
         SessionLimitReached(),
         EmailNotVerified(),
+        AccountLocked(),
         TooManyAttempts("credentials", retry_after=60),
         two_factor_unavailable(),
     ),

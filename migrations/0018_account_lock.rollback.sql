@@ -1,0 +1,3 @@
+alter table users
+    drop constraint users_locked_at_check,
+    drop column locked_at;

@@ -20,6 +20,14 @@ from service.accounts import (
 from service.accounts.cleanup import clean_up_periodically
 from service.accounts.closed_accounts import CLOSED_ACCOUNTS, ClosedAccounts
 from service.accounts.encryption import ENCRYPTION, Encryption
+from service.accounts.identity_providers import (
+    authorization,
+    callback,
+    exchange,
+    identities,
+)
+from service.accounts.identity_providers.provider_http import ProviderHttp
+from service.accounts.identity_providers.providers import PROVIDER_HTTP, PROVIDERS, create_providers
 from service.accounts.passkeys import passkey_login, passkey_registration, passkeys
 from service.accounts.passkeys.passkey_verification import PASSKEY_VERIFIER, PasskeyVerifier
 from service.accounts.passkeys.relying_party import RELYING_PARTY, RelyingParty
@@ -77,6 +85,10 @@ ROUTES = (
     passkeys.routes,
     passkey_registration.routes,
     passkey_login.routes,
+    authorization.routes,
+    callback.routes,
+    exchange.routes,
+    identities.routes,
     refresh.routes,
     reauthentication.routes,
     sessions.routes,
@@ -150,7 +162,9 @@ def create_app(
     app[REQUEST_LOG] = log
     app[DATABASE] = database
     app[AUTHENTICATE] = authenticator.authenticate
-    app[REQUIRE_FRESH_PROOF] = FreshProof(database, settings).require
+    app[PROVIDER_HTTP] = provider_http = ProviderHttp()
+    app[PROVIDERS] = providers = create_providers(settings, provider_http)
+    app[REQUIRE_FRESH_PROOF] = FreshProof(database, settings, providers).require
     app[health.PING_DATABASE] = database.ping
     app[TOKENS] = tokens
     app[SESSION_CACHE] = session_cache
@@ -166,6 +180,7 @@ def create_app(
     templates = load_templates(settings)
     app[LANGUAGES] = templates.languages
     app[OUTBOX] = Outbox(database, create_mailer(settings), templates)
+    app.cleanup_ctx.append(_provider_http)
     app.cleanup_ctx.append(_database)
     app.cleanup_ctx.append(_change_listener)
     app.cleanup_ctx.append(_passwords)
@@ -187,6 +202,11 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
     await app[DATABASE].open()
     yield
     await app[DATABASE].close()
+
+
+async def _provider_http(app: web.Application) -> AsyncIterator[None]:
+    yield
+    await app[PROVIDER_HTTP].close()
 
 
 async def _change_listener(app: web.Application) -> AsyncIterator[None]:

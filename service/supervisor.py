@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
+from service.accounts.identity_providers.providers import callback_urls
 from service.database.connection_limit import warn_of_connection_limit
 from service.database.migrate import migrate
 from service.embedded_postgres.server import EmbeddedServer
@@ -73,6 +74,8 @@ class Supervisor:
                 self._database_url = self._embedded.start()
             migrate(self._database_url, logger.info)
             warn_of_connection_limit(settings, self._database_url)
+            for name, url in callback_urls(settings).items():
+                logger.info("identity provider: name=%s callback_url=%s", name, url)
             if not settings.embedded and settings.smtp_url is None:
                 logger.warning("mails are printed, SMTP_URL is not set")
         with _ready_pipe() as (ready, ready_writer):

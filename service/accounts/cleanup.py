@@ -54,8 +54,8 @@ async def clean_up(database: Database, settings: Settings) -> int:
         "outbox.delete_finished": partial(
             sql.outbox.delete_finished, sent_ttl=SENT_TTL, refused_ttl=REFUSED_TTL, limit=BATCH
         ),
-        "passkey_verification.delete_expired_challenges": partial(
-            sql.passkey_verification.delete_expired_challenges, limit=BATCH
+        "one_time_tokens.delete_expired_anonymous": partial(
+            sql.one_time_tokens.delete_expired_anonymous, limit=BATCH
         ),
         "one_time_tokens.delete_expired": partial(
             sql.one_time_tokens.delete_expired, max_age=KEEP_EXPIRED, limit=BATCH

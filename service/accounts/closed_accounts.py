@@ -53,6 +53,7 @@ async def close_account(connection: sql.Connection, user_id: UUID) -> None:
     await sql.closed_accounts.close(connection, user_id=user_id)
     await sql.closed_accounts.delete_two_factor(connection, user_id=user_id)
     await sql.passkeys.delete_all(connection, user_id=user_id)
+    await sql.identities.delete_all(connection, user_id=user_id)
     for query, limit in AT_ONCE:
         await query(connection, user_id=user_id, limit=limit)
 

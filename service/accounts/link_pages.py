@@ -25,7 +25,7 @@ from service.http.bodies import is_form
 from service.http.errors import BLANK, ApiError, Handler, InvalidInput, NotFound, status_of
 from service.http.languages import language_of
 from service.http.openapi.schemas import Media, object_of, string
-from service.http.pages import page_response, page_templates
+from service.http.pages import page_response, page_templates, prefers_html
 from service.http.parameters import QueryString
 from service.http.responses import JsonResponse, json_response
 from service.http.routes import operation_of
@@ -171,7 +171,8 @@ async def _respond(request: web.Request, handler: Handler) -> web.StreamResponse
     response = await handler(request)
     if not isinstance(response, JsonResponse) or response.status < HTTPStatus.BAD_REQUEST:
         return response
-    if request.method == hdrs.METH_POST and not is_form(request):
+    is_post = request.method == hdrs.METH_POST
+    if not (is_form(request) if is_post else prefers_html(request)):
         return response
     name = ERROR_PAGES.get(response.status, OTHER_ERROR)
     minutes = minutes_to_wait(response.headers)

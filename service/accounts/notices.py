@@ -30,11 +30,13 @@ async def queue_notice(
     throttle: Throttle,
     settings: Settings,
     data: Mapping[str, str] | None = None,
+    values: Mapping[str, str] | None = None,
 ) -> None:
     """Queue the notice ``template`` to ``email``, at a limited rate. ``client`` has caused it.
 
-    ``email`` is the one before the change. ``data`` names what a report removes. The transaction of
-    ``connection`` must hold the lock on the user's row.
+    ``email`` is the one before the change. ``data`` names what a report removes. ``values`` are
+    further values of the template. The transaction of ``connection`` must hold the lock on the
+    user's row.
     """
     if not await throttle.admit_notice(connection, template, user_id, email_key):
         return
@@ -47,13 +49,14 @@ async def queue_notice(
         settings=settings,
         data=data,
     )
-    values = {
+    all_values = {
+        **(values or {}),
         "time": format_time(datetime.now(UTC)),
         "ip": client.ip or "",
         "link": link,
         "days": str(Purpose.REPORT.ttl // DAY),
     }
-    await write_mail(connection, Mail(email, template, client.language, values))
+    await write_mail(connection, Mail(email, template, client.language, all_values))
 
 
 async def queue_sign_in_notice(

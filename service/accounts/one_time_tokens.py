@@ -59,6 +59,12 @@ class Purpose(StrEnum):
     PASSKEY_REGISTRATION = "passkey_registration", 5 * MINUTE, 5
     PASSKEY_LOGIN = "passkey_login", 5 * MINUTE, 1
     """A challenge without a user. The rate limit of the IP address bounds their number."""
+    # The steps of a sign-in through a provider have no user either.
+    PROVIDER_START = "provider_start", 10 * MINUTE, 1
+    PROVIDER_STATE = "provider_state", 10 * MINUTE, 1
+    PROVIDER_CODE = "provider_code", MINUTE, 1
+    LINK_CODE = "link_code", MINUTE, 1
+    REAUTHENTICATION_CODE = "reauthentication_code", MINUTE, 1
 
 
 REVOKED_BY_PASSWORD_CHANGE = frozenset(Purpose) - {Purpose.REPORT}

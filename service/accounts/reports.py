@@ -1,10 +1,10 @@
 """Undo what a thief did to an account, with the link "This was not me" in a notice.
 
-A report ends all sessions, restores the email to which the notice went, removes a second factor
-and passkeys that the account did not have before the notice, makes the password useless and sends a
-mail with a link that resets it. A thief may get notices too, after they have changed the email. So
-a report leaves the older reports of the account valid, and revokes the newer ones: the owner, who
-had the account first, decides.
+A report ends all sessions, restores the email to which the notice went, removes a second factor,
+passkeys and identities that the account did not have before the notice, makes the password useless
+and sends a mail with a link that resets it. A thief may get notices too, after they have changed
+the email. So a report leaves the older reports of the account valid, and revokes the newer ones:
+the owner, who had the account first, decides.
 """
 
 from collections.abc import Mapping
@@ -63,7 +63,8 @@ async def issue_report_link(
 
     ``email`` is the one that the user had before the change: a report restores it. ``notice`` is
     the template of the notice: a report undoes what it tells. ``data`` has the ``passkey_id`` of an
-    added passkey. The transaction of ``connection`` must hold the lock on the user's row.
+    added passkey, or the ``identity_id`` of a linked identity. The transaction of ``connection``
+    must hold the lock on the user's row.
     """
     token = await one_time_tokens.issue(
         connection,
@@ -112,11 +113,12 @@ async def show(request: web.Request) -> web.StreamResponse:
 async def report(request: web.Request) -> web.StreamResponse:
     """Report a change or a login with the token of a notice.
 
-    All sessions end, an email that was changed is restored, a second factor and passkeys that are
-    newer than the notice are removed, and the password no longer works. A mail with a link that
-    resets the password is sent, unless the account is locked. Respond 404 if the token is unknown
-    or was used, and 410 if it has expired. Respond 409 if another account has the email now: then
-    the sessions and the password end, the email is not restored, and the token stays valid.
+    All sessions end, an email that was changed is restored, a second factor, passkeys and
+    identities that are newer than the notice are removed, and the password no longer works. A mail
+    with a link that resets the password is sent, unless the account is locked. Respond 404 if the
+    token is unknown or was used, and 410 if it has expired. Respond 409 if another account has the
+    email now: then the sessions and the password end, the email is not restored, and the token
+    stays valid.
     """
     token = (await read_body(request))["token"]
     client, app = client_of(request), request.app
@@ -162,6 +164,7 @@ async def _undo(
     if await sql.reports.has_newer_factor(connection, user_id=user_id, digest=reported):
         await remove_second_factor(connection, client, user_id)
     await sql.reports.remove_newer_passkeys(connection, user_id=user_id, digest=reported)
+    await sql.reports.remove_newer_identities(connection, user_id=user_id, digest=reported)
     user = await sql.reports.remove_password(connection, user_id=user_id)
     await sql.reports.revoke_tokens(connection, user_id=user_id, reported_digest=reported)
     await known_ips.replace_all(connection, user_id, client.ip_key)

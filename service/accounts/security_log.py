@@ -98,6 +98,17 @@ class EventKind(StrEnum):
         "A login or a reauthentication with a passkey was rejected because the counter of the "
         "passkey did not increase: the passkey may have been copied.",
     )
+    IDENTITY_LINKED = "identity_linked", "An identity at a provider was linked."
+    IDENTITY_UNLINKED = "identity_unlinked", "An identity at a provider was unlinked."
+    TAKEN_OVER = (
+        "taken_over",
+        "The owner of an email that was never verified signed in through a provider. Every other "
+        "way in was removed.",
+    )
+    PROVIDER_CODE_REUSED = (
+        "provider_code_reused",
+        "The code of a sign-in through a provider was used a second time, which ended the session.",
+    )
     PASSWORD_CHANGED = "password_changed", "The password was changed."
     EMAIL_VERIFIED = "email_verified", "The email was verified with a mailed link."
     EMAIL_CHANGE_REQUESTED = (

@@ -9,6 +9,7 @@ import sql
 from service.accounts import one_time_tokens
 from service.accounts.account_lock import AccountLocked, require_unlocked
 from service.accounts.email_verification import EmailNotVerified, queue_verification
+from service.accounts.identity_providers.identity_proof import IdentityProof
 from service.accounts.notices import queue_sign_in_notice
 from service.accounts.one_time_tokens import Purpose
 from service.accounts.passwords.verification import wrong_credentials
@@ -57,6 +58,7 @@ class SignIn:
         user: Any,
         methods: Collection[Method],
         confirm: Callable[[sql.Connection], Awaitable[Any]] | None = None,
+        proof: IdentityProof | None = None,
     ) -> web.StreamResponse:
         """End a login of ``client``: 200 with the tokens of a new session.
 
@@ -73,6 +75,9 @@ class SignIn:
         ``confirm`` runs first in the transaction that opens the session. It uses up what the client
         has proved itself with, and returns the row of the user as of then; ``user`` needs only the
         ``id``. Raise its errors.
+
+        ``proof`` is the identity at a provider that has proved who the client is. It is linked, or
+        recorded as used, in the same transaction: with a second factor, in that of the second step.
         """
 
         # An error that is returned, not raised, commits the transaction.
@@ -89,7 +94,7 @@ class SignIn:
                 return EmailNotVerified()
             if current["two_factor_since"] is not None and Method.MULTIPLE not in methods:
                 return TwoFactorRequired(
-                    await self._issue_challenge(connection, client, current, methods)
+                    await self._issue_challenge(connection, client, current, methods, proof)
                 )
             await queue_sign_in_notice(
                 connection,
@@ -99,7 +104,7 @@ class SignIn:
                 settings=self._settings,
             )
             return await self._open_session(
-                connection, client, current, methods, EventKind.SIGNED_IN
+                connection, client, current, methods, EventKind.SIGNED_IN, proof=proof
             )
 
         try:
@@ -117,23 +122,31 @@ class SignIn:
         return response
 
     async def finish_registration(
-        self, client: Client, insert_user: Callable[[sql.Connection], Awaitable[Any]]
+        self,
+        client: Client,
+        insert_user: Callable[[sql.Connection], Awaitable[Any]],
+        methods: Collection[Method] = PASSWORD,
+        proof: IdentityProof | None = None,
     ) -> web.StreamResponse:
         """End a registration: 200 (201 with ``REALWORLD_STRICT``) with the tokens of a session.
 
         ``insert_user`` inserts the user and returns the row. It runs in the transaction that opens
-        the session. Raise its errors. With ``REQUIRE_VERIFIED_EMAIL`` the account is registered
-        without a session, and ``EmailNotVerified`` is raised.
+        the session. Raise its errors. With ``REQUIRE_VERIFIED_EMAIL`` and an email that is not
+        verified, the account is registered without a session, and ``EmailNotVerified`` is raised.
+        ``methods`` and ``proof`` are those of ``finish``. A registration through a provider ends
+        like a login there, with 200.
         """
-        status = 201 if self._settings.realworld_strict else 200
+        status = 201 if self._settings.realworld_strict and proof is None else 200
 
         async def register(connection: sql.Connection) -> web.StreamResponse | None:
             user = await insert_user(connection)
-            if self._settings.require_verified_email:
+            if self._settings.require_verified_email and user["email_verified_at"] is None:
                 await write_event(connection, client, EventKind.REGISTERED, user_id=user["id"])
+                if proof is not None:
+                    await proof.complete(connection, user["id"], None)
                 return None
             return await self._open_session(
-                connection, client, user, PASSWORD, EventKind.REGISTERED, status=status
+                connection, client, user, methods, EventKind.REGISTERED, status=status, proof=proof
             )
 
         response = await self._database.transact(register)
@@ -142,7 +155,12 @@ class SignIn:
         return response
 
     async def _issue_challenge(
-        self, connection: sql.Connection, client: Client, user: Any, methods: Collection[Method]
+        self,
+        connection: sql.Connection,
+        client: Client,
+        user: Any,
+        methods: Collection[Method],
+        proof: IdentityProof | None,
     ) -> str:
         """Return a challenge for the second step of a login, and log the first step.
 
@@ -159,7 +177,11 @@ class SignIn:
             user["id"],
             email=user["email"],
             email_key=user["email_key"],
-            data={"amr": list(methods), "password_version": user["password_version"]},
+            data={
+                "amr": list(methods),
+                "password_version": user["password_version"],
+                "proof": proof.data if proof is not None else None,
+            },
         )
 
     async def _lock_current(self, connection: sql.Connection, user: Any) -> None:
@@ -198,6 +220,7 @@ class SignIn:
         kind: EventKind,
         *,
         status: int = 200,
+        proof: IdentityProof | None = None,
     ) -> web.StreamResponse:
         session = await open_session(
             connection,
@@ -208,6 +231,17 @@ class SignIn:
             methods=methods,
             kind=kind,
         )
+        if proof is not None:
+            identity_id = await proof.complete(connection, user["id"], session.id)
+            if proof.is_new and kind is EventKind.SIGNED_IN:
+                await proof.tell_owner(
+                    connection,
+                    client,
+                    user,
+                    identity_id,
+                    throttle=self._throttle,
+                    settings=self._settings,
+                )
         return login_response(user, session, self._tokens, self._settings, status=status)
 
 

@@ -61,6 +61,7 @@ SECTIONS = (
     Section("known_ips", sql.export.list_known_ips, _after("ip_key", "")),
     Section("links", sql.export.list_links, _after("digest", b""), frozenset({"digest"})),
     Section("passkeys", sql.export.list_passkeys, _after("id", NO_ID)),
+    Section("identities", sql.export.list_identities, _after("id", NO_ID)),
     Section(
         "following",
         sql.export.list_following,
@@ -80,7 +81,8 @@ SECTIONS = (
 )
 
 EXPORTED_TABLES = {
-    "users", "sessions", "events", "known_ips", "one_time_tokens", "passkeys", "recovery_codes",
+    "users", "sessions", "events", "known_ips", "one_time_tokens", "passkeys", "identities",
+    "recovery_codes",
     "totp_secrets", "consecutive_failures", "follows", "articles", "comments", "favorites",
 }  # fmt: skip
 """The tables whose rows about a person are in the document, without secrets and digests."""
@@ -101,8 +103,9 @@ async def export(request: web.Request) -> web.StreamResponse:
     """Get everything that is stored about the current user.
 
     The response is a document of any size: the account, its sessions, security log, known IP
-    addresses, valid links, passkeys, follows, articles, comments and favorites. Secrets and digests
-    are left out. It is sent while it is read from the database, and ends early if that fails.
+    addresses, valid links, passkeys, identities, follows, articles, comments and favorites. Secrets
+    and digests are left out. It is sent while it is read from the database, and ends early if that
+    fails.
     """
     user: User = request["user"]
     await request.app[THROTTLE].admit_export(user.id)

@@ -48,6 +48,23 @@ class ErrorCode(StrEnum):
         401,
         "The response of the passkey cannot be verified.",
     )
+    PROVIDER_RESPONSE_INVALID = (
+        "provider_response_invalid",
+        401,
+        "The response of the identity provider cannot be verified.",
+    )
+    PROVIDER_CODE_INVALID = (
+        "provider_code_invalid",
+        401,
+        "The code of a sign-in through an identity provider is unknown, was used, has expired, or "
+        "is of another client.",
+    )
+    IDENTITY_UNKNOWN = "identity_unknown", 401, "The account does not have this identity."
+    PROOF_NOT_FRESH = (
+        "proof_not_fresh",
+        401,
+        "The identity provider did not verify the person again.",
+    )
     TOKEN_MISSING = "token_missing", 401, "The request has no `Authorization` header."
     TOKEN_INVALID = (
         "token_invalid",
@@ -83,6 +100,16 @@ class ErrorCode(StrEnum):
         "The email of the account is not verified. A mail with a link was sent to it.",
     )
     ACCOUNT_LOCKED = "account_locked", 403, "An administrator has locked the account."
+    PROVIDER_DENIED = (
+        "provider_denied",
+        403,
+        "The person did not agree at the identity provider, or the provider refused.",
+    )
+    PROVIDER_EMAIL_MISSING = (
+        "provider_email_missing",
+        403,
+        "The identity provider gave no email, and an account needs one.",
+    )
     PASSKEY_LIMIT_REACHED = (
         "passkey_limit_reached",
         403,
@@ -111,8 +138,8 @@ class ErrorCode(StrEnum):
     ALREADY_TAKEN = (
         "already_taken",
         409,
-        "Another account has the email or the username, or an account has the passkey. `errors` "
-        "names each of them.",
+        "Another account has the email, the username or the identity, an account has the passkey, "
+        "or the account has another identity at the provider. `errors` names each of them.",
     )
     LAST_SIGN_IN_METHOD = (
         "last_sign_in_method",
@@ -142,6 +169,11 @@ class ErrorCode(StrEnum):
         "passwords_busy",
         503,
         "Too many passwords are waiting to be verified.",
+    )
+    PROVIDER_UNAVAILABLE = (
+        "provider_unavailable",
+        503,
+        "The identity provider cannot be reached, is too slow, or has failed.",
     )
     TWO_FACTOR_UNAVAILABLE = (
         "two_factor_unavailable",

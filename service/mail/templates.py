@@ -116,6 +116,20 @@ SAMPLES: Mapping[str, Mapping[str, str]] = {
         "link": "https://accounts.example.org/api/auth/report?token=kF7n0m9u1uY7b0uXKk9o",
         "days": "7",
     },
+    "identity_added": {
+        "provider": "Google",
+        "time": "2026-11-24 08:00 UTC",
+        "ip": "192.0.2.1",
+        "link": "https://accounts.example.org/api/auth/report?token=kF7n0m9u1uY7b0uXKk9o",
+        "days": "7",
+    },
+    "identity_removed": {
+        "provider": "Google",
+        "time": "2026-11-24 08:00 UTC",
+        "ip": "192.0.2.1",
+        "link": "https://accounts.example.org/api/auth/report?token=kF7n0m9u1uY7b0uXKk9o",
+        "days": "7",
+    },
     "new_sign_in": {
         "time": "2026-11-24 08:00 UTC",
         "ip": "192.0.2.1",

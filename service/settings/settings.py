@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values
 
 from service.settings import parsers as kind
+from service.settings.identity_providers import OidcProvider, oidc_providers, redirect_url
 from service.settings.origins import host_of, is_within
 from service.settings.rate_limit import Limit, parse_limit, parse_login_limits
 
@@ -175,6 +176,27 @@ class Settings:
     passkey_rp_id: str | None = _setting(kind.domain, None)
     """Domain of the passkeys. ``None`` is the host of ``FRONTEND_URL`` or of ``BASE_URL``."""
 
+    google_client_id: str | None = _setting(kind.text, None)
+    """Client id at Google. Together with ``GOOGLE_CLIENT_SECRET`` it offers a login with Google."""
+
+    google_client_secret: str | None = _setting(kind.text, None)
+    """Client secret at Google."""
+
+    github_client_id: str | None = _setting(kind.text, None)
+    """Client id at GitHub. Together with ``GITHUB_CLIENT_SECRET`` it offers a login with GitHub."""
+
+    github_client_secret: str | None = _setting(kind.text, None)
+    """Client secret at GitHub."""
+
+    oidc_providers: tuple[OidcProvider, ...] = _setting(oidc_providers, ())
+    """Other OpenID providers, as a JSON array of objects."""
+
+    redirect_urls: tuple[str, ...] = _setting(kind.list_of(redirect_url), ())
+    """URLs of front-ends that may get the result of a sign-in through a provider."""
+
+    provider_limit: Limit = _setting(parse_limit, Limit(5000, 3600))
+    """Sign-ins begun through a provider, and as many exchanges of their codes, per IP address."""
+
     require_verified_email: bool = _setting(kind.flag, False)
     """Reject logins while the email of the account is not verified."""
 
@@ -212,6 +234,11 @@ class Settings:
     def embedded(self) -> bool:
         """Return whether the service uses the embedded PostgreSQL server."""
         return self.database_url is None
+
+    @property
+    def has_identity_providers(self) -> bool:
+        """Return whether people can sign in through a provider."""
+        return bool(self.google_client_id or self.github_client_id or self.oidc_providers)
 
     @property
     def site(self) -> str:
@@ -286,6 +313,19 @@ class Settings:
         if "SMTP_URL" in given and lacks("BASE_URL"):
             errors.append(
                 "BASE_URL is missing: the links in mails need the URL of this service, "
+                "such as https://accounts.example.org."
+            )
+        for name in ("GOOGLE", "GITHUB"):
+            pair = (f"{name}_CLIENT_ID", f"{name}_CLIENT_SECRET")
+            errors.extend(
+                f"{missing} is missing: {pair[0]} and {pair[1]} go together."
+                for missing, present in (pair, pair[::-1])
+                if present in given and lacks(missing)
+            )
+        providers = {"GOOGLE_CLIENT_ID", "GITHUB_CLIENT_ID", "OIDC_PROVIDERS"} & given.keys()
+        if on_a_server and providers and lacks("BASE_URL"):
+            errors.append(
+                "BASE_URL is missing: identity providers redirect to the URL of this service, "
                 "such as https://accounts.example.org."
             )
         if not on_a_server and "CORS_ORIGINS" not in faulty:

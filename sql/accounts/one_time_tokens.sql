@@ -65,3 +65,22 @@ deleted as (
 )
 select count(*)
 from deleted
+
+-- name: delete_expired_anonymous(limit) -> value
+-- Delete at most `limit` expired tokens without a user, and return their number. Such a token is a
+-- challenge of a login, or a step of a sign-in through a provider. Locked rows are left for later.
+with expired as (
+    select digest
+    from one_time_tokens
+    where user_id is null and expires_at <= now()
+    limit $1
+    for update skip locked
+),
+deleted as (
+    delete from one_time_tokens
+    using expired
+    where one_time_tokens.digest = expired.digest
+    returning one_time_tokens.digest
+)
+select count(*)
+from deleted

@@ -2,25 +2,6 @@
 insert into one_time_tokens (digest, purpose, expires_at)
 values ($1, $2, now() + make_interval(secs => $3::integer))
 
--- name: delete_expired_challenges(limit) -> value
--- Delete at most `limit` challenges of logins that have expired, and return their number. Locked
--- rows are left for later.
-with expired as (
-    select digest
-    from one_time_tokens
-    where user_id is null and expires_at <= now()
-    limit $1
-    for update skip locked
-),
-deleted as (
-    delete from one_time_tokens
-    using expired
-    where one_time_tokens.digest = expired.digest
-    returning one_time_tokens.digest
-)
-select count(*)
-from deleted
-
 -- name: find(credential_id) -> row
 select passkeys.id, passkeys.user_id, passkeys.public_key
 from passkeys

@@ -1,8 +1,13 @@
--- name: find_methods(user_id) -> row
--- What the user can prove themselves with.
+-- name: find_methods(user_id, issuers) -> row
+-- What the user can prove themselves with. `issuers` are those that can verify a person again.
 select
     password_hash is not null as has_password,
-    exists (select from passkeys where passkeys.user_id = users.id) as has_passkey
+    exists (select from passkeys where passkeys.user_id = users.id) as has_passkey,
+    exists (
+        select
+        from identities
+        where identities.user_id = users.id and identities.issuer = any ($2::text[])
+    ) as has_identity
 from users
 where id = $1 and closed_at is null
 

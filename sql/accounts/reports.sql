@@ -39,6 +39,17 @@ where passkeys.user_id = $1
         or passkeys.created_at >= one_time_tokens.created_at
     )
 
+-- name: remove_newer_identities(user_id, digest) -> none
+-- Delete the identity that the reported notice told of, and each one that was linked after it.
+delete from identities
+using one_time_tokens
+where identities.user_id = $1
+    and one_time_tokens.digest = $2
+    and (
+        identities.id = (one_time_tokens.data ->> 'identity_id')::uuid
+        or identities.created_at >= one_time_tokens.created_at
+    )
+
 -- name: revoke_tokens(user_id, reported_digest) -> none
 -- Delete the unused tokens of the user, except the reports older than the one with this digest.
 delete from one_time_tokens

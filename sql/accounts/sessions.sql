@@ -20,7 +20,7 @@ where id = $1
 for no key update
 
 -- name: open(user_id, password_version, ttl, digest, refresh_token_ttl, kind, ip, user_agent,
---     ip_key, amr) -> row
+--     ip_key, amr, is_fresh) -> row
 -- Open a session only while the verified password is current and the account is not locked. A
 -- password change and a lock of the account lock the user's row until they commit, and end all
 -- sessions that were opened before. The IP address is stored as one of the user's ten latest. Older
@@ -32,8 +32,10 @@ with owner as (
     for share
 ),
 session as (
-    insert into sessions (user_id, expires_at, idle_expires_at, ip, user_agent, amr)
-    select id, expires_at, least(now() + make_interval(secs => $5), expires_at), $7, $8, $10
+    insert into sessions (user_id, expires_at, idle_expires_at, ip, user_agent, amr, auth_time)
+    select
+        id, expires_at, least(now() + make_interval(secs => $5), expires_at), $7, $8, $10,
+        case when $11::boolean then now() else to_timestamp(0) end
     from owner
     cross join (select now() + make_interval(secs => $3) as expires_at) as absolute
     returning id, user_id, idle_expires_at

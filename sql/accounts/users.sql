@@ -13,7 +13,8 @@ where id = $1 and closed_at is null
 -- name: insert(username, username_key, email, email_key, password_hash) -> one
 insert into users (username, username_key, email, email_key, password_hash)
 values ($1, $2, $3, $4, $5)
-returning id, email, email_key, ever_verified, username, bio, image, password_version
+returning
+    id, email, email_key, ever_verified, username, bio, image, password_version, email_verified_at
 
 -- name: renew_password_hash(id, old_hash, new_hash) -> none
 -- Replace only the hash that was verified, so that a password change since then is kept.

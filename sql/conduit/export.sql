@@ -50,6 +50,13 @@ where user_id = $1 and id > $2
 order by id
 limit 1000
 
+-- name: list_identities(user_id, after) -> rows
+select id, issuer, subject, email, is_email_verified, created_at, last_used_at
+from identities
+where user_id = $1 and id > $2
+order by id
+limit 1000
+
 -- name: list_following(user_id, after) -> rows
 select users.username, follows.created_at, follows.followed_id
 from follows

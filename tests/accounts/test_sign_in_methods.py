@@ -22,14 +22,14 @@ async def user_id_of(client: Client, db: asyncpg.Connection, name: str) -> UUID:
 
 
 async def test_password_is_a_way_to_sign_in(client: Client, db: asyncpg.Connection) -> None:
-    await require_sign_in_method(db, await user_id_of(client, db, "alice"), "passkey")
+    await require_sign_in_method(db, await user_id_of(client, db, "alice"), "passkey", [])
 
 
 async def test_passkey_is_a_way_to_sign_in(client: Client, db: asyncpg.Connection) -> None:
     user_id = await user_id_of(client, db, "alice")
     await db.execute(INSERT, user_id)
     await db.execute("update users set password_hash = null")
-    await require_sign_in_method(db, user_id, "passkey")
+    await require_sign_in_method(db, user_id, "passkey", [])
 
 
 async def test_passkey_of_another_user_is_no_way_to_sign_in(
@@ -39,5 +39,5 @@ async def test_passkey_of_another_user_is_no_way_to_sign_in(
     await db.execute(INSERT, await user_id_of(client, db, "bob"))
     await db.execute("update users set password_hash = null")
     with pytest.raises(LastSignInMethod) as raised:
-        await require_sign_in_method(db, user_id, "identity")
+        await require_sign_in_method(db, user_id, "identity", [])
     assert raised.value.errors == {"identity": ["is the only way to log in"]}

@@ -55,8 +55,10 @@ async def client(wire: RawConnection) -> Any:
 
 async def test_response_to_an_anonymous_request_has_the_security_headers(client: Client) -> None:
     for method, path in every_route():
-        response = await client.send(method, path, {})
-        private = method not in SAFE or path in PAGES_OF_LINKS
+        is_page = path in PAGES_OF_LINKS
+        headers = {"Accept": "text/html"} if is_page else {}
+        response = await client.send(method, path, {}, headers=headers)
+        private = method not in SAFE or is_page
         assert_secured(response.headers, private=private)
 
 
@@ -104,6 +106,9 @@ def names_in(document: Any, part: Any) -> Iterator[str]:
             yield from names_in(document, below)
 
 
+CALLBACK = "/api/auth/oauth/{provider}/callback"
+
+
 def test_only_responses_that_are_not_cached_document_a_token() -> None:
     """A GET route without a required user must not return a token: caches would store it."""
     document = orjson.loads(create_app(Settings(**SETTINGS), "postgresql:///")[DOCUMENT])
@@ -112,7 +117,9 @@ def test_only_responses_that_are_not_cached_document_a_token() -> None:
         for method, operation in methods.items():
             if any("token" in name for name in names_in(document, operation["responses"])):
                 found.add((method, path))
-                assert method != "get" or operation["security"] == [{"Token": []}], path
+                # A test of the callback holds that it forbids caching itself.
+                is_private = operation["security"] == [{"Token": []}] or path == CALLBACK
+                assert method != "get" or is_private, path
     assert found == {
         ("post", "/api/users"),
         ("post", "/api/users/login"),
@@ -120,6 +127,8 @@ def test_only_responses_that_are_not_cached_document_a_token() -> None:
         ("post", "/api/auth/refresh"),
         ("post", "/api/auth/reauthenticate"),
         ("post", "/api/users/login/two-factor"),
+        ("get", CALLBACK),
+        ("post", "/api/auth/oauth/exchange"),
         ("get", "/api/user"),
         ("put", "/api/user"),
     }

@@ -8,18 +8,14 @@ from aiohttp import web
 
 import sql
 from service.accounts import fields, one_time_tokens
+from service.accounts.credential_changes import apply_side_effects, lock_owner
 from service.accounts.email_verification import EmailNotVerified
 from service.accounts.one_time_tokens import Purpose
 from service.accounts.passkeys.authenticators import default_name
 from service.accounts.passkeys.ceremonies import InvalidCredential, challenge_of, verify_creation
 from service.accounts.passkeys.credentials import CREATED_CREDENTIAL
 from service.accounts.passkeys.options import CREATION_OPTIONS, creation_options
-from service.accounts.passkeys.passkeys import (
-    PASSKEY,
-    apply_side_effects,
-    lock_owner,
-    passkey_json,
-)
+from service.accounts.passkeys.passkeys import PASSKEY, passkey_json
 from service.accounts.passkeys.relying_party import RELYING_PARTY
 from service.accounts.security_log import EventKind
 from service.accounts.sessions.opaque_tokens import digest_of

@@ -1,25 +1,21 @@
 """List, rename and delete the passkeys of the current user."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import voluptuous as vol
 from aiohttp import web
 
 import sql
-from service.accounts import fields, one_time_tokens
-from service.accounts.notices import queue_notice
-from service.accounts.one_time_tokens import Purpose
-from service.accounts.security_log import EventKind, write_event
+from service.accounts import fields
+from service.accounts.credential_changes import apply_side_effects, lock_owner
+from service.accounts.identity_providers.providers import PROVIDERS
+from service.accounts.security_log import EventKind
 from service.accounts.sessions.reauthentication import ReauthenticationRequired
-from service.accounts.sessions.sessions import end_other_sessions, require_active_session
 from service.accounts.sign_in_methods import LastSignInMethod, require_sign_in_method
-from service.accounts.throttling.throttle import THROTTLE
 from service.accounts.user import User
 from service.database.pool import DATABASE
-from service.http.app_keys import SETTINGS
 from service.http.bodies import read_body
-from service.http.client import Client, client_of
+from service.http.client import client_of
 from service.http.errors import NotFound
 from service.http.openapi.schemas import TIME, Named, array_of, nullable, object_of, string
 from service.http.parameters import QueryString, flag, path_uuid
@@ -105,7 +101,7 @@ async def delete(request: web.Request) -> web.StreamResponse:
         await lock_owner(connection, user)
         if await sql.passkeys.delete(connection, id=passkey_id, user_id=user.id) is None:
             raise NotFound("passkey")
-        await require_sign_in_method(connection, user.id, "passkey")
+        await require_sign_in_method(connection, user.id, "passkey", app[PROVIDERS].issuers)
         await sql.passkeys.end_proofs(
             connection, user_id=user.id, except_session_id=user.session_id
         )
@@ -121,51 +117,6 @@ async def delete(request: web.Request) -> web.StreamResponse:
 
     await app[DATABASE].transact(delete_unless_last)
     return web.Response(status=204)
-
-
-async def lock_owner(connection: sql.Connection, user: User) -> None:
-    """Lock the row of ``user`` until the transaction ends.
-
-    Raise ``Unauthorized`` if the session was ended meanwhile.
-    """
-    await sql.sessions.lock_user(connection, user_id=user.id)
-    await require_active_session(connection, user)
-
-
-async def apply_side_effects(
-    app: web.Application,
-    connection: sql.Connection,
-    client: Client,
-    user: User,
-    kind: EventKind,
-    notice: str,
-    *,
-    end_others: bool,
-    data: Mapping[str, str] | None = None,
-) -> None:
-    """Log a change of the passkeys as ``kind``, and tell the owner by the mail ``notice``.
-
-    With ``end_others``, end the other sessions and the logins that wait for a second factor. The
-    transaction of ``connection`` must hold the lock on the user's row. ``data`` is that of the
-    notice.
-    """
-    await write_event(connection, client, kind, user_id=user.id, session_id=user.session_id)
-    if end_others:
-        await end_other_sessions(connection, client, user, EventKind.SESSION_ENDED)
-        await one_time_tokens.revoke(connection, user.id, {Purpose.TWO_FACTOR})
-    owner = await sql.email_verification.find(connection, user_id=user.id)
-    assert owner is not None, "a user with an active session exists"
-    await queue_notice(
-        connection,
-        client,
-        notice,
-        user_id=user.id,
-        email=owner["email"],
-        email_key=owner["email_key"],
-        throttle=app[THROTTLE],
-        settings=app[SETTINGS],
-        data=data,
-    )
 
 
 def passkey_json(row: Any) -> dict[str, Any]:

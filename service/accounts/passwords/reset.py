@@ -245,6 +245,7 @@ async def _reset(app: web.Application, client: Client, token: str, password: str
             # Another person may have registered this email. None of their ways in stays.
             await remove_second_factor(connection, client, user_id)
             await sql.passkeys.delete_all(connection, user_id=user_id)
+            await sql.identities.delete_all(connection, user_id=user_id)
         await write_event(connection, client, EventKind.PASSWORD_RESET, user_id=user_id)
         await sql.sessions.end_all(
             connection,

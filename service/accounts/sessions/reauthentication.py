@@ -19,6 +19,10 @@ from aiohttp import web
 
 import sql
 from service.accounts import fields
+from service.accounts.identity_providers.errors import IdentityUnknown, ProviderCodeInvalid
+from service.accounts.identity_providers.flows import Intent, use_session_code
+from service.accounts.identity_providers.providers import PROVIDERS, Providers
+from service.accounts.one_time_tokens import TOKEN
 from service.accounts.passkeys.credentials import ASSERTED_CREDENTIAL
 from service.accounts.passkeys.passkey_verification import (
     PASSKEY_VERIFIER,
@@ -34,6 +38,7 @@ from service.accounts.passwords.verification import (
 )
 from service.accounts.sessions.authentication import TOKENS, revoked_token
 from service.accounts.sessions.authentication_methods import (
+    FEDERATED,
     PASSKEY,
     PASSWORD,
     PASSWORD_AND_CODE,
@@ -74,9 +79,10 @@ class ReauthenticationRequired(ApiError):
 class FreshProof:
     """Check that the person of a session proved lately who they are."""
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    def __init__(self, database: Database, settings: Settings, providers: Providers) -> None:
         self._database = database
         self._settings = settings
+        self._providers = providers
 
     async def require(self, user: User) -> None:
         """Raise ``ReauthenticationRequired`` unless the session of ``user`` has a fresh proof.
@@ -93,7 +99,9 @@ class FreshProof:
         is_one_enough = not user.two_factor and not self._settings.require_two_factor
         if is_recent and (has_two_factors or is_one_enough):
             return
-        row = await sql.reauthentication.find_methods(self._database, user_id=user.id)
+        row = await sql.reauthentication.find_methods(
+            self._database, user_id=user.id, issuers=self._providers.reauthentication_issuers
+        )
         if row is None:
             raise revoked_token()
         needs_passkey = not user.two_factor and not is_one_enough and row["has_passkey"]
@@ -104,6 +112,8 @@ class FreshProof:
             methods.append("code")
         if row["has_passkey"]:
             methods.append("passkey")
+        if row["has_identity"] and not needs_passkey:
+            methods.append("provider")
         raise ReauthenticationRequired(*methods)
 
 
@@ -112,6 +122,7 @@ REAUTHENTICATION = vol.Schema(
         "password": fields.given_password,
         "code": ANY_CODE,
         "credential": ASSERTED_CREDENTIAL,
+        "provider_code": TOKEN,
     },
     extra=vol.REMOVE_EXTRA,
 )
@@ -131,6 +142,8 @@ REAUTHENTICATION = vol.Schema(
         ChallengeInvalid(),
         PasskeyUnknown(),
         PasskeyInvalid(),
+        ProviderCodeInvalid(),
+        IdentityUnknown(),
         TooManyAttempts("credentials", retry_after=60),
         TooManyAttempts("passkey", retry_after=60),
         two_factor_unavailable(),
@@ -140,8 +153,9 @@ async def reauthenticate(request: web.Request) -> web.StreamResponse:
     """Verify the current user again.
 
     The response has a new access token and a new refresh token. The older tokens of this session
-    are revoked. The request has ``password``, or ``credential``, the response of a passkey to the
-    options of a login. ``code`` is the code of the second factor. Beside the password it is
+    are revoked. The request has ``password``; or ``credential``, the response of a passkey to the
+    options of a login; or ``provider_code``, the result of ``BeginProviderReauthentication``.
+    ``code`` is the code of the second factor. Beside the password and the provider's code it is
     required where that is on. Respond 401 to a wrong password, code or passkey and 429 after too
     many of them, as a login does.
     """
@@ -151,10 +165,12 @@ async def reauthenticate(request: web.Request) -> web.StreamResponse:
         confirm = await _verify_passkey(app, client, user, given["credential"])
         methods: tuple[Method, ...] = PASSKEY
     else:
-        missing = {"password", "code"} if user.two_factor else {"password"}
+        first = "provider_code" if "provider_code" in given else "password"
+        missing = {first, "code"} if user.two_factor else {first}
         if missing := missing - given.keys():
             raise InvalidInput({name: [BLANK] for name in sorted(missing)})
-        confirm, methods = await _verify_password(app, client, user, given)
+        verify = _verify_provider if first == "provider_code" else _verify_password
+        confirm, methods = await verify(app, client, user, given)
     token = new_token()
 
     async def replace_session(connection: sql.Connection) -> Any:
@@ -203,6 +219,39 @@ async def _verify_password(
         # A password change has ended this session, or this session has changed the password.
         if await sql.sessions.lock_user(connection, user_id=user.id) != row["password_version"]:
             raise wrong_credentials()
+
+    return confirm, methods
+
+
+async def _verify_provider(
+    app: web.Application, client: Client, user: User, given: Mapping[str, Any]
+) -> tuple[Confirm, tuple[Method, ...]]:
+    """Verify the result of a provider in ``given``, and the code where the second factor is on.
+
+    Return a function that locks the user's row and checks that the identity is still theirs, and
+    the methods of the proof. Raise ``ProviderCodeInvalid`` and the errors of a code.
+    """
+    methods: tuple[Method, ...] = FEDERATED
+    name, profile = await use_session_code(
+        app[DATABASE], Intent.REAUTHENTICATE, given["provider_code"], str(user.session_id)
+    )
+    if name not in app[PROVIDERS].names.values():
+        raise ProviderCodeInvalid
+    if user.two_factor:
+        await app[SECOND_FACTOR].verify_code(client, user.id, given["code"], user.session_id)
+        methods = (*FEDERATED, Method.ONE_TIME_CODE, Method.MULTIPLE)
+
+    async def confirm(connection: sql.Connection) -> None:
+        await sql.sessions.lock_user(connection, user_id=user.id)
+        if not await sql.identities.use(
+            connection,
+            user_id=user.id,
+            issuer=profile.issuer,
+            subject=profile.subject,
+            email=profile.email,
+            is_email_verified=profile.is_email_verified,
+        ):
+            raise IdentityUnknown
 
     return confirm, methods
 

@@ -118,6 +118,8 @@ async def open_session(
         user_agent=client.user_agent,
         ip_key=client.ip_key,
         amr=list(methods),
+        # A provider may not have verified the person for this login.
+        is_fresh=Method.FEDERATED not in methods,
     )
     if row is None:
         await require_unlocked(connection, user_id, password_version)

@@ -92,6 +92,20 @@ class Throttle:
         limit = self._settings.passkey_limit
         await self._hit("passkey", ip_counters("passkey response", client, limit))
 
+    async def admit_provider_flow(self, client: Client) -> None:
+        """Count a sign-in that begins through a provider.
+
+        Raise ``TooManyAttempts`` past ``PROVIDER_LIMIT``. Each is a row in the database until it
+        expires, and a request to the provider.
+        """
+        limit = self._settings.provider_limit
+        await self._hit("provider", ip_counters("provider flow", client, limit))
+
+    async def admit_provider_exchange(self, client: Client) -> None:
+        """Count an exchange of a code. Raise ``TooManyAttempts`` past ``PROVIDER_LIMIT``."""
+        limit = self._settings.provider_limit
+        await self._hit("provider", ip_counters("provider exchange", client, limit))
+
     async def admit_password_change(self, user_id: UUID) -> None:
         """Count a password change. Raise ``TooManyAttempts`` past ``PASSWORD_CHANGE_LIMIT``."""
         key = digest("password change", str(user_id))

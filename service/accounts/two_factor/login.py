@@ -6,6 +6,7 @@ is used once. It names the account: nothing that a client sends beside it does.
 
 from typing import Any
 
+import asyncpg
 import orjson
 import voluptuous as vol
 from aiohttp import web
@@ -13,6 +14,9 @@ from aiohttp import web
 import sql
 from service.accounts.account_lock import AccountLocked
 from service.accounts.email_verification import EmailNotVerified
+from service.accounts.identity_providers.errors import IdentityUnknown, ProviderCodeInvalid
+from service.accounts.identity_providers.identity_proof import IdentityProof
+from service.accounts.identity_providers.providers import PROVIDERS
 from service.accounts.one_time_tokens import TOKEN
 from service.accounts.passwords.verification import wrong_code
 from service.accounts.responses import LOGIN_RESPONSE
@@ -80,6 +84,10 @@ async def login(request: web.Request) -> web.StreamResponse:
     # A change of the password or of the second factor ends open challenges.
     if user["password_version"] != first_step["password_version"]:
         raise invalid_challenge()
+    proof = IdentityProof.restore(first_step.get("proof"))
+    # The operator may have removed the provider from the settings since the first step.
+    if proof is not None and proof.issuer not in app[PROVIDERS].issuers:
+        raise invalid_challenge()
 
     async def use_challenge(connection: sql.Connection) -> Any:
         await sql.sessions.lock_user(connection, user_id=user["id"])
@@ -88,4 +96,9 @@ async def login(request: web.Request) -> web.StreamResponse:
         return user
 
     methods = (*first_step["amr"], Method.ONE_TIME_CODE, Method.MULTIPLE)
-    return await app[SIGN_IN].finish(client, user, methods, use_challenge)
+    try:
+        return await app[SIGN_IN].finish(client, user, methods, use_challenge, proof)
+    except (asyncpg.UniqueViolationError, IdentityUnknown, ProviderCodeInvalid):
+        # The identity was linked elsewhere or unlinked since the first step, or the exchange code
+        # of the first step was presented again.
+        raise invalid_challenge() from None

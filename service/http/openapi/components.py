@@ -48,6 +48,10 @@ INFO = {
 TAGS = [
     {"name": "Accounts", "description": "Register, log in, and manage the current user."},
     {"name": "Passkeys", "description": "Create passkeys (WebAuthn), and log in with them."},
+    {
+        "name": "Identity providers",
+        "description": "Log in through Google, GitHub or an OpenID provider, and link identities.",
+    },
     {"name": "Sessions", "description": "Refresh tokens, list and revoke sessions."},
     {"name": "Profiles", "description": "Show and follow other users."},
     {"name": "Articles", "description": "Write, list, read and favorite articles."},

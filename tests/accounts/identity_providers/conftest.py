@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from tests.accounts.identity_providers.flows import FRONT_END, settings_of
 from tests.accounts.identity_providers.github import GitHub
 from tests.accounts.identity_providers.issuer import Issuer
+from tests.conftest import Client, MakeClient
 from tests.oidc_provider.process import OIDCProvider, start_provider
 
 
@@ -59,3 +61,9 @@ def other_oidc_provider(running_other_oidc_provider: OIDCProvider) -> Iterator[O
     """Yield the provider of another issuer. Its ID tokens have the claims of the account."""
     yield running_other_oidc_provider
     running_other_oidc_provider.reset_claims()
+
+
+@pytest.fixture
+async def client(make_client: MakeClient, issuer: Issuer) -> Client:
+    """Return a client of a service that has the issuer as a provider, and a front-end."""
+    return await make_client(oidc_providers=settings_of(issuer), redirect_urls=(FRONT_END,))

@@ -29,6 +29,8 @@ CHANGES_CREDENTIALS = {
     "POST /api/user/passkeys": "fresh",
     "PATCH /api/user/passkeys/{id}": "fresh",
     "DELETE /api/user/passkeys/{id}": "fresh",
+    "POST /api/user/identities/{provider}": "fresh",
+    "DELETE /api/user/identities/{id}": "fresh",
 }
 """The routes that change the credentials of the current user, or show everything about them, with
 what demands the proof."""
@@ -46,6 +48,10 @@ CHANGES_NO_CREDENTIALS = {
     # Its secret was made with fresh proof.
     "POST /api/user/two-factor/confirm",
     "GET /api/user/passkeys",
+    "GET /api/user/identities",
+    # Its code was made with fresh proof.
+    "POST /api/user/identities",
+    "POST /api/auth/reauthenticate/{provider}",
 }
 """The other routes of the account that require a user."""
 

@@ -149,6 +149,7 @@ async def test_old_password_adds_no_known_ip(client: Client, db: asyncpg.Connect
         user_agent=None,
         ip_key="203.0.113.9",
         amr=["pwd"],
+        is_fresh=True,
     )
     assert opened is None
     known = await db.fetch("select ip_key from known_ips")

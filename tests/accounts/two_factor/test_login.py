@@ -242,6 +242,8 @@ async def test_every_route_that_gives_a_session_gives_a_challenge(client: Client
         ("POST", "/api/users/login"),
         ("POST", "/api/users/login/two-factor"),
         ("POST", "/api/users/login/passkey"),  # A passkey is two factors.
+        ("GET", "/api/auth/oauth/{provider}/callback"),
+        ("POST", "/api/auth/oauth/exchange"),
         ("POST", "/api/auth/refresh"),  # A session of both factors goes on.
     }
 

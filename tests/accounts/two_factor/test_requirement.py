@@ -29,6 +29,7 @@ SETUP = {
     ("POST", "/api/user/passkeys"),
     ("POST", "/api/auth/logout"),
     ("POST", "/api/auth/reauthenticate"),
+    ("POST", "/api/auth/reauthenticate/{provider}"),
     ("POST", "/api/auth/verify-email/resend"),
 }
 """The routes that an account without a second factor may use."""

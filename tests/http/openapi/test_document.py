@@ -87,7 +87,9 @@ def test_security_of_an_operation_follows_from_the_flag_of_its_route(
 
 def test_every_operation_documents_one_success(document: Document) -> None:
     for method, path, operation in operations(document):
-        assert len(list(successes(operation))) == 1, (method, path)
+        # A browser is redirected. The callback may respond like a login instead.
+        redirects = "302" in operation["responses"]
+        assert redirects or len(list(successes(operation))) == 1, (method, path)
 
 
 async def test_document_differs_by_dialect(document: Document, dialect: Dialect) -> None:

@@ -45,8 +45,9 @@ def test_operation_ids_are_unique_and_begin_with_a_verb(client: Client) -> None:
     ids = sorted(operation_ids(client).values())
     assert len(ids) == len(set(ids))
     verbs = (
-        "Confirm|Create|Decline|Delete|Follow|Get|List|Login|Logout|Reauthenticate|Refresh|Replace|Report"
-        "|Reset|Revoke|Send|Unfollow|Unlock|Update|Verify"
+        "Begin|Complete|Confirm|Create|Decline|Delete|Exchange|Follow|Get|Link|List|Login|Logout"
+        "|Reauthenticate|Refresh|Replace|Report|Reset|Revoke|Send|Unfollow|Unlink|Unlock|Update"
+        "|Verify"
     )
     assert [each for each in ids if not re.fullmatch(rf"({verbs})([A-Z][a-z]+)*", each)] == []
 
@@ -59,8 +60,8 @@ def test_summaries_begin_with_a_verb_and_are_short(client: Client) -> None:
         for operation in methods.values()
     ]
     verbs = (
-        "Change|Check|Confirm|Create|Delete|Exchange|Favorite|Follow|Get|List|Log|Register|Replace"
-        "|Report|Reset|Revoke|Send|Unfavorite|Unfollow|Unlock|Update|Verify"
+        "Begin|Change|Check|Confirm|Create|Delete|Exchange|Favorite|Follow|Get|Link|List|Log|Register"
+        "|Replace|Report|Reset|Revoke|Send|Unfavorite|Unfollow|Unlink|Unlock|Update|Verify"
     )
     pattern = rf"(?:{verbs}) [^.:;]{{2,80}}"
     assert [summary for summary in summaries if not re.fullmatch(pattern, summary)] == []

@@ -1,0 +1,15 @@
+-- An identity is an account at an identity provider: issuer and subject, never an email. A user has
+-- at most one at each issuer.
+create table identities (
+    id uuid primary key default gen_random_uuid(),
+    user_id uuid not null references users on delete cascade,
+    issuer text not null,
+    subject text not null,
+    -- As the provider last said. The email of the account is another one.
+    email text,
+    is_email_verified boolean not null,
+    created_at timestamptz not null default clock_timestamp(),
+    last_used_at timestamptz not null default clock_timestamp(),
+    constraint identities_issuer_subject_key unique (issuer, subject),
+    constraint identities_user_id_issuer_key unique (user_id, issuer)
+);

@@ -1,0 +1,130 @@
+"""The endpoints and keys of an OpenID provider: fetched at need, and kept."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import jwt
+from jwt.api_jwk import PyJWK
+
+from service.accounts.identity_providers.errors import InvalidResponse
+from service.accounts.identity_providers.provider_http import ProviderHttp
+from service.settings.identity_providers import is_secure_url
+
+MAX_KEYS = 100
+_KEY_TYPES = {"RS": "RSA", "PS": "RSA", "ES": "EC"}
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """What the discovery document of a provider says (OpenID Connect Discovery, section 3)."""
+
+    authorization: str
+    token: str
+    userinfo: str | None
+    jwks: str
+    takes_basic: bool
+    """Whether the client authenticates by HTTP Basic, which is the default."""
+    sends_issuer: bool
+    """Whether each callback names the issuer (RFC 9207, section 3)."""
+
+
+class Discovery:
+    """Fetch the discovery document and the keys of ``issuer``.
+
+    Nothing is fetched before the first sign-in, so that a provider that is down delays no start. A
+    failure is not kept. Simultaneous sign-ins share one request.
+    """
+
+    def __init__(self, http: ProviderHttp, issuer: str) -> None:
+        self._http = http
+        self._issuer = issuer
+        self._endpoints: Endpoints | None = None
+        self._keys: dict[str | None, list[PyJWK]] | None = None
+        self._lock = asyncio.Lock()
+
+    async def endpoints(self) -> Endpoints:
+        """Return the endpoints. Raise ``InvalidResponse`` and ``NoResponse``."""
+        async with self._lock:
+            if self._endpoints is None:
+                url = f"{self._issuer.removesuffix('/')}/.well-known/openid-configuration"
+                self._endpoints = _read_document(await self._http.get(url), self._issuer)
+            return self._endpoints
+
+    async def key(self, key_id: object, algorithm: str) -> Any:
+        """Return the public key that signs with ``algorithm`` and has the id ``key_id``.
+
+        Without an id there must be only one such key. Fetch the keys once again if there is none:
+        the provider may have replaced them. Raise ``InvalidResponse`` and ``NoResponse``.
+        """
+        endpoints = await self.endpoints()
+        known = self._keys
+        if known is not None and (found := _find(known, key_id, algorithm)):
+            return found.key
+        async with self._lock:
+            # Another sign-in may have fetched them meanwhile.
+            if self._keys is known:
+                self._keys = _read_keys(await self._http.get(endpoints.jwks))
+            assert self._keys is not None, "the keys were fetched"
+        found = _find(self._keys, key_id, algorithm)
+        if found is None:
+            raise InvalidResponse("ID token: the provider has no such key")
+        return found.key
+
+
+def _read_document(document: Any, issuer: str) -> Endpoints:
+    """Return the endpoints in a discovery document. Raise ``InvalidResponse``."""
+    if not isinstance(document, dict) or document.get("issuer") != issuer:
+        raise InvalidResponse("discovery: another issuer")
+
+    def url(key: str) -> str:
+        if not is_secure_url(document.get(key)):
+            raise InvalidResponse(f"discovery: no {key}")
+        return str(document[key])
+
+    methods = document.get("token_endpoint_auth_methods_supported")
+    return Endpoints(
+        url("authorization_endpoint"),
+        url("token_endpoint"),
+        url("userinfo_endpoint") if "userinfo_endpoint" in document else None,
+        url("jwks_uri"),
+        not isinstance(methods, list) or "client_secret_basic" in methods,
+        document.get("authorization_response_iss_parameter_supported") is True,
+    )
+
+
+def _read_keys(document: Any) -> dict[str | None, list[PyJWK]]:
+    """Return the keys for signatures by their ids. Raise ``InvalidResponse``."""
+    keys = document.get("keys") if isinstance(document, dict) else None
+    if not isinstance(keys, list) or len(keys) > MAX_KEYS:
+        raise InvalidResponse("the key set is malformed")
+    usable = [
+        key
+        for key in keys
+        if isinstance(key, dict) and key.get("kty") != "oct" and key.get("use", "sig") == "sig"
+    ]
+    try:
+        parsed = jwt.PyJWKSet(usable).keys
+    except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:
+        raise InvalidResponse(f"the key set is malformed: {type(error).__name__}") from None
+    found: dict[str | None, list[PyJWK]] = {}
+    for key in parsed:
+        found.setdefault(key.key_id, []).append(key)
+    return found
+
+
+def _find(keys: dict[str | None, list[PyJWK]], key_id: object, algorithm: str) -> PyJWK | None:
+    """Return the only key with the id, or the only key at all for a token without an id."""
+    if key_id is None:
+        candidates = [key for group in keys.values() for key in group]
+    else:
+        candidates = keys.get(key_id, []) if isinstance(key_id, str) else []
+    fitting = [key for key in candidates if _signs_with(key, algorithm)]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _signs_with(key: PyJWK, algorithm: str) -> bool:
+    """Return whether ``key`` is of the type of ``algorithm``, and is not for another one."""
+    key_type = "OKP" if algorithm == "EdDSA" else _KEY_TYPES[algorithm[:2]]
+    is_for_other = key._jwk_data.get("alg", algorithm) != algorithm
+    return key.key_type == key_type and not is_for_other

@@ -59,7 +59,7 @@ def _add_command(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str
 ) -> argparse.ArgumentParser:
     """Add the command of ``COMMANDS`` with this name. Its last word is typed."""
-    parser = commands.add_parser(name.rpartition(" ")[2], help=COMMANDS[name].__doc__)
+    parser = commands.add_parser(name.rpartition(" ")[2], help=COMMANDS[name].help)
     parser.set_defaults(name=name)
     return parser
 

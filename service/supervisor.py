@@ -7,6 +7,7 @@ a child process as one (SIGCHLD). Between signals the parent checks the heartbea
 
 import contextlib
 import errno
+import gc
 import logging
 import os
 import signal
@@ -14,15 +15,12 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from importlib import import_module
 from types import FrameType
 
-from service.accounts.identity_providers.providers import callback_urls
-from service.database.connection_limit import warn_of_connection_limit
-from service.database.migrate import migrate
 from service.embedded_postgres.server import EmbeddedServer
-from service.http.connections import raise_descriptor_limit
+from service.heartbeats import HEARTBEAT_INTERVAL, Heartbeats, exit_with_parent
 from service.settings.settings import Settings
-from service.worker import HEARTBEAT_INTERVAL, Heartbeats, exit_with_parent, run_worker
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +35,8 @@ POLL_INTERVAL = 0.02  # Seconds between two checks whether the workers have exit
 class StartError(Exception):
     """The service cannot start. The message is one sentence."""
 
+    exit_status = 1
+
 
 class Supervisor:
     """Run the service until a signal stops it."""
@@ -48,6 +48,7 @@ class Supervisor:
         self._sockets: list[socket.socket] = []
         self._workers: dict[int, tuple[int, float]] = {}  # pid -> (index, start time)
         self._heartbeats = Heartbeats(settings.web_concurrency)
+        self._migration = 0  # The pid of the child that migrates.
 
     def run(self) -> int:
         """Start the service, wait for SIGTERM, SIGINT or SIGHUP, stop it, return the exit status.
@@ -66,18 +67,20 @@ class Supervisor:
 
     def _start(self) -> None:
         settings = self._settings
-        raise_descriptor_limit()
         with interruptible():
             self._sockets = _bind(settings.host, settings.port, settings.web_concurrency)
             if settings.embedded:
                 self._embedded = EmbeddedServer(settings.data_dir, logger.info)
                 self._database_url = self._embedded.start()
-            migrate(self._database_url, logger.info)
-            warn_of_connection_limit(settings, self._database_url)
-            for name, url in callback_urls(settings).items():
+            self._migrate_and_load()
+            for name, url in settings.callback_urls.items():
                 logger.info("identity provider: name=%s callback_url=%s", name, url)
             if not settings.embedded and settings.smtp_url is None:
                 logger.warning("mails are printed, SMTP_URL is not set")
+        # The workers share the memory of what is loaded. A collection in a worker writes to every
+        # object that is not frozen, and the kernel then copies its page.
+        gc.collect()
+        gc.freeze()
         with _ready_pipe() as (ready, ready_writer):
             for index in range(settings.web_concurrency):
                 self._start_worker(index, ready_writer)
@@ -85,6 +88,42 @@ class Supervisor:
             with interruptible():
                 if _wait_until_ready(ready, settings.web_concurrency):
                     self._announce()
+
+    def _migrate_and_load(self) -> None:
+        """Migrate the database in a child process, and load the application meanwhile.
+
+        The child alone needs the library for migrations, which takes some 12 MB. Raise
+        ``StartError`` with the message of the child, and ``TemplateError``.
+        """
+        parent = os.getpid()
+        message, message_writer = os.pipe()
+        sys.stdout.flush()
+        self._migration = os.fork()
+        if not self._migration:
+            status = 1
+            try:
+                exit_with_parent(parent)
+                if self._embedded is not None:
+                    self._embedded.detach()
+                status = _migrate(self._settings, self._database_url, message_writer)
+            except KeyboardInterrupt:
+                status = 0  # The parent is interrupted, too.
+            except BaseException:
+                logger.exception("migration failed")
+            finally:
+                sys.stdout.flush()
+                os._exit(status)
+        os.close(message_writer)
+        with os.fdopen(message, encoding="utf-8") as messages:
+            # The objects of the application are permanent: looking for garbage is in vain.
+            gc.disable()
+            _load(self._settings)
+            gc.enable()
+            error = messages.read()
+        _, status = os.waitpid(self._migration, 0)
+        self._migration = 0
+        if status:
+            raise StartError(error or "The migration of the database has failed.")
 
     def _announce(self) -> None:
         url = self._settings.local_url
@@ -109,6 +148,8 @@ class Supervisor:
                 if other != index:
                     sock.close()
             sock = self._sockets[index]
+            from service.worker import run_worker
+
             status = run_worker(
                 self._settings, self._database_url, sock, ready_writer, self._heartbeats, index
             )
@@ -163,6 +204,9 @@ class Supervisor:
         # Reject new connections. No worker would serve them if they waited in the accept queue.
         for sock in self._sockets:
             sock.close()
+        if self._migration:
+            # PostgreSQL rolls an interrupted migration back.
+            _signal(self._migration, signal.SIGKILL)
         for pid in self._workers:
             _signal(pid, signal.SIGTERM)
         deadline = time.monotonic() + self._settings.shutdown_timeout + KILL_DELAY
@@ -174,6 +218,33 @@ class Supervisor:
             _signal(pid, signal.SIGKILL)
         if self._embedded is not None:
             self._embedded.stop()
+
+
+def _migrate(settings: Settings, url: str, message: int) -> int:
+    """Migrate the database. Return the exit status. Write the text of an error to ``message``."""
+    from service.database.connection_limit import warn_of_connection_limit
+    from service.database.migrate import MigrationError, migrate
+
+    try:
+        with interruptible():
+            migrate(url, logger.info)
+            warn_of_connection_limit(settings, url)
+    except MigrationError as error:
+        os.write(message, str(error).encode())
+        return 1
+    return 0
+
+
+def _load(settings: Settings) -> None:
+    """Load what every worker needs, before they are forked. Raise ``TemplateError``."""
+    from service.accounts.passwords.blocklist import load_blocklist
+    from service.http.connections import raise_descriptor_limit
+    from service.mail.templates import load_templates
+
+    import_module("service.worker")
+    load_templates(settings)
+    load_blocklist(settings)
+    raise_descriptor_limit()
 
 
 def block_signals() -> None:

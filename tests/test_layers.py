@@ -33,7 +33,14 @@ ALLOWED = {
         "sql",
     },
 }
-ABOVE = {"service.app", "service.supervisor", "service.worker", "service.cli", "run"}
+ABOVE = {
+    "service.app",
+    "service.heartbeats",
+    "service.supervisor",
+    "service.worker",
+    "service.cli",
+    "run",
+}
 
 
 def part_of(module: str) -> str:

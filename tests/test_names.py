@@ -60,6 +60,8 @@ WITHOUT_TESTS = {
     "embedded_postgres/processes": "test_server.py starts and kills the real processes",
     "http/app_keys": "has no rules: it declares the keys of the application",
     "http/openapi/components": "has no rules: test_document.py validates the whole document",
+    "accounts/passkeys/library": "test_passkey_login.py and test_passkey_registration.py load it",
+    "worker": "test_supervisor_recovery.py and the other files run real workers",
     "mail/message": "has no rules: it declares a mail and its errors",
 }
 

@@ -22,6 +22,8 @@ _Result = TypeVar("_Result")
 class DatabaseCommandError(Exception):
     """The database cannot be used. The message is one sentence."""
 
+    exit_status = 1
+
 
 @contextlib.contextmanager
 def running_database(settings: Settings, *, beside_service: bool = False) -> Iterator[str]:

@@ -92,6 +92,8 @@ AGE = timedelta(days=40)  # Age of the oldest article.
 class SeedError(Exception):
     """Raised if the database cannot be seeded. The message is one sentence."""
 
+    exit_status = 1
+
 
 async def seed(
     database: Database, report: Callable[[str], None], cost: int, service_url: str

@@ -33,6 +33,8 @@ UNRELEASED_MIGRATION = "0001_users"
 class MigrationError(Exception):
     """The database cannot be migrated. The message is one sentence for the operator."""
 
+    exit_status = 1
+
 
 def migrate(url: str, report: Callable[[str], None]) -> int:
     """Apply every migration that the database at ``url`` lacks and return their number.

@@ -29,6 +29,8 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 class EmbeddedError(Exception):
     """The embedded PostgreSQL cannot be used. The message is one sentence for the terminal."""
 
+    exit_status = 1
+
 
 class EmbeddedInUse(EmbeddedError):
     """Another process runs the embedded PostgreSQL.

@@ -148,6 +148,8 @@ _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{1,8})*")  # RFC 5646, section 2
 class TemplateError(Exception):
     """A template cannot be rendered. The message is one sentence with file and line."""
 
+    exit_status = 2
+
 
 class Templates:
     """The templates of the package, and those of the operator's ``folder``.

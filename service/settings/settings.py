@@ -29,6 +29,8 @@ class SettingsError(Exception):
     shows the operator everything that they have to fix.
     """
 
+    exit_status = 2
+
     def __init__(self, errors: list[str]) -> None:
         super().__init__("\n".join(errors))
         self.errors = errors
@@ -239,6 +241,19 @@ class Settings:
     def has_identity_providers(self) -> bool:
         """Return whether people can sign in through a provider."""
         return bool(self.google_client_id or self.github_client_id or self.oidc_providers)
+
+    @property
+    def callback_urls(self) -> dict[str, str]:
+        """Return the callback URL of each identity provider by its name.
+
+        The operator registers it at the provider.
+        """
+        names = [provider.name for provider in self.oidc_providers]
+        if self.google_client_id is not None:
+            names.append("google")
+        if self.github_client_id is not None:
+            names.append("github")
+        return {name: f"{self.public_url}/api/auth/oauth/{name}/callback" for name in names}
 
     @property
     def site(self) -> str:

@@ -5,6 +5,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -28,13 +29,20 @@ def test_invalid_settings_are_one_line_each_with_exit_status_2(tmp_path: Path) -
         assert "Traceback" not in service.err
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_text_is_the_docstring_of_the_function(name: str) -> None:
+    command = COMMANDS[name]
+    module = import_module(f"service.cli.{command.module}")
+    assert getattr(module, command.function).__doc__ == command.help
+
+
 def test_help_lists_every_command(tmp_path: Path) -> None:
     for name, command in COMMANDS.items():
         *group, word = name.split()
         with Process((*RUN, *group, "--help"), tmp_path, {"COLUMNS": "200"}) as process:
             assert process.wait_for_exit() == 0
             assert f"\n    {word} " in process.out
-            assert str(command.__doc__) in process.out
+            assert command.help in process.out
 
 
 def test_unknown_command_is_rejected_with_exit_status_2(tmp_path: Path) -> None:

@@ -44,19 +44,9 @@ class Providers:
         return issuer if name is None else self.get(name).label
 
 
-def callback_urls(settings: Settings) -> dict[str, str]:
-    """Return the callback URL of each provider by its name. The operator registers it there."""
-    names = [provider.name for provider in settings.oidc_providers]
-    if settings.google_client_id is not None:
-        names.append("google")
-    if settings.github_client_id is not None:
-        names.append("github")
-    return {name: f"{settings.public_url}/api/auth/oauth/{name}/callback" for name in names}
-
-
 def create_providers(settings: Settings, http: ProviderHttp) -> Providers:
     """Return the providers of ``settings``."""
-    urls = callback_urls(settings)
+    urls = settings.callback_urls
     clients = list(settings.oidc_providers)
     if settings.google_client_id is not None:
         secret = settings.google_client_secret or ""

@@ -3,6 +3,8 @@
 The checks are those of WebAuthn Level 3, sections 7.1 and 7.2. The library does most of them. This
 module adds what the library leaves out: embedded pages, CBOR that authenticators never write, and
 public keys that no login could use. It does not use the database.
+
+The functions import the library: call ``load_library`` before them.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,16 +13,6 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import orjson
-import webauthn
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from webauthn.helpers import decode_credential_public_key, encode_cbor, parse_cbor
-from webauthn.helpers.decoded_public_key_to_cryptography import decoded_public_key_to_cryptography
-from webauthn.helpers.structs import (
-    AuthenticationCredential,
-    AuthenticatorAssertionResponse,
-    AuthenticatorAttestationResponse,
-    RegistrationCredential,
-)
 
 from service.accounts.passkeys.cbor import require_ctap2_cbor
 from service.accounts.passkeys.credentials import decode, encode
@@ -70,6 +62,10 @@ def verify_creation(
     Ignore an attestation: the options ask for none, and no authenticator is trusted more than
     others (WebAuthn Level 3, section 7.1, allows this).
     """
+    import webauthn
+    from webauthn.helpers import encode_cbor, parse_cbor
+    from webauthn.helpers.structs import AuthenticatorAttestationResponse, RegistrationCredential
+
     response = credential["response"]
     origin = _accepted_origin(party, credential)
 
@@ -113,6 +109,9 @@ def verify_assertion(
 
     Raise ``InvalidCredential``. The caller compares the user handle and the counter.
     """
+    import webauthn
+    from webauthn.helpers.structs import AuthenticationCredential, AuthenticatorAssertionResponse
+
     response = credential["response"]
     origin = _accepted_origin(party, credential)
 
@@ -191,6 +190,12 @@ def _check_authenticator_data(data: bytes) -> None:
 
 def _check_public_key(public_key: bytes) -> None:
     """Check that a login can use ``public_key``. Raise any error, as the library does."""
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from webauthn.helpers import decode_credential_public_key
+    from webauthn.helpers.decoded_public_key_to_cryptography import (
+        decoded_public_key_to_cryptography,
+    )
+
     decoded = decode_credential_public_key(public_key)
     key = decoded_public_key_to_cryptography(decoded)
     if isinstance(key, RSAPublicKey) and key.key_size not in RSA_BITS:

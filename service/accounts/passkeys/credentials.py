@@ -10,12 +10,13 @@ import re
 from typing import Any
 
 import voluptuous as vol
-from webauthn.helpers.structs import AuthenticatorTransport
 
 from service.http.errors import BLANK
 from service.http.openapi.schemas import json_schema
 from service.http.validation import nested, required
 
+# WebAuthn Level 3, section 5.8.4.
+TRANSPORTS = ("usb", "nfc", "ble", "smart-card", "internal", "cable", "hybrid")
 MAX_ID = 1023  # Bytes. WebAuthn Level 3, section 4, "Credential ID".
 MAX_USER_HANDLE = 64  # Bytes. WebAuthn Level 3, section 5.4.3.
 MAX_DATA = 8192  # Bytes of any other field. An attestation with certificates has some 4,000.
@@ -82,7 +83,7 @@ def _transports(value: Any) -> list[str]:
     """Return the known transports in ``value``. Ignore others, as the standard says."""
     if not isinstance(value, list):
         raise vol.Invalid("must be a list")
-    return [transport.value for transport in AuthenticatorTransport if transport.value in value]
+    return [transport for transport in TRANSPORTS if transport in value]
 
 
 _USER_HANDLE = Base64Url(longest=MAX_USER_HANDLE, example="C3ofUmpeTw6dOl8vC5o8EQ")

@@ -1,18 +1,11 @@
-"""The options for the browser in the two ceremonies of WebAuthn (Level 3, section 5.4 and 5.5)."""
+"""The options for the browser in the two ceremonies of WebAuthn (Level 3, section 5.4 and 5.5).
+
+The functions import the library: call ``load_library`` before them.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
-
-import webauthn
-from webauthn.helpers.options_to_json_dict import options_to_json_dict
-from webauthn.helpers.structs import (
-    AuthenticatorSelectionCriteria,
-    AuthenticatorTransport,
-    PublicKeyCredentialDescriptor,
-    ResidentKeyRequirement,
-    UserVerificationRequirement,
-)
 
 from service.accounts.one_time_tokens import Purpose
 from service.accounts.passkeys.credentials import decode
@@ -75,6 +68,16 @@ def creation_options(
     ``known`` are rows with ``credential_id`` and ``transports``: an authenticator that has one of
     these passkeys of the user creates no other. The user handle is the user's id, which is random.
     """
+    import webauthn
+    from webauthn.helpers.options_to_json_dict import options_to_json_dict
+    from webauthn.helpers.structs import (
+        AuthenticatorSelectionCriteria,
+        AuthenticatorTransport,
+        PublicKeyCredentialDescriptor,
+        ResidentKeyRequirement,
+        UserVerificationRequirement,
+    )
+
     options = webauthn.generate_registration_options(
         rp_id=party.id,
         # Browsers show the id. WebAuthn Level 3, section 5.4.1, names it as a safe default.
@@ -104,6 +107,10 @@ def request_options(party: RelyingParty, challenge: str) -> dict[str, Any]:
 
     It names no credentials: the person chooses among the passkeys that their devices offer.
     """
+    import webauthn
+    from webauthn.helpers.options_to_json_dict import options_to_json_dict
+    from webauthn.helpers.structs import UserVerificationRequirement
+
     options = webauthn.generate_authentication_options(
         rp_id=party.id,
         challenge=decode(challenge),

@@ -14,6 +14,7 @@ from service.accounts.one_time_tokens import Purpose
 from service.accounts.passkeys.authenticators import default_name
 from service.accounts.passkeys.ceremonies import InvalidCredential, challenge_of, verify_creation
 from service.accounts.passkeys.credentials import CREATED_CREDENTIAL
+from service.accounts.passkeys.library import load_library
 from service.accounts.passkeys.options import CREATION_OPTIONS, creation_options
 from service.accounts.passkeys.passkeys import PASSKEY, passkey_json
 from service.accounts.passkeys.relying_party import RELYING_PARTY
@@ -83,6 +84,7 @@ async def get_options(request: web.Request) -> web.StreamResponse:
         )
         return token, known
 
+    await load_library()
     challenge, known = await request.app[DATABASE].transact(issue_challenge)
     options = creation_options(
         party,
@@ -141,6 +143,7 @@ async def add(request: web.Request) -> web.StreamResponse:
         session_id=str(user.session_id),
     ):
         raise unknown_challenge()
+    await load_library()
     try:
         created = verify_creation(app[RELYING_PARTY], credential, challenge)
     except InvalidCredential:

@@ -19,6 +19,7 @@ from service.accounts.passkeys.ceremonies import (
     challenge_of,
     verify_assertion,
 )
+from service.accounts.passkeys.library import load_library
 from service.accounts.passkeys.options import request_options
 from service.accounts.passkeys.relying_party import RelyingParty
 from service.accounts.security_log import EventKind, write_event
@@ -85,6 +86,7 @@ class PasskeyVerifier:
         Raise ``TooManyAttempts`` past ``PASSKEY_LIMIT``.
         """
         await self._throttle.admit_passkey_challenge(client)
+        await load_library()
         token, purpose = new_token(), Purpose.PASSKEY_LOGIN
         await sql.passkey_verification.insert_challenge(
             self._database, digest=token.digest, purpose=purpose, ttl=purpose.ttl
@@ -107,6 +109,7 @@ class PasskeyVerifier:
         known passkey to the security log.
         """
         await self._throttle.admit_passkey_response(client)
+        await load_library()
         try:
             challenge = challenge_of(credential)
         except InvalidCredential:

@@ -4,6 +4,7 @@ Both release the interpreter lock, so the threads use every core. Their low prio
 event loop responsive during a burst of logins.
 """
 
+import base64
 import math
 import os
 import secrets
@@ -50,8 +51,7 @@ class PasswordHasher:
         self._rejections = RejectionCosts(cost, algorithm)
         self._salt = partial(bcrypt.gensalt, cost)
         self.queue = HashQueue(threads, queue_size, _lower_thread_priority)
-        # The hash that is verified when the user does not exist.
-        self._decoy = self._hash(secrets.token_bytes(16))
+        self._decoy = make_decoy(algorithm, cost)
 
     def close(self) -> None:
         """Cancel the waiting jobs and let the running jobs finish."""
@@ -128,6 +128,18 @@ class PasswordHasher:
             return await self.queue.run(work, requester, is_login=is_login)
         except QueueFull:
             raise too_busy() from None
+
+
+def make_decoy(algorithm: str, cost: int) -> str:
+    """Return the hash that is verified when the user does not exist. No password is known for it.
+
+    Its checksum is all zeros. A verification takes the same time for every checksum, and to make
+    the hash of a password would delay the start by that time.
+    """
+    if algorithm == "bcrypt":
+        return bcrypt.gensalt(cost).decode() + "." * 31
+    salt = base64.b64encode(secrets.token_bytes(16)).decode().rstrip("=")
+    return f"{ARGON2ID_KIND}${salt}${'A' * 43}"
 
 
 def too_busy() -> Unavailable:

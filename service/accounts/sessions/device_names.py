@@ -6,13 +6,11 @@ read, in a thread, and is then cached.
 """
 
 import asyncio
+import functools
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-
-from ua_parser import Parser
-from ua_parser.basic import Resolver
-from ua_parser.loaders import load_lazy_builtins
+from typing import Any
 
 MAX_PARSED = 200
 """Characters of a user agent that are parsed. Hostile texts take more than linear time."""
@@ -24,8 +22,6 @@ CACHE_SIZE = 10_000
 
 # One thread of its own: long lists must not occupy the default executor, which resolves host names.
 _EXECUTOR = ThreadPoolExecutor(1, "device-names")
-# Each rule is compiled when it is first used. ua-parser's own cache is left out.
-_PARSER = Parser(Resolver(load_lazy_builtins()))
 _cache: OrderedDict[str, str | None] = OrderedDict()
 
 
@@ -49,6 +45,17 @@ async def device_names(user_agents: Sequence[str | None]) -> list[str | None]:
     return [names.get(user_agent) for user_agent in user_agents]
 
 
+@functools.cache
+def _parser() -> Any:
+    """Return the parser. It is loaded in the thread, when the first list is read."""
+    from ua_parser import Parser
+    from ua_parser.basic import Resolver
+    from ua_parser.loaders import load_lazy_builtins
+
+    # Each rule is compiled when it is first used. ua-parser's own cache is left out.
+    return Parser(Resolver(load_lazy_builtins()))
+
+
 def _device_name(user_agent: str) -> str | None:
     """Return the name from the cache, or make it. Runs in the thread, which alone fills the cache.
 
@@ -56,7 +63,8 @@ def _device_name(user_agent: str) -> str | None:
     """
     if user_agent not in _cache:
         parsed = user_agent[:MAX_PARSED]
-        parts = (_PARSER.parse_user_agent(parsed), _PARSER.parse_os(parsed))
+        parser = _parser()
+        parts = (parser.parse_user_agent(parsed), parser.parse_os(parsed))
         name = " on ".join(part.family for part in parts if part is not None)
         if len(_cache) >= CACHE_SIZE:
             _cache.popitem(last=False)

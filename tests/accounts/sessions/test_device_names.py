@@ -59,7 +59,7 @@ class Parser:
 @pytest.fixture
 def parser(monkeypatch: pytest.MonkeyPatch) -> Parser:
     parser = Parser()
-    monkeypatch.setattr(module, "_PARSER", parser)
+    monkeypatch.setattr(module, "_parser", lambda: parser)
     return parser
 
 

@@ -1,6 +1,6 @@
 """Test which workers count as hanging. ``test_supervisor_recovery.py`` tests real workers."""
 
-from service.worker import MAX_SILENT_CHECKS, Heartbeats
+from service.heartbeats import MAX_SILENT_CHECKS, Heartbeats
 
 
 def check(heartbeats: Heartbeats, count: int) -> list[int]:

@@ -193,7 +193,6 @@ def create_app(
     # Read now: a missing or wrong file must fail the start, not a request.
     docs.contents()
     home.template()
-    link_pages.render_samples()
     static_files.contents()
     return app
 

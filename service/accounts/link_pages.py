@@ -105,7 +105,7 @@ def link_token(request: web.Request) -> str:
 
 @functools.cache
 def templates() -> Environment:
-    """Return the templates of all pages. The application renders each of them once, at start."""
+    """Return the templates of all pages. A template is compiled at its first use."""
     return page_templates(FOLDER)
 
 

@@ -265,9 +265,11 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def load_templates(settings: Settings) -> Templates:
-    """Return the templates of ``settings``, each rendered once. Raise ``TemplateError``.
+    """Return the templates of ``settings``. Raise ``TemplateError``.
 
-    A process and the processes that it forks load them once.
+    With a folder of the operator, render each template once: an error must not wait for the first
+    mail. The templates of the package are tested. A process and the processes that it forks load
+    them once.
     """
     return _load(settings.mail_templates, settings.site)
 
@@ -275,5 +277,6 @@ def load_templates(settings: Settings) -> Templates:
 @functools.cache
 def _load(folder: Path | None, site: str) -> Templates:
     templates = Templates(folder, site)
-    templates.render_samples()
+    if folder is not None:
+        templates.render_samples()
     return templates

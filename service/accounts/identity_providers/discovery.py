@@ -101,7 +101,10 @@ def _read_keys(document: Any) -> dict[str | None, list[PyJWK]]:
     usable = [
         key
         for key in keys
-        if isinstance(key, dict) and key.get("kty") != "oct" and key.get("use", "sig") == "sig"
+        if isinstance(key, dict)
+        and isinstance(key.get("kid"), str | None)
+        and key.get("kty") != "oct"
+        and key.get("use", "sig") == "sig"
     ]
     try:
         parsed = jwt.PyJWKSet(usable).keys

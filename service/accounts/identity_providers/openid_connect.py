@@ -56,8 +56,9 @@ class OpenIdProvider(Provider):
     async def _fetch_profile(self, callback: Callback) -> Profile:
         endpoints = await self._discovery.endpoints()
         # RFC 9207, section 2.4: a code of another issuer is sent to no token endpoint.
-        expected = self.issuer if endpoints.sends_issuer else callback.issuer or self.issuer
-        if callback.issuer != expected and (callback.issuer is not None or endpoints.sends_issuer):
+        if callback.issuer is None and endpoints.sends_issuer:
+            raise InvalidResponse("callback: no issuer")
+        if callback.issuer not in (None, self.issuer):
             raise InvalidResponse("callback: another issuer")
         tokens = await self._fetch_tokens(endpoints, callback)
         header = read_header(tokens["id_token"], self._client.algorithms)

@@ -48,7 +48,6 @@ WITHOUT_TESTS = {
     "accounts/identity_providers/browser_cookies": "test_authorization.py and test_callback.py",
     "accounts/identity_providers/errors": "has no rules: it declares errors",
     "accounts/identity_providers/flows": "test_callback.py and test_exchange.py use each step",
-    "accounts/identity_providers/openid_connect": "x",
     "cli/database": "test_migrate.py and test_seed.py run the commands that use it",
     "embedded_postgres/files": "test_server.py starts real servers on real files",
     "embedded_postgres/processes": "test_server.py starts and kills the real processes",

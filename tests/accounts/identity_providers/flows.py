@@ -9,7 +9,6 @@ from yarl import URL
 
 from service.accounts.identity_providers.provider import code_challenge
 from service.settings.identity_providers import OidcProvider, oidc_providers
-from tests.accounts.identity_providers.provider_server import ProviderServer
 from tests.conftest import Client, Device, Response
 
 FRONT_END = "https://app.example.test/signed-in"
@@ -25,7 +24,8 @@ class FrontEnd:
     """A front-end at ``FRONT_END`` in the browser of ``client``, which keeps the cookies."""
 
     client: Client
-    provider: ProviderServer
+    provider: Any
+    """Where the person logs in: it has the method ``consent``."""
     name: str = "issuer"
     verifier: str = field(default_factory=lambda: secrets.token_urlsafe(32))
 

@@ -31,6 +31,7 @@ OTHER_TESTS = {
     "browser/oidc_provider": "the OpenID provider of tests/oidc_provider/ in Chromium",
     "browser/passkeys": "passkeys in Chromium, in a front-end of another origin",
     "browser/two_factor": "the second factor in Chromium, with the code of docs/two-factor.md",
+    "browser/identity_providers": "logins through a provider in Chromium",
     "browser/pages": "the pages of all modules in Chromium",
     "documents": "README.md, docs/ and the other documents",
     "fuzz": "tests/fuzz.py",

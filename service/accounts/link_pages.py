@@ -67,6 +67,8 @@ SAMPLES: Mapping[str, Mapping[str, object]] = {
     "email_taken": {},
     "try_again": {"minutes": 1},
     "not_accepted": {},
+    "login_failed": {},
+    "login_unavailable": {"minutes": 1},
 }
 """Every page by name, with an example of each of its values."""
 
@@ -83,6 +85,8 @@ ERROR_PAGES = {
 """The name of the page for the status of an error."""
 OTHER_ERROR = "not_accepted"
 """The page for the other errors: the body is too large, too slow or encoded."""
+LOGIN_PATH = "/api/auth/oauth/"
+"""The start of the paths on which a person logs in through a provider, without a mailed link."""
 
 
 def message_schema(text: str) -> object:
@@ -174,7 +178,7 @@ async def _respond(request: web.Request, handler: Handler) -> web.StreamResponse
     is_post = request.method == hdrs.METH_POST
     if not (is_form(request) if is_post else prefers_html(request)):
         return response
-    name = ERROR_PAGES.get(response.status, OTHER_ERROR)
+    name = _error_page(request.path, response.status)
     minutes = minutes_to_wait(response.headers)
     shown = page(request, name, status=response.status, minutes=minutes)
     # Retry-After, and the headers of the middlewares.
@@ -182,6 +186,14 @@ async def _respond(request: web.Request, handler: Handler) -> web.StreamResponse
     if response.is_last:
         shown.force_close()
     return shown
+
+
+def _error_page(path: str, status: int) -> str:
+    """Return the name of the page for an error of a route with pages."""
+    if path.startswith(LOGIN_PATH):
+        is_temporary = ERROR_PAGES.get(status) == "try_again"
+        return "login_unavailable" if is_temporary else "login_failed"
+    return ERROR_PAGES.get(status, OTHER_ERROR)
 
 
 def minutes_to_wait(headers: Mapping[str, str]) -> int:

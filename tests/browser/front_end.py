@@ -1,4 +1,4 @@
-"""A front-end of another origin than the service, which runs the code of docs/two-factor.md.
+"""A front-end of another origin than the service, which runs the code of the documents.
 
 It is an empty page, in which tests run scripts.
 """
@@ -40,7 +40,9 @@ def serve_front_end() -> Iterator[str]:
         thread.join()
 
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "two-factor.md"
+DOCS = Path(__file__).parents[2] / "docs"
+DOCUMENT = DOCS / "two-factor.md"
+PROVIDERS = DOCS / "identity-providers.md"
 
 CALL = """
     const call = async (method, path, body) => {
@@ -57,9 +59,9 @@ CALL = """
 """The functions that the document mentions."""
 
 
-def documented(subject: str) -> str:
-    """Return the code below ``**subject.**`` in the document."""
-    text = DOCUMENT.read_text(encoding="utf-8").partition(f"**{subject}.**")[2]
+def documented(subject: str, document: Path = DOCUMENT) -> str:
+    """Return the code below ``**subject.**`` in ``document``."""
+    text = document.read_text(encoding="utf-8").partition(f"**{subject}.**")[2]
     found = re.search(r"^```js\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     assert found is not None, f"the document shows no code for {subject!r}"
     return found[1]

@@ -211,3 +211,13 @@ async def test_person_sees_a_page_when_the_begin_fails(client: Client) -> None:
     response = await client.get("/api/auth/oauth/issuer?redirect_to=x", headers=headers)
     assert response.status == 400
     assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "You are not logged in" in response.body
+
+
+async def test_person_sees_another_page_when_the_provider_is_down(
+    client: Client, issuer: Issuer
+) -> None:
+    await issuer.stop()
+    response = await client.get("/api/auth/oauth/issuer", headers={"Accept": "text/html"})
+    assert (response.status, response.headers["Retry-After"]) == (503, "10")
+    assert "Try it again in 1 min" in response.body

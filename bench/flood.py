@@ -10,7 +10,7 @@ import aiohttp
 
 from bench import servers
 from bench.table import Row
-from service.settings.settings import LOWEST_PRODUCTION_COST
+from service.settings.missing import LOWEST_PRODUCTION_COST
 
 OTHERS = 44
 CONNECTIONS = 2

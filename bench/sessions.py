@@ -23,7 +23,7 @@ from bench.table import Row
 from service.accounts.sessions.access_tokens import AccessTokens
 from service.database.migrate import migrate
 from service.embedded_postgres.server import EmbeddedServer
-from service.settings.settings import LOWEST_PRODUCTION_COST
+from service.settings.missing import LOWEST_PRODUCTION_COST
 
 SIZES = (10_000, 1_000_000)
 SECRET = "only for a database that is thrown away after the bench"  # noqa: S105

@@ -18,7 +18,7 @@ import psycopg
 from bench import servers
 from service.database.migrate import migrate
 from service.embedded_postgres.server import EmbeddedServer
-from service.settings.settings import LOWEST_PRODUCTION_COST
+from service.settings.missing import LOWEST_PRODUCTION_COST
 
 USER = {"username": "bench", "email": "bench@example.test", "password": "bench-bench"}
 SECRET = "only for a database that is thrown away after the bench"  # noqa: S105

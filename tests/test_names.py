@@ -56,6 +56,7 @@ WITHOUT_TESTS = {
     "http/openapi/components": "has no rules: test_document.py validates the whole document",
     "accounts/passkeys/library": "test_passkey_login.py and test_passkey_registration.py load it",
     "worker": "test_supervisor_recovery.py and the other files run real workers",
+    "settings/missing": "test_settings.py and the other files load whole settings",
     "mail/message": "has no rules: it declares a mail and its errors",
 }
 

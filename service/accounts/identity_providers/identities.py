@@ -24,7 +24,7 @@ from service.accounts.identity_providers.profile import Profile
 from service.accounts.identity_providers.provider import with_query
 from service.accounts.identity_providers.provider_sign_in import find_facts
 from service.accounts.identity_providers.providers import PROVIDERS, Providers
-from service.accounts.one_time_tokens import TOKEN, Purpose, revoke
+from service.accounts.one_time_tokens import TOKEN
 from service.accounts.security_log import EventKind
 from service.accounts.sessions.reauthentication import ReauthenticationRequired
 from service.accounts.sign_in_methods import LastSignInMethod, require_sign_in_method
@@ -277,8 +277,6 @@ async def unlink(request: web.Request) -> web.StreamResponse:
         await sql.identities.end_proofs(
             connection, user_id=user.id, except_session_id=user.session_id
         )
-        # A login with this identity may wait for the second factor.
-        await revoke(connection, user.id, {Purpose.TWO_FACTOR})
         await apply_side_effects(
             app,
             connection,

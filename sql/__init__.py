@@ -15,6 +15,7 @@ from sql.loader import (
     Runner,
     SqlError,
     collect_invalidating_calls,
+    discard_invalidating_calls,
     load,
     parse,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "Runner",
     "SqlError",
     "collect_invalidating_calls",
+    "discard_invalidating_calls",
     "parse",
 ]
 

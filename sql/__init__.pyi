@@ -12,6 +12,7 @@ from sql.loader import Query as Query
 from sql.loader import Runner as Runner
 from sql.loader import SqlError as SqlError
 from sql.loader import collect_invalidating_calls as collect_invalidating_calls
+from sql.loader import discard_invalidating_calls as discard_invalidating_calls
 from sql.loader import parse as parse
 
 NAMESPACES: dict[str, Namespace]
@@ -280,7 +281,12 @@ class _Refresh:
         user_agent: Any,
         ip_key: Any,
         known_ttl: Any,
-    ) -> _Row: ...
+        throttle_key: Any,
+        max_count: Any,
+        seconds: Any,
+        site_key: Any,
+        max_site_count: Any,
+    ) -> _One: ...
 
 class _Removal:
     def turn_off(self, db: _Db, *, user_id: Any) -> _Value: ...

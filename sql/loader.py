@@ -128,6 +128,15 @@ def collect_invalidating_calls() -> list[Query]:
     return calls
 
 
+def discard_invalidating_calls() -> None:
+    """Forget the collected calls: they have invalidated nothing.
+
+    Call this when the result of the only such query shows that no cached row changed.
+    """
+    if (calls := _CALLS.get()) is not None:
+        calls.clear()
+
+
 class Namespace:
     """The queries of one file, as attributes."""
 

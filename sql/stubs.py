@@ -28,6 +28,7 @@ from sql.loader import Query as Query
 from sql.loader import Runner as Runner
 from sql.loader import SqlError as SqlError
 from sql.loader import collect_invalidating_calls as collect_invalidating_calls
+from sql.loader import discard_invalidating_calls as discard_invalidating_calls
 from sql.loader import parse as parse
 
 NAMESPACES: dict[str, Namespace]

@@ -133,6 +133,8 @@ async def test_invalidating_calls_are_collected_in_transactions_and_tasks(
 
     await asyncio.create_task(close())
     assert [query.name for query in calls] == ["close"]
+    sql.discard_invalidating_calls()
+    assert calls == []
     assert sql.collect_invalidating_calls() == []
 
 

@@ -1,10 +1,55 @@
--- name: use(digest, grace, new_digest, ttl, ip, user_agent, ip_key, known_ttl) -> row
+-- name: use(digest, grace, new_digest, ttl, ip, user_agent, ip_key, known_ttl, throttle_key,
+--     max_count, seconds, site_key, max_site_count) -> one
+-- Count the request, then use the token, in one round trip. `throttle.hit` explains the counting. A
+-- null key counts nothing. The /64 of an IPv6 address comes first: a request that it rejects does
+-- not count against others in the /48. `retry_after` is not null if a limit rejects the request.
 -- One statement, so that the rotation commits immediately. In a transaction of several statements
 -- the grace period could end between rotation and commit, while PostgreSQL or the network stalls.
 -- The statement locks the session: of simultaneous refreshes each sees the result of the previous
 -- one. The token counts as presented at `now()`. The time of the rotation is read from the clock
 -- after the lock was acquired.
-with presented as materialized (
+with hit as (
+    insert into throttle (key, hits, ends_at)
+    select $9::bytea, 1, now() + make_interval(secs => $11::integer)
+    where $9 is not null
+    on conflict (key) do update
+    set hits = case
+            when throttle.ends_at <= now() then 1
+            else least(throttle.hits + 1, $10::integer + 1)
+        end,
+        ends_at = case
+            when throttle.ends_at <= now() then excluded.ends_at else throttle.ends_at
+        end
+    returning
+        hits <= $10::integer as admitted,
+        ceil(extract(epoch from ends_at - now()))::integer as retry_after
+),
+site_hit as (
+    insert into throttle (key, hits, ends_at)
+    select $12::bytea, 1, now() + make_interval(secs => $11::integer)
+    where $12 is not null and not exists (select from hit where not admitted)
+    on conflict (key) do update
+    set hits = case
+            when throttle.ends_at <= now() then 1
+            else least(throttle.hits + 1, $13::integer + 1)
+        end,
+        ends_at = case
+            when throttle.ends_at <= now() then excluded.ends_at else throttle.ends_at
+        end
+    returning
+        hits <= $13::integer as admitted,
+        ceil(extract(epoch from ends_at - now()))::integer as retry_after
+),
+rejected as (
+    select retry_after
+    from hit
+    where not admitted
+    union all
+    select retry_after
+    from site_hit
+    where not admitted
+),
+presented as materialized (
     select
         sessions.id, sessions.user_id, sessions.generation, sessions.end_reason,
         sessions.expires_at, sessions.idle_expires_at,
@@ -19,7 +64,7 @@ with presented as materialized (
     from refresh_tokens
     join sessions on sessions.id = refresh_tokens.session_id
     join users on users.id = sessions.user_id and users.closed_at is null
-    where refresh_tokens.digest = $1
+    where refresh_tokens.digest = $1 and not exists (select from rejected)
     for no key update of sessions
 ),
 rotated as (
@@ -73,7 +118,9 @@ event as (
     from revoked
 )
 select
+    (select retry_after from rejected) as retry_after,
     presented.id, presented.user_id, presented.state, presented.end_reason,
     coalesce(rotated.idle_expires_at, presented.idle_expires_at) as expires_at
-from presented
+from (select) as request
+left join presented on true
 left join rotated on rotated.id = presented.id

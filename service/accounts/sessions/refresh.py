@@ -80,7 +80,6 @@ async def refresh(request: web.Request) -> web.StreamResponse:
     """Exchange a refresh token for a new access token and the next refresh token."""
     given = await read_body(request)
     client = client_of(request)
-    await request.app[THROTTLE].admit_refresh(client)
     settings = request.app[SETTINGS]
     new = new_token()
     session = await sql.refresh.use(
@@ -93,9 +92,16 @@ async def refresh(request: web.Request) -> web.StreamResponse:
         user_agent=client.user_agent,
         ip_key=client.ip_key,
         known_ttl=settings.known_address_ttl,
+        **request.app[THROTTLE].refresh_counters(client),
     )
-    # The statement is committed: the error must not roll back the end of a stolen session.
-    if session is None or session["state"] not in ("current", "in_grace_period"):
+    if session["state"] != "reused":
+        # A rotation changes nothing that a process caches. The response need not wait.
+        sql.discard_invalidating_calls()
+    # The statement is committed: an error must not roll back the count, or the end of a stolen
+    # session.
+    if session["retry_after"] is not None:
+        raise TooManyAttempts("refresh", retry_after=session["retry_after"])
+    if session["state"] not in ("current", "in_grace_period"):
         raise _rejection(_reason(session))
     access = request.app[TOKENS].issue(
         session["user_id"], session["id"], session["expires_at"].timestamp()
@@ -116,7 +122,7 @@ def tokens_response(access: AccessToken, refresh_token: str) -> web.StreamRespon
 
 def _reason(session: Any) -> str:
     """Return why ``session`` rejects the token: a key of ``REJECTIONS``."""
-    if session is None:
+    if session["state"] is None:
         return "unknown"
     if session["state"] in ("reused", "expired"):
         return str(session["state"])

@@ -74,10 +74,21 @@ class Throttle:
                     self._database, keys=list(windows), windows=list(windows.values())
                 )
 
-    async def admit_refresh(self, client: Client) -> None:
-        """Count a refresh. Raise ``TooManyAttempts`` past ``REFRESH_LIMIT``."""
-        limit = self._settings.refresh_limit
-        await self._hit("refresh", ip_counters("refresh", client, limit))
+    def refresh_counters(self, client: Client) -> dict[str, bytes | int | None]:
+        """Return the counters of a refresh as arguments of ``sql.refresh.use``, which counts it.
+
+        They enforce ``REFRESH_LIMIT``.
+        """
+        max_count, seconds = self._settings.refresh_limit
+        names = (client.ip_key, client.site_key) if max_count else (None, None)
+        key, site_key = (digest("refresh", name) if name is not None else None for name in names)
+        return {
+            "throttle_key": key,
+            "max_count": max_count,
+            "seconds": seconds,
+            "site_key": site_key,
+            "max_site_count": max_count * SITE_FACTOR,
+        }
 
     async def admit_passkey_challenge(self, client: Client) -> None:
         """Count a challenge for a passkey. Raise ``TooManyAttempts`` past ``PASSKEY_LIMIT``.

@@ -5,21 +5,17 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
-from aiohttp import web
 
 import sql
 from service.accounts.passwords.hasher import PASSWORDS
 from service.accounts.throttling.login_attempts import LoginAttempts
-from service.accounts.throttling.throttle import THROTTLE, Throttle
-from service.app import create_app
+from service.accounts.throttling.throttle import Throttle
 from service.database.pool import Database
 from service.http.client import Client as HttpClient
-from service.http.client import client_of
-from service.http.routes import Auth, RouteTableDef
 from service.settings.rate_limit import Limit
 from service.settings.settings import Settings
 from tests.accounts.logins import HERE, counters, fail, statuses
-from tests.conftest import SETTINGS, Client, MakeClient
+from tests.conftest import MakeClient
 
 ALICE, BOB = uuid4(), uuid4()
 
@@ -62,23 +58,23 @@ async def test_changes_of_email_and_username_count_as_registrations(
 
 
 async def test_concurrent_refreshes_past_the_limit_of_an_ip_are_rejected(
-    aiohttp_client: Any, database_url: str, db: asyncpg.Connection
+    make_client: MakeClient,
 ) -> None:
-    routes = RouteTableDef()
-
-    @routes.post("/refresh", auth=Auth.NONE)
-    async def refresh(request: web.Request) -> web.Response:
-        await request.app[THROTTLE].admit_refresh(client_of(request))
-        return web.Response()
-
-    settings = Settings(**SETTINGS, refresh_limit=Limit(3, 60))
-    app = create_app(settings, database_url)
-    app.add_routes(routes)
-    client = Client(await aiohttp_client(app), settings, None)  # type: ignore[arg-type]
-    assert await statuses(*(client.post("/refresh") for _ in range(20))) == {200: 3, 429: 17}
-    rejected = await client.post("/refresh")
+    client = await make_client(refresh_limit=Limit(3, 60))
+    assert await statuses(*(client.refresh("unknown") for _ in range(20))) == {401: 3, 429: 17}
+    rejected = await client.refresh("unknown")
     assert rejected.body["errors"] == {"refresh": ["too many attempts"]}
     assert 1 <= int(rejected.headers["Retry-After"]) <= 60
+
+
+async def test_refreshes_are_not_counted_without_a_limit(
+    make_client: MakeClient, db: asyncpg.Connection
+) -> None:
+    client = await make_client(refresh_limit=Limit(0, 60))
+    device = await client.open_account("alice")
+    await db.execute("delete from throttle")
+    assert (await client.refresh(device.refresh)).status == 200
+    assert await db.fetchval("select count(*) from throttle") == 0
 
 
 async def test_session_stays_active_when_its_refresh_is_rejected(

@@ -12,6 +12,7 @@ from bench import (
     mail,
     mail_outages,
     sessions,
+    start,
     tokens,
     writes,
 )
@@ -30,6 +31,7 @@ PARTS = {
     "accounts": ("Accounts", accounts.measure, ("figure", "", "ratio")),
     "sessions": ("Sessions", sessions.measure, ("figure", "", "ratio")),
     "tokens": ("Access tokens", tokens.measure, ("the service", "PyJWT", "ratio")),
+    "start": ("The start of the service", start.measure, ("median", "longest", "aim")),
     "embedded": ("The embedded PostgreSQL", embedded.measure, ("median", "longest", "")),
     "heartbeats": ("Heartbeats", heartbeats.measure, ("reserved", "in the queue", "ratio")),
     "mail": ("Mails", mail.measure, ("four at a time", "one at a time", "ratio")),
@@ -50,7 +52,7 @@ PARTS = {
         ("without a deletion", "during it", "ratio"),
     ),
 }
-WITHOUT_WRK = {"embedded", "heartbeats", "mail", "mail_outages", "tokens"}
+WITHOUT_WRK = {"embedded", "start", "heartbeats", "mail", "mail_outages", "tokens"}
 
 
 def main() -> None:

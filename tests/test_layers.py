@@ -13,6 +13,7 @@ ALLOWED = {
     "sql": set[str](),
     "service.settings": set[str](),
     "service.logs": set[str](),
+    "service.heartbeats": set[str](),
     "service.embedded_postgres": set[str](),
     "service.http": {"service.settings", "service.logs", "service.__version__"},
     "service.database": {"service.settings", "sql"},
@@ -33,14 +34,7 @@ ALLOWED = {
         "sql",
     },
 }
-ABOVE = {
-    "service.app",
-    "service.heartbeats",
-    "service.supervisor",
-    "service.worker",
-    "service.cli",
-    "run",
-}
+ABOVE = {"service.app", "service.supervisor", "service.worker", "service.cli", "run"}
 
 
 def part_of(module: str) -> str:

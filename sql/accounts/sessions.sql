@@ -158,26 +158,27 @@ select id
 from ended
 
 -- name: end_others(user_id, except_id, reason, ip, user_agent) -> none
+-- End sessions that have expired too: a refresh that began before the expiry may still wait.
 with ended as (
     update sessions
     set ended_at = now(), end_reason = $3
-    where user_id = $1
-        and id <> $2
-        and ended_at is null
-        and least(expires_at, idle_expires_at) > now()
-    returning id, user_id
+    where user_id = $1 and id <> $2 and ended_at is null
+    returning id, user_id, least(expires_at, idle_expires_at) > now() as was_open
 )
 insert into events (user_id, kind, ip, user_agent, session_id)
 select user_id, 'session_ended', $4, $5, id
 from ended
+where was_open
 
 -- name: end_all(user_id, reason, ip, user_agent) -> none
+-- End sessions that have expired too, as in `end_others`.
 with ended as (
     update sessions
     set ended_at = now(), end_reason = $2
-    where user_id = $1 and ended_at is null and least(expires_at, idle_expires_at) > now()
-    returning id, user_id
+    where user_id = $1 and ended_at is null
+    returning id, user_id, least(expires_at, idle_expires_at) > now() as was_open
 )
 insert into events (user_id, kind, ip, user_agent, session_id)
 select user_id, 'session_ended', $3, $4, id
 from ended
+where was_open

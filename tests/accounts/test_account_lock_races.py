@@ -28,7 +28,7 @@ from tests.accounts.two_factor.authenticator_app import (
     turn_on,
     verify_email,
 )
-from tests.conftest import Client, Device, MakeClient, Response, until_blocked
+from tests.conftest import COUNT_BLOCKED, Client, Device, MakeClient, Response, until_blocked
 
 ROUNDS = 15
 ALICE = "alice@example.test"
@@ -239,3 +239,26 @@ async def test_request_for_a_reset_that_waits_for_a_lock_sends_no_mail(
     (response,) = await during_lock(db, client.post(FORGOT, {"email": ALICE}))
     assert response.status == 200
     assert await links(db, ALICE, "reset_password") == []
+
+
+async def test_refresh_that_waits_past_the_expiry_of_its_session_does_not_survive_the_lock(
+    client: Client, db: asyncpg.Connection, database_url: str
+) -> None:
+    """The session has expired when the lock is set, but not for the refresh that began before."""
+    device = await client.open_account("alice")
+    user_id = await id_of(db)
+    other = await asyncpg.connect(database_url)
+    await db.execute("update sessions set idle_expires_at = now() + interval '1 s'")
+    async with other.transaction():
+        await other.execute("select from sessions for update")
+        refresh = asyncio.create_task(client.refresh(device.refresh))
+        await until_blocked(db, 1)
+        while not await db.fetchval("select idle_expires_at <= now() from sessions"):
+            await asyncio.sleep(0)
+        locking = asyncio.create_task(lock(client, user_id))
+        # The lock waits for the refresh, or it is done without the session.
+        while not locking.done() and await db.fetchval(COUNT_BLOCKED) < 2:
+            await db.execute("select pg_stat_clear_snapshot()")
+    await other.close()
+    await asyncio.gather(refresh, locking)
+    assert await count_open_sessions(db) == 0

@@ -4,6 +4,7 @@ Each flow has a cookie of its own, so that two tabs can have a flow each. The pr
 keeps other hosts of the same domain from setting it (RFC 6265bis, section 4.1.3.2).
 """
 
+import re
 from collections.abc import Iterable, Mapping
 
 from aiohttp import hdrs, web
@@ -14,6 +15,8 @@ from service.settings.settings import Settings
 
 MAX_COOKIES = 8
 """The maximum of flows of one browser. One more removes the cookie of the oldest."""
+
+_SECRET = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 def _prefix(settings: Settings) -> str:
@@ -51,8 +54,12 @@ def set_cookie(
 
 
 def read_cookie(settings: Settings, cookies: Mapping[str, str], state: str) -> str | None:
-    """Return the secret of the flow with ``state``, or ``None`` in another browser."""
-    return cookies.get(_name(settings, state))
+    """Return the secret of the flow with ``state``, or ``None`` in another browser.
+
+    A client can send any bytes as the cookie. A value that is no secret counts as none.
+    """
+    secret = cookies.get(_name(settings, state), "")
+    return secret if _SECRET.fullmatch(secret) else None
 
 
 def delete_cookie(settings: Settings, response: web.StreamResponse, state: str) -> None:

@@ -5,6 +5,7 @@ import pytest
 from yarl import URL
 
 from service.accounts.identity_providers.provider import code_challenge
+from service.accounts.sessions.opaque_tokens import digest_of
 from tests.accounts.identity_providers.flows import FRONT_END, FrontEnd, result_of, settings_of
 from tests.accounts.identity_providers.issuer import Issuer
 from tests.conftest import Client, Device, MakeClient, Response
@@ -103,6 +104,18 @@ async def test_state_expires_after_ten_minutes(
 async def test_invalid_state_is_a_clear_error(client: Client, issuer: Issuer, state: str) -> None:
     url = URL("/api/auth/oauth/issuer/callback").with_query(code="x", state=state)
     assert (await FrontEnd(client, issuer).call_back(url)).status == 400
+
+
+@pytest.mark.parametrize(
+    "value", ["", "x", "A" * 44, "A" * 42 + "=", "\udcff", "\udcff\udcfe", '"\\377"', "a" * 3000]
+)
+async def test_cookie_that_is_no_secret_is_a_clear_error(client: Client, value: str) -> None:
+    """The client chooses the state, so it knows the name of the cookie."""
+    state = "A" * 43
+    cookie = f"oauth-{digest_of(state).hex()[:16]}={value}"
+    path = f"/api/auth/oauth/issuer/callback?code=x&state={state}"
+    response = await client.get(path, headers={"Cookie": cookie})
+    assert_invalid(response, 400, state=OTHER_STATE)
 
 
 async def test_two_tabs_finish_in_any_order(client: Client, issuer: Issuer) -> None:

@@ -14,6 +14,8 @@ from service.settings.origins import host_of, is_within
 MAX_SUBJECT = 255  # OpenID Connect Core, section 2: ASCII characters.
 MAX_NAME = 200  # Characters of a name that are read.
 
+_TIMES = range(2**53)  # Seconds. A provider may send any number, and JSON has larger ones.
+
 # The administrator of any directory chooses these emails: Microsoft Entra, "Claims validation".
 _MICROSOFT = (
     "login.microsoftonline.com",
@@ -59,7 +61,7 @@ def openid_profile(issuer: str, claims: Mapping[str, Any], userinfo: Mapping[str
         is_verified and not _is_microsoft(issuer),
         names(merged.get(key) for key in ("preferred_username", "nickname", "name", "given_name")),
         picture(merged.get("picture")),
-        auth_time if type(auth_time) is int else None,
+        auth_time if type(auth_time) is int and auth_time in _TIMES else None,
     )
 
 

@@ -100,6 +100,7 @@ RIGHT_CLAIMS: dict[str, Change] = {
     "a clock that is a little late": with_claims(exp=NOW - 5),
     "a surrogate in the name": with_claims(name="\ud800", preferred_username="\ud800"),
     "a surrogate in the picture": with_claims(picture="https://\ud800"),
+    "a huge time of the login": with_claims(auth_time=10**400),
     "an unknown claim": with_claims(groups=[["deep"] * 3] * 3),
 }
 

@@ -103,6 +103,6 @@ def test_names_are_texts_of_a_bounded_length_and_no_emails() -> None:
     assert openid_profile(ISSUER, claims, {}).names == ("a" * 200,)
 
 
-@pytest.mark.parametrize("time", [True, "7", 7.5, None])
+@pytest.mark.parametrize("time", [True, "7", 7.5, None, -1, 2**53])
 def test_auth_time_is_a_whole_number(time: object) -> None:
     assert openid_profile(ISSUER, {**CLAIMS, "auth_time": time}, {}).auth_time is None

@@ -8,6 +8,9 @@ create table identities (
     -- As the provider last said. The email of the account is another one.
     email text,
     is_email_verified boolean not null,
+    -- Whether the account was registered with this identity and an email that was not verified. The
+    -- owner of the email may be another person, who verifies it later.
+    is_unproved boolean not null default false,
     created_at timestamptz not null default clock_timestamp(),
     last_used_at timestamptz not null default clock_timestamp(),
     constraint identities_issuer_subject_key unique (issuer, subject),

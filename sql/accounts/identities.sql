@@ -4,9 +4,9 @@ from identities
 where user_id = $1
 order by created_at, id
 
--- name: insert(user_id, issuer, subject, email, is_email_verified) -> one
-insert into identities (user_id, issuer, subject, email, is_email_verified)
-values ($1, $2, $3, $4, $5)
+-- name: insert(user_id, issuer, subject, email, is_email_verified, is_unproved) -> one
+insert into identities (user_id, issuer, subject, email, is_email_verified, is_unproved)
+values ($1, $2, $3, $4, $5, $6)
 returning id, issuer, subject, email, is_email_verified, created_at, last_used_at
 
 -- name: use(user_id, issuer, subject, email, is_email_verified) -> value
@@ -25,6 +25,10 @@ where issuer = $1 and subject = $2
 delete from identities
 where id = $1 and user_id = $2
 returning issuer
+
+-- name: delete_unproved(user_id) -> none
+delete from identities
+where user_id = $1 and is_unproved
 
 -- name: delete_all(user_id) -> none
 delete from identities

@@ -227,6 +227,7 @@ async def _link(
         subject=profile.subject,
         email=profile.email,
         is_email_verified=profile.is_email_verified,
+        is_unproved=False,
     )
     await apply_side_effects(
         app,

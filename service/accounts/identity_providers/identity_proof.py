@@ -76,7 +76,11 @@ class IdentityProof:
             "is_email_verified": self.is_email_verified,
         }
         if self.is_new:
-            identity_id: UUID = (await sql.identities.insert(connection, **identity))["id"]
+            # Only a registration has an email that the provider has not verified.
+            row = await sql.identities.insert(
+                connection, **identity, is_unproved=not self.is_email_verified
+            )
+            identity_id: UUID = row["id"]
         else:
             found = await sql.identities.use(connection, **identity)
             if found is None:

@@ -246,6 +246,9 @@ async def _reset(app: web.Application, client: Client, token: str, password: str
             await remove_second_factor(connection, client, user_id)
             await sql.passkeys.delete_all(connection, user_id=user_id)
             await sql.identities.delete_all(connection, user_id=user_id)
+        # A stranger may have registered this email through a provider, and the owner of the email
+        # has verified it since.
+        await sql.identities.delete_unproved(connection, user_id=user_id)
         await write_event(connection, client, EventKind.PASSWORD_RESET, user_id=user_id)
         await sql.sessions.end_all(
             connection,

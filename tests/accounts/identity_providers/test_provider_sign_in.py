@@ -9,6 +9,13 @@ import pytest
 
 from tests.accounts.identity_providers.flows import FRONT_END, FrontEnd, device_of, settings_of
 from tests.accounts.identity_providers.issuer import Issuer
+from tests.accounts.mailed_links import (
+    FORGOT,
+    RESET,
+    VERIFY,
+    client_without_delivery,
+    last_token,
+)
 from tests.accounts.test_sign_in_methods import INSERT
 from tests.conftest import Client, MakeClient, until_blocked
 from tests.responses import assert_error
@@ -182,6 +189,38 @@ async def test_owner_takes_over_an_account_that_was_never_verified(
     assert await client.is_authenticated(device.access)
     other_issuer.profile = {"sub": "evil"}
     assert (await FrontEnd(client, other_issuer, "other").sign_in()).status == 403
+
+
+async def test_stranger_who_registered_an_email_through_a_provider_is_out_after_a_reset(
+    make_client: MakeClient, issuer: Issuer, db: asyncpg.Connection
+) -> None:
+    """The owner of the email confirms it, because a mail asks for it, and sets a password."""
+    client = await client_without_delivery(
+        make_client, oidc_providers=settings_of(issuer), redirect_urls=(FRONT_END,)
+    )
+    issuer.profile["email_verified"] = False
+    stranger = device_of(await FrontEnd(client, issuer).sign_in())
+    assert (await client.post(VERIFY, {"token": await last_token(db, EMAIL)})).status == 200
+    assert (await client.post(FORGOT, {"email": EMAIL})).status == 200
+    token = await last_token(db, EMAIL, "reset_password")
+    body = {"token": token, "new_password": "the owner's secret"}
+    assert (await client.post(RESET, body)).status == 200
+    assert not await client.is_authenticated(stranger.access)
+    assert_error(await FrontEnd(client, issuer).sign_in(), *TAKEN)
+
+
+async def test_reset_keeps_an_identity_whose_email_was_verified(
+    make_client: MakeClient, issuer: Issuer, db: asyncpg.Connection
+) -> None:
+    client = await client_without_delivery(
+        make_client, oidc_providers=settings_of(issuer), redirect_urls=(FRONT_END,)
+    )
+    device_of(await FrontEnd(client, issuer).sign_in())
+    assert (await client.post(FORGOT, {"email": EMAIL})).status == 200
+    token = await last_token(db, EMAIL, "reset_password")
+    body = {"token": token, "new_password": "the owner's secret"}
+    assert (await client.post(RESET, body)).status == 200
+    device_of(await FrontEnd(client, issuer).sign_in())
 
 
 async def test_unverified_email_takes_over_nothing(

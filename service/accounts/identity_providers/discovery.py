@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import jwt
 from jwt.api_jwk import PyJWK
@@ -78,9 +79,13 @@ def _read_document(document: Any, issuer: str) -> Endpoints:
         raise InvalidResponse("discovery: another issuer")
 
     def url(key: str) -> str:
-        if not is_secure_url(document.get(key)):
+        found = document.get(key)
+        if not is_secure_url(found):
             raise InvalidResponse(f"discovery: no {key}")
-        return str(document[key])
+        # Only an issuer on this machine may send requests to other services on it.
+        if urlsplit(str(found)).scheme != "https" and urlsplit(issuer).scheme == "https":
+            raise InvalidResponse(f"discovery: {key} without https")
+        return str(found)
 
     methods = document.get("token_endpoint_auth_methods_supported")
     return Endpoints(

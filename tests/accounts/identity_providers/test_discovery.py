@@ -1,11 +1,14 @@
 """The discovery document and the keys of a provider: fetched at need, kept, and not believed."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 
+from service.accounts.identity_providers.discovery import Discovery
+from service.accounts.identity_providers.errors import InvalidResponse
+from service.accounts.identity_providers.provider_http import ProviderHttp
 from tests.accounts.identity_providers import provider_server, signing
 from tests.accounts.identity_providers.flows import FrontEnd, device_of, result_of
 from tests.accounts.identity_providers.issuer import Issuer
@@ -124,6 +127,29 @@ async def test_wrong_document_is_refused(
     issuer.bend(discovery=change)
     assert result_of(await begun(front_end)) == INVALID
     assert [request.path for request in issuer.requests] == [DISCOVERY]
+
+
+class RemoteProvider(ProviderHttp):
+    """A provider on another machine: it sends ``document`` for every URL."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        super().__init__()
+        self.document = document
+
+    async def get(self, url: str, headers: Mapping[str, str] | None = None) -> Any:
+        return self.document
+
+
+ENDPOINTS = ("authorization_endpoint", "token_endpoint", "userinfo_endpoint", "jwks_uri")
+REMOTE = {"issuer": "https://id.test", **{name: f"https://id.test/{name}" for name in ENDPOINTS}}
+
+
+@pytest.mark.parametrize("name", ENDPOINTS)
+@pytest.mark.parametrize("url", ["http://127.0.0.1:6379/", "HTTP://localhost/", "http://[::1]/"])
+async def test_remote_provider_names_no_service_on_this_machine(name: str, url: str) -> None:
+    await Discovery(RemoteProvider(REMOTE), "https://id.test").endpoints()
+    with pytest.raises(InvalidResponse, match=name):
+        await Discovery(RemoteProvider({**REMOTE, name: url}), "https://id.test").endpoints()
 
 
 KEYS: dict[str, Change] = {

@@ -14,7 +14,7 @@ from functools import partial
 import asyncpg
 
 import sql
-from service.accounts.one_time_tokens import KEEP_EXPIRED
+from service.accounts.one_time_tokens import KEEP_EXPIRED, Purpose
 from service.database.pool import Database
 from service.mail.outbox import REFUSED_TTL, SENT_TTL
 from service.settings.settings import Settings
@@ -55,7 +55,10 @@ async def clean_up(database: Database, settings: Settings) -> int:
             sql.outbox.delete_finished, sent_ttl=SENT_TTL, refused_ttl=REFUSED_TTL, limit=BATCH
         ),
         "one_time_tokens.delete_expired_anonymous": partial(
-            sql.one_time_tokens.delete_expired_anonymous, limit=BATCH
+            sql.one_time_tokens.delete_expired_anonymous,
+            # A used code of a provider belongs to a user after the second step of the login.
+            max_age=Purpose.TWO_FACTOR.ttl,
+            limit=BATCH,
         ),
         "one_time_tokens.delete_expired": partial(
             sql.one_time_tokens.delete_expired, max_age=KEEP_EXPIRED, limit=BATCH

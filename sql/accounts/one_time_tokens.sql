@@ -66,14 +66,15 @@ deleted as (
 select count(*)
 from deleted
 
--- name: delete_expired_anonymous(limit) -> value
--- Delete at most `limit` expired tokens without a user, and return their number. Such a token is a
--- challenge of a login, or a step of a sign-in through a provider. Locked rows are left for later.
+-- name: delete_expired_anonymous(max_age, limit) -> value
+-- Delete at most `limit` tokens without a user that expired more than `max_age` seconds ago, and
+-- return their number. Such a token is a challenge of a login, or a step of a sign-in through a
+-- provider. Locked rows are left for later.
 with expired as (
     select digest
     from one_time_tokens
-    where user_id is null and expires_at <= now()
-    limit $1
+    where user_id is null and expires_at <= now() - make_interval(secs => $1::integer)
+    limit $2
     for update skip locked
 ),
 deleted as (

@@ -3,6 +3,8 @@
 import asyncpg
 import pytest
 
+from service.accounts.cleanup import clean_up
+from service.database.pool import DATABASE
 from tests.accounts.identity_providers.flows import FRONT_END, FrontEnd, device_of
 from tests.accounts.identity_providers.issuer import Issuer
 from tests.accounts.two_factor.authenticator_app import AuthenticatorApp, second_step, turn_on
@@ -96,6 +98,22 @@ async def test_code_that_is_exchanged_again_ends_the_session_of_the_second_step(
     opened = Device.of(await second_step(client, challenge, app.next_code()))
     assert_error(await front_end.exchange(code), *INVALID)
     assert not await client.is_authenticated(opened.access)
+
+
+async def test_second_step_may_take_longer_than_the_code_lives(
+    client: Client,
+    front_end: FrontEnd,
+    device: Device,
+    app: AuthenticatorApp,
+    db: asyncpg.Connection,
+) -> None:
+    """The periodic cleanup runs between the two steps."""
+    await turn_on(client, device, app)
+    challenge = challenge_of(await front_end.sign_in())
+    await db.execute("update one_time_tokens set expires_at = expires_at - interval '4 minutes'")
+    assert client.http.app is not None
+    await clean_up(client.http.app[DATABASE], client.settings)
+    Device.of(await second_step(client, challenge, app.next_code()))
 
 
 async def test_identity_that_is_unlinked_meanwhile_completes_no_login(

@@ -111,9 +111,9 @@ async def begin(request: web.Request) -> web.StreamResponse:
     database, settings, given = request.app[DATABASE], request.app[SETTINGS], QUERY.read(request)
     await request.app[THROTTLE].admit_provider_flow(client_of(request))
     if given["start"] is not None:
-        flow = await flows.find_prepared(database, provider.name, given["start"])
+        flow = await flows.find_prepared(database, provider.issuer, given["start"])
     else:
-        flow = _new_flow(settings, provider.name, given["redirect_to"], given["code_challenge"])
+        flow = _new_flow(settings, provider.issuer, given["redirect_to"], given["code_challenge"])
     state, nonce, secret = await flows.begin(database, flow, begun_at=time.time())
     try:
         url = await provider.authorization_url(
@@ -127,7 +127,7 @@ async def begin(request: web.Request) -> web.StreamResponse:
 
 
 def _new_flow(
-    settings: Settings, provider: str, redirect_to: str | None, challenge: str | None
+    settings: Settings, issuer: str, redirect_to: str | None, challenge: str | None
 ) -> Flow:
     """Return the flow of a sign-in. Raise ``InvalidInput``."""
     if redirect_to is not None:
@@ -136,7 +136,7 @@ def _new_flow(
     if (redirect_to is None) != (challenge is None):
         missing = "redirect_to" if redirect_to is None else "code_challenge"
         raise InvalidInput({missing: [BLANK]})
-    return Flow(provider, Intent.SIGN_IN, redirect_to, challenge)
+    return Flow(issuer, Intent.SIGN_IN, redirect_to, challenge)
 
 
 def allowed_url(settings: Settings, redirect_to: str) -> str | None:

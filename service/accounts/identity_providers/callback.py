@@ -84,7 +84,7 @@ async def complete(request: web.Request) -> web.StreamResponse:
     secret = browser_cookies.read_cookie(settings, request.cookies, state)
     if secret is None:
         raise invalid_state()
-    flow = await flows.resume(request.app[DATABASE], provider.name, state, secret)
+    flow = await flows.resume(request.app[DATABASE], provider.issuer, state, secret)
     try:
         if given["code"] is None or given["error"] is not None:
             raise ProviderDenied

@@ -24,7 +24,7 @@ from service.accounts.throttling.throttle import THROTTLE
 from service.database.pool import DATABASE
 from service.http.bodies import read_body
 from service.http.client import Client, client_of
-from service.http.errors import Conflict, NotFound, TooManyAttempts
+from service.http.errors import Conflict, TooManyAttempts
 from service.http.routes import Auth, RouteTableDef
 from service.http.validation import Text, required
 
@@ -80,11 +80,10 @@ async def exchange(request: web.Request) -> web.StreamResponse:
     if row is None:
         await _end_session(app, client, digest, challenge)
         raise ProviderCodeInvalid
-    name, profile = flows.profile_of(row)
-    try:
-        provider = app[PROVIDERS].get(name)
-    except NotFound:
-        raise ProviderCodeInvalid from None
+    profile = flows.profile_of(row)
+    provider = app[PROVIDERS].find(profile.issuer)
+    if provider is None:
+        raise ProviderCodeInvalid
     return await sign_in(app, client, profile, provider.label, digest)
 
 

@@ -45,7 +45,8 @@ CODES = {
 class Flow:
     """A sign-in at a provider that has begun."""
 
-    provider: str
+    issuer: str
+    """The issuer of the provider. Its name can mean another provider once the settings change."""
     intent: Intent
     redirect_to: str | None
     """The URL of a front-end that gets the result. Only ``SIGN_IN`` can do without."""
@@ -77,13 +78,13 @@ async def prepare(database: Database, flow: Flow) -> str:
     return await _insert(database, Purpose.PROVIDER_START, flow)
 
 
-async def find_prepared(database: Database, provider: str, token: str) -> Flow:
+async def find_prepared(database: Database, issuer: str, token: str) -> Flow:
     """Return the flow of ``prepare``. It can be begun until it expires. Raise ``InvalidInput``."""
     try:
         row = await one_time_tokens.find(database, Purpose.PROVIDER_START, token)
     except (NotFound, LinkExpired):
         raise invalid_state() from None
-    return _flow(row, provider)
+    return _flow(row, issuer)
 
 
 async def begin(database: Database, flow: Flow, *, begun_at: float) -> tuple[str, str, str]:
@@ -96,8 +97,8 @@ async def begin(database: Database, flow: Flow, *, begun_at: float) -> tuple[str
     return await _insert(database, Purpose.PROVIDER_STATE, begun), nonce, secret
 
 
-async def resume(database: Database, provider: str, state: str, secret: str) -> Flow:
-    """Use the state of a callback of ``provider``, in the browser with ``secret``.
+async def resume(database: Database, issuer: str, state: str, secret: str) -> Flow:
+    """Use the state of a callback of ``issuer``, in the browser with ``secret``.
 
     Raise ``InvalidInput``. The state of another provider is used too: two providers have been mixed
     up.
@@ -107,13 +108,13 @@ async def resume(database: Database, provider: str, state: str, secret: str) -> 
     )
     if row is None:
         raise invalid_state()
-    return _flow(row, provider)
+    return _flow(row, issuer)
 
 
-def _flow(row: Any, provider: str) -> Flow:
+def _flow(row: Any, issuer: str) -> Flow:
     data: Any = orjson.loads(row["data"])
     flow = Flow(**{**data, "intent": Intent(data["intent"])})
-    if flow.provider != provider:
+    if flow.issuer != issuer:
         raise invalid_state()
     return flow
 
@@ -123,24 +124,21 @@ async def issue_code(database: Database, flow: Flow, profile: Profile) -> str:
     data = {
         "code_challenge": flow.code_challenge,
         "session_id": flow.session_id,
-        "provider": flow.provider,
         "profile": asdict(profile),
     }
     return await _insert(database, CODES[flow.intent], data)
 
 
-def profile_of(row: Any) -> tuple[str, Profile]:
-    """Return the name of the provider and the profile in the row of a code."""
-    data: Any = orjson.loads(row["data"])
-    return data["provider"], Profile(
-        **{**data["profile"], "names": tuple(data["profile"]["names"])}
-    )
+def profile_of(row: Any) -> Profile:
+    """Return the profile in the row of a code."""
+    profile: Any = orjson.loads(row["data"])["profile"]
+    return Profile(**{**profile, "names": tuple(profile["names"])})
 
 
 async def use_session_code(
     database: Database, intent: Intent, code: str, session_id: str
-) -> tuple[str, Profile]:
-    """Use a code in the session that began. Return the provider and the profile.
+) -> Profile:
+    """Use a code in the session that began. Return the profile.
 
     Raise ``ProviderCodeInvalid``. A code of another session or for another purpose stays unused.
     """

@@ -152,7 +152,7 @@ async def _begin(
     provider = app[PROVIDERS].get(name)
     redirect_to = require_allowed(app[SETTINGS], given["redirect_to"])
     await app[THROTTLE].admit_provider_flow(client)
-    flow = Flow(provider.name, intent, redirect_to, session_id=str(user.session_id))
+    flow = Flow(provider.issuer, intent, redirect_to, session_id=str(user.session_id))
     token = await flows.prepare(app[DATABASE], flow)
     url = f"{app[SETTINGS].public_url}/api/auth/oauth/{provider.name}"
     return json_response({"authorization_url": with_query(url, {"start": token})})
@@ -180,16 +180,13 @@ async def link(request: web.Request) -> web.StreamResponse:
     """
     code = (await read_body(request))["code"]
     app, client, user = request.app, client_of(request), request["user"]
-    name, profile = await flows.use_session_code(
-        app[DATABASE], Intent.LINK, code, str(user.session_id)
-    )
-    try:
-        label = app[PROVIDERS].get(name).label
-    except NotFound:
-        raise ProviderCodeInvalid from None
+    profile = await flows.use_session_code(app[DATABASE], Intent.LINK, code, str(user.session_id))
+    provider = app[PROVIDERS].find(profile.issuer)
+    if provider is None:
+        raise ProviderCodeInvalid
 
     async def insert_unless_linked(connection: sql.Connection) -> Any:
-        return await _link(app, connection, client, user, profile, label)
+        return await _link(app, connection, client, user, profile, provider.label)
 
     try:
         row = await app[DATABASE].transact(insert_unless_linked)

@@ -37,11 +37,16 @@ class Providers:
             raise NotFound("provider")
         return provider
 
+    def find(self, issuer: str) -> Provider | None:
+        """Return the provider with ``issuer``, or ``None`` if it is not set up."""
+        name = self.names.get(issuer)
+        return None if name is None else self.get(name)
+
     def label_of(self, issuer: str) -> str:
         """Return the name for people of the provider with ``issuer``."""
-        name = self.names.get(issuer)
+        provider = self.find(issuer)
         # The settings had the issuer when the identity was linked: no stranger chose it.
-        return issuer if name is None else self.get(name).label
+        return issuer if provider is None else provider.label
 
 
 def create_providers(settings: Settings, http: ProviderHttp) -> Providers:

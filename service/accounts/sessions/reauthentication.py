@@ -232,10 +232,10 @@ async def _verify_provider(
     the methods of the proof. Raise ``ProviderCodeInvalid`` and the errors of a code.
     """
     methods: tuple[Method, ...] = FEDERATED
-    name, profile = await use_session_code(
+    profile = await use_session_code(
         app[DATABASE], Intent.REAUTHENTICATE, given["provider_code"], str(user.session_id)
     )
-    if name not in app[PROVIDERS].names.values():
+    if profile.issuer not in app[PROVIDERS].reauthentication_issuers:
         raise ProviderCodeInvalid
     if user.two_factor:
         await app[SECOND_FACTOR].verify_code(client, user.id, given["code"], user.session_id)

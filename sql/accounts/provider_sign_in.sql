@@ -4,6 +4,7 @@
 select
     identities.user_id as identity_user_id,
     account.id as account_user_id,
+    account.email as account_email,
     account.email_verified_at is not null as is_verified,
     account.ever_verified,
     exists (

@@ -79,13 +79,13 @@ class GitHub(Provider):
         if not isinstance(user, dict) or type(user.get("id")) is not int:
             raise InvalidResponse("user: no id")
         primary = _primary(await self._fetch_emails(headers))
-        address = email(primary.get("email"))
+        address, is_verified = email(primary.get("email"), primary.get("verified"))
         return Profile(
             ISSUER,
             # A login can be renamed, and then another person can take it. The id stays.
             subject(str(user["id"])),
             address,
-            address is not None and is_true(primary.get("verified")),
+            is_verified,
             names((user.get("login"), user.get("name"))),
             picture(user.get("avatar_url")),
             None,

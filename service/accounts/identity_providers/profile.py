@@ -22,6 +22,8 @@ _MICROSOFT = (
     "login.microsoftonline.us",
     "login.partner.microsoftonline.cn",
     "sts.windows.net",
+    "login.windows.net",
+    "b2clogin.com",
     "ciamlogin.com",
 )
 
@@ -50,8 +52,7 @@ def openid_profile(issuer: str, claims: Mapping[str, Any], userinfo: Mapping[str
     """
     # Email and verification come from the same document: one must not vouch for the other.
     source = claims if "email" in claims else userinfo
-    address = email(source.get("email"))
-    is_verified = address is not None and is_true(source.get("email_verified"))
+    address, is_verified = email(source.get("email"), source.get("email_verified"))
     merged = {**userinfo, **claims}
     auth_time = claims.get("auth_time")
     return Profile(
@@ -78,9 +79,15 @@ def subject(value: object) -> str:
     return str(value)
 
 
-def email(value: object) -> str | None:
-    """Return a valid email in its normal form, or ``None``."""
-    return _valid(fields.email, value)
+def email(value: object, verified: object) -> tuple[str | None, bool]:
+    """Return a valid email in its normal form, or ``None``, and whether it is verified.
+
+    Another Unicode form of an email can be that of another mailbox at the provider. It is not
+    verified: only ASCII, and the normal form itself, stay the same mailbox.
+    """
+    address = _valid(fields.email, value)
+    is_same = address == value or str(value).isascii()
+    return address, address is not None and is_same and is_true(verified)
 
 
 def picture(value: object) -> str | None:

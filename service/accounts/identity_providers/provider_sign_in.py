@@ -64,7 +64,8 @@ async def find_facts(
     if profile.email is None:
         email = EmailClaim.ABSENT
     else:
-        email = EmailClaim.VERIFIED if profile.is_email_verified else EmailClaim.UNVERIFIED
+        is_verified = profile.is_email_verified and _is_same(profile.email, row["account_email"])
+        email = EmailClaim.VERIFIED if is_verified else EmailClaim.UNVERIFIED
     if row["account_user_id"] is None:
         account = Account.NONE
     elif row["is_verified"]:
@@ -73,6 +74,17 @@ async def find_facts(
         account = Account.UNVERIFIED if row["ever_verified"] else Account.NEVER_VERIFIED
     facts = Facts(owner, email, account, row["has_other_subject"], user_id is not None)
     return facts, row
+
+
+def _is_same(email: str, account_email: str | None) -> bool:
+    """Return whether two emails with the same uniqueness key are the same mailbox.
+
+    The key ignores more than the case: ``weiß`` and ``weiss`` have the same. Two mailboxes may
+    differ in that, and an attacker could have the other one (CVE-2019-19844).
+    """
+    if account_email is None or email == account_email:
+        return True
+    return email.isascii() and account_email.isascii()
 
 
 async def sign_in(

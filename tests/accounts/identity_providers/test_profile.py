@@ -44,6 +44,8 @@ def test_verification_of_the_id_token_does_not_vouch_for_the_email_of_userinfo()
         "https://login.microsoftonline.com/9122040d-6c67-4c5b-b112-36a304b66dad/v2.0",
         "https://sts.windows.net/9122040d-6c67-4c5b-b112-36a304b66dad/",
         "https://contoso.ciamlogin.com/contoso/v2.0",
+        "https://login.windows.net/9122040d-6c67-4c5b-b112-36a304b66dad/",
+        "https://contoso.b2clogin.com/9122040d-6c67-4c5b-b112-36a304b66dad/v2.0/",
         "https://LOGIN.microsoftonline.com/x/v2.0",
     ],
 )
@@ -51,6 +53,25 @@ def test_email_of_microsoft_is_never_verified(issuer: str) -> None:
     claims = {**CLAIMS, "upn": "admin@example.test", "xms_edov": True}
     profile = openid_profile(issuer, claims, {})
     assert (profile.email, profile.is_email_verified) == ("jake@example.test", False)
+
+
+@pytest.mark.parametrize(
+    ("given", "email", "is_verified"),
+    [
+        ("Jake@EXAMPLE.test", "Jake@example.test", True),
+        ("jake@xn--strae-oqa.test", "jake@straße.test", True),
+        ("weiß@example.test", "weiß@example.test", True),
+        ("ja\u212ae@example.test", "jaKe@example.test", False),  # The Kelvin sign.
+        ("ja\u00adke@example.test", "jake@example.test", False),
+        ("\uff4aake@example.test", "jake@example.test", False),
+        ("jake@\uff45xample.test", "jake@example.test", False),
+    ],
+)
+def test_email_in_another_unicode_form_is_not_verified(
+    given: str, email: str, is_verified: bool
+) -> None:
+    profile = openid_profile(ISSUER, {**CLAIMS, "email": given}, {})
+    assert (profile.email, profile.is_email_verified) == (email, is_verified)
 
 
 def test_upn_is_no_email() -> None:

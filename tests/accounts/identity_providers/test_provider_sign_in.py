@@ -134,6 +134,31 @@ async def test_account_is_not_linked_when_the_provider_has_not_verified_the_emai
     assert await db.fetchval("select count(*) from identities") == 0
 
 
+@pytest.mark.parametrize(
+    ("email", "is_verified", "status"),
+    [
+        ("WEISS@example.test", True, 200),
+        ("weiß@example.test", True, 409),
+        ("weiß@example.test", False, 409),
+    ],
+)
+async def test_account_of_another_mailbox_with_the_same_key_is_not_linked(
+    front_end: FrontEnd,
+    issuer: Issuer,
+    client: Client,
+    db: asyncpg.Connection,
+    email: str,
+    is_verified: bool,
+    status: int,
+) -> None:
+    owner = await client.open_account("weiss")
+    if is_verified:
+        await verify(db)
+    issuer.profile["email"] = email
+    assert (await front_end.sign_in()).status == status
+    assert await client.is_authenticated(owner.access)
+
+
 async def test_account_with_another_identity_at_the_issuer_is_not_linked(
     front_end: FrontEnd, issuer: Issuer, db: asyncpg.Connection
 ) -> None:

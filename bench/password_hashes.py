@@ -8,7 +8,7 @@ from bench.load import logins
 from bench.table import Row
 
 ROUNDS = 3
-SLICE = 6  # Seconds.
+SLICE = 4  # Seconds.
 USER = {"username": "bench", "email": "bench@example.test", "password": "bench-bench"}
 
 

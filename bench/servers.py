@@ -67,7 +67,7 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], log: Any) -> None:
 
 @dataclass(frozen=True)
 class Service:
-    """A running service."""
+    """A running server."""
 
     url: str
     pid: int
@@ -116,11 +116,14 @@ def service(**settings: str) -> Iterator[Service]:
 
 
 @contextlib.contextmanager
-def bare(body: bytes) -> Iterator[str]:
-    """Run the bare handler, which responds with ``body``, during the block; yield its base URL."""
+def bare(body: bytes, database_url: str | None = None) -> Iterator[Service]:
+    """Run the bare handlers during the block: one responds with ``body``, one with a query."""
     port = free_port()
-    with running([sys.executable, "-m", "bench.bare", str(port)], port, given=body):
-        yield f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "bench.bare", str(port)]
+    if database_url is not None:
+        command.append(database_url)
+    with running(command, port, given=body) as process:
+        yield Service(f"http://127.0.0.1:{port}", process.pid)
 
 
 def call(url: str, body: Any = None, token: str | None = None) -> bytes:

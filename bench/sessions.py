@@ -1,4 +1,4 @@
-"""Sessions: refreshes, invalidation in another process, and a million sessions."""
+"""Sessions: invalidation in another process, and a million sessions."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,6 @@ PASSWORD = "bench-bench"  # noqa: S105
 CHANGES = 900
 ROUNDS = 300
 CACHED_SESSIONS = 20_000
-SECONDS = 5.0
 CONNECTIONS = 8
 FIRST_REQUESTS = 4  # Sent to the other process immediately after each change.
 MEGABYTE = 1_000_000
@@ -150,7 +149,7 @@ def measure(report: Callable[[str], None]) -> list[Row]:
     """
     with contextlib.ExitStack() as stack:
         small, large = (stack.enter_context(open_sessions(size, report)) for size in SIZES)
-        rows = [asyncio.run(_refreshes(small, report))]
+        rows = []
         report("Refreshes and ends of sessions at both sizes, in turn ...")
         for name, act in (("one refresh", _refresh), ("one logout", _log_out)):
             times: tuple[list[float], list[float]] = ([], [])
@@ -160,7 +159,7 @@ def measure(report: Callable[[str], None]) -> list[Row]:
             rows.append(Row(what, f"{before:.2f} ms", f"{after:.2f} ms", f"{after / before:.2f}"))
         rows += [*_sizes(small, large), asyncio.run(_cached_memory(large, report))]
         # Last, because it ends or deletes most sessions of the smaller database.
-        rows.insert(1, asyncio.run(_invalidations(small, report)))
+        rows.insert(0, asyncio.run(_invalidations(small, report)))
         return rows
 
 
@@ -204,24 +203,6 @@ async def _cached_memory(sessions: Sessions, report: Callable[[str], None]) -> R
         f"{(before + grown) / MEGABYTE:,.0f} MB",
         f"{grown / CACHED_SESSIONS:,.0f} bytes each",
     )
-
-
-async def _refreshes(sessions: Sessions, report: Callable[[str], None]) -> Row:
-    report("Refreshes: 8 connections without pause ...")
-    done = 0
-    started = time.monotonic()
-
-    async def refresh_again_and_again(client: aiohttp.ClientSession, plain: str) -> None:
-        nonlocal done
-        while time.monotonic() - started < SECONDS:
-            plain = await _post(client, f"{sessions.base}/api/auth/refresh", plain)
-            done += 1
-
-    async with aiohttp.ClientSession() as client:
-        taken = sessions.take(CONNECTIONS)
-        await asyncio.gather(*(refresh_again_and_again(client, plain) for _, plain in taken))
-    rate = done / (time.monotonic() - started)
-    return Row("refreshes, 8 connections", f"{rate:,.0f} /s", "", "")
 
 
 async def _post(client: aiohttp.ClientSession, url: str, plain: str) -> str:

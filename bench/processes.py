@@ -1,0 +1,109 @@
+"""GET /api/user of 5,000 sessions in turn: the bare handler, one process and two."""
+
+import statistics
+import tempfile
+from pathlib import Path
+
+from bench import cpu, servers
+from bench.load import Load, get
+from bench.site import SESSIONS, site
+from bench.table import Report, Row
+
+ROUNDS = 7
+CONNECTIONS = 64  # So that both processes get about as many.
+SLICE = 1  # Seconds. Short, because the speed of a shared machine changes between slices.
+
+
+def measure(report: Report) -> list[Row]:
+    """Measure every figure of this part and return the rows of its table. Takes a minute."""
+    with site(report) as filled, filled.warm_service(1) as one, filled.warm_service(2) as two:
+        body = servers.call(f"{one.url}/api/user", token=filled.access_tokens[0])
+        with (
+            servers.bare(body) as bare,
+            tempfile.NamedTemporaryFile("w", suffix=".tokens") as many,
+            tempfile.NamedTemporaryFile("w", suffix=".tokens") as single,
+        ):
+            many.write("\n".join(filled.access_tokens))
+            single.write(filled.access_tokens[0])
+            many.flush()
+            single.flush()
+            subjects = {
+                "bare": _Subject(bare.url, Path(many.name), [bare.pid]),
+                "many": _Subject(one.url, Path(many.name), cpu.workers(one.pid)),
+                "single": _Subject(one.url, Path(single.name), cpu.workers(one.pid)),
+                "two": _Subject(two.url, Path(many.name), cpu.workers(two.pid)),
+            }
+            for number in range(-1, ROUNDS):  # The first is a warm-up.
+                report(f"GET /api/user, round {number + 1} of {ROUNDS} (0 is a warm-up) ...")
+                for subject in subjects.values():
+                    subject.load(keep=number >= 0)
+    return _rows(subjects)
+
+
+class _Subject:
+    """A server, and what its rounds have measured."""
+
+    def __init__(self, url: str, tokens: Path, pids: list[int]) -> None:
+        self._url, self._tokens, self._pids = url, tokens, pids
+        self._loads: list[Load] = []
+        self._spent: list[float] = []
+        self._busiest: list[float] = []
+
+    def load(self, *, keep: bool) -> None:
+        before = [cpu.seconds([pid]) for pid in self._pids]
+        load = get(f"{self._url}/api/user", self._tokens, seconds=SLICE, connections=CONNECTIONS)
+        spent = [cpu.seconds([pid]) - start for pid, start in zip(self._pids, before, strict=True)]
+        if keep:
+            self._loads.append(load)
+            self._spent.append(sum(spent) / (load.rate * SLICE) * 1e6)
+            self._busiest.append(max(spent) / sum(spent))
+
+    @property
+    def rate(self) -> float:
+        return statistics.median(load.rate for load in self._loads)
+
+    @property
+    def p99(self) -> float:
+        return statistics.median(load.p99 for load in self._loads)
+
+    @property
+    def spent(self) -> float:
+        """The CPU of one request in microseconds, all serving processes together."""
+        return statistics.median(self._spent)
+
+    @property
+    def busiest(self) -> float:
+        """The share of the busiest process in the CPU of all."""
+        return statistics.median(self._busiest)
+
+    def row(self, what: str, ratio: str, aim: str = "") -> Row:
+        beside = f"p99 {self.p99:.2f} ms, CPU a request {self.spent:.1f} µs"
+        return Row(what, f"{self.rate:,.0f} /s", beside, ratio, aim)
+
+
+def _rows(subjects: dict[str, _Subject]) -> list[Row]:
+    bare, many, single, two = subjects.values()
+    carried = many.spent / two.spent / two.busiest
+    return [
+        bare.row("bare handler, driven by the same client", ""),
+        many.row(
+            f"GET /api/user, {SESSIONS:,} sessions in turn, one process",
+            f"{many.rate / bare.rate:.2f} of the bare handler",
+            "at least 0.70",
+        ),
+        single.row(
+            "GET /api/user, one session, one process",
+            f"{single.rate / bare.rate:.2f} of the bare handler",
+        ),
+        two.row(
+            f"GET /api/user, {SESSIONS:,} sessions in turn, two processes",
+            f"{two.rate / many.rate:.2f} times one process, beside the client",
+        ),
+        Row(
+            "what two processes carry where each has a core of its own",
+            f"busiest process: {two.busiest:.0%} of the CPU of both",
+            f"CPU a request {two.spent:.1f} µs, with one process {many.spent:.1f} µs",
+            f"{carried:.2f} times one process",
+            "at least 1.8",
+        ),
+    ]

@@ -1,1 +1,3 @@
 drop table identities;
+alter table users
+    drop column unlinked_issuers;

@@ -16,3 +16,8 @@ create table identities (
     constraint identities_issuer_subject_key unique (issuer, subject),
     constraint identities_user_id_issuer_key unique (user_id, issuer)
 );
+
+-- The issuers at which the user had an identity that they unlinked or reported. Another identity
+-- there is linked only on request: the person who has it may have been the reason.
+alter table users
+    add column unlinked_issuers text[] not null default '{}';

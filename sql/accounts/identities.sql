@@ -22,9 +22,25 @@ from identities
 where issuer = $1 and subject = $2
 
 -- name: delete(id, user_id) -> value
-delete from identities
-where id = $1 and user_id = $2
-returning issuer
+-- Remember the issuer. Call sessions.lock_user in an earlier statement.
+with deleted as (
+    delete from identities
+    where id = $1 and user_id = $2
+    returning user_id, issuer
+),
+unlinked as (
+    update users
+    set unlinked_issuers = array_append(users.unlinked_issuers, deleted.issuer)
+    from deleted
+    where users.id = deleted.user_id
+)
+select issuer
+from deleted
+
+-- name: forget_unlinked(user_id, issuer) -> none
+update users
+set unlinked_issuers = array_remove(unlinked_issuers, $2)
+where id = $1 and $2 = any (unlinked_issuers)
 
 -- name: delete_unproved(user_id) -> none
 delete from identities

@@ -7,6 +7,7 @@ select
     account.email as account_email,
     account.email_verified_at is not null as is_verified,
     account.ever_verified,
+    given.issuer = any (account.unlinked_issuers) as was_unlinked,
     exists (
         select
         from identities as other
@@ -41,5 +42,7 @@ set password_hash = null,
     password_version = password_version + 1,
     email_verified_at = now(),
     ever_verified = true,
+    -- Another person has unlinked these.
+    unlinked_issuers = '{}',
     updated_at = now()
 where id = $1

@@ -41,14 +41,21 @@ where passkeys.user_id = $1
 
 -- name: remove_newer_identities(user_id, digest) -> none
 -- Delete the identity that the reported notice told of, and each one that was linked after it.
-delete from identities
-using one_time_tokens
-where identities.user_id = $1
-    and one_time_tokens.digest = $2
-    and (
-        identities.id = (one_time_tokens.data ->> 'identity_id')::uuid
-        or identities.created_at >= one_time_tokens.created_at
-    )
+-- Remember their issuers: a thief who still has the identity must not get it linked again.
+with deleted as (
+    delete from identities
+    using one_time_tokens
+    where identities.user_id = $1
+        and one_time_tokens.digest = $2
+        and (
+            identities.id = (one_time_tokens.data ->> 'identity_id')::uuid
+            or identities.created_at >= one_time_tokens.created_at
+        )
+    returning identities.issuer
+)
+update users
+set unlinked_issuers = unlinked_issuers || array(select issuer from deleted)
+where id = $1 and exists (select from deleted)
 
 -- name: revoke_tokens(user_id, reported_digest) -> none
 -- Delete the unused tokens of the user, except the reports older than the one with this digest.

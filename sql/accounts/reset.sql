@@ -20,6 +20,8 @@ set password_hash = $3,
     password_version = password_version + 1,
     email_verified_at = coalesce(email_verified_at, now()),
     ever_verified = true,
+    -- Another person may have unlinked those of an account that was never verified.
+    unlinked_issuers = case when ever_verified then unlinked_issuers else '{}' end,
     updated_at = now()
 where id = $1 and email = $2 and closed_at is null and locked_at is null
 returning id

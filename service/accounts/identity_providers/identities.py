@@ -217,6 +217,7 @@ async def _link(
     if decision is Decision.KEEP:
         rows = await sql.identities.list(connection, user_id=user.id)
         return next(row for row in rows if row["issuer"] == profile.issuer)
+    await sql.identities.forget_unlinked(connection, user_id=user.id, issuer=profile.issuer)
     row = await sql.identities.insert(
         connection,
         user_id=user.id,

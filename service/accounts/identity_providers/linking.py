@@ -38,6 +38,16 @@ class Account(Enum):
     VERIFIED = auto()
 
 
+class AtIssuer(Enum):
+    """Which identity the account has at the same issuer."""
+
+    NONE = auto()
+    OTHER = auto()
+    """Another one than that of the sign-in."""
+    UNLINKED = auto()
+    """None any more: the owner has unlinked or reported one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What decides."""
@@ -45,8 +55,7 @@ class Facts:
     owner: Owner
     email: EmailClaim
     account: Account
-    has_other_subject: bool
-    """Whether the account has another identity at the same issuer."""
+    at_issuer: AtIssuer
     is_signed_in: bool
 
 
@@ -90,8 +99,9 @@ def _decide_sign_in(facts: Facts) -> Decision:
     if facts.email is EmailClaim.VERIFIED:
         if facts.account is Account.NEVER_VERIFIED:
             return Decision.TAKE_OVER
-        # A provider may give the email of a person who has left to another person.
-        if facts.account is Account.VERIFIED and not facts.has_other_subject:
+        # A provider may give the email of a person who has left to another person. An identity that
+        # the owner has unlinked must not come back by itself.
+        if facts.account is Account.VERIFIED and facts.at_issuer is AtIssuer.NONE:
             return Decision.LINK
     return Decision.EMAIL_TAKEN
 
@@ -105,4 +115,4 @@ def _decide_link(facts: Facts) -> Decision:
     # have it after the other person has verified the email.
     if facts.account is not Account.VERIFIED:
         return Decision.UNVERIFIED
-    return Decision.ISSUER_TAKEN if facts.has_other_subject else Decision.LINK
+    return Decision.ISSUER_TAKEN if facts.at_issuer is AtIssuer.OTHER else Decision.LINK

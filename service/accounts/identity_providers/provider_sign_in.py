@@ -13,6 +13,7 @@ from service.accounts.identity_providers.errors import ProviderEmailMissing
 from service.accounts.identity_providers.identity_proof import IdentityProof
 from service.accounts.identity_providers.linking import (
     Account,
+    AtIssuer,
     Decision,
     EmailClaim,
     Facts,
@@ -72,7 +73,11 @@ async def find_facts(
         account = Account.VERIFIED
     else:
         account = Account.UNVERIFIED if row["ever_verified"] else Account.NEVER_VERIFIED
-    facts = Facts(owner, email, account, row["has_other_subject"], user_id is not None)
+    if row["has_other_subject"]:
+        at_issuer = AtIssuer.OTHER
+    else:
+        at_issuer = AtIssuer.UNLINKED if row["was_unlinked"] else AtIssuer.NONE
+    facts = Facts(owner, email, account, at_issuer, user_id is not None)
     return facts, row
 
 

@@ -177,6 +177,7 @@ def create_app(
     app[PASSKEY_VERIFIER] = PasskeyVerifier(database, party, throttle)
     app[SIGN_IN] = SignIn(database, tokens, throttle, settings)
     app[CLOSED_ACCOUNTS] = ClosedAccounts(database)
+    app[tags.TAG_LIST] = tags.TagList(database)
     templates = load_templates(settings)
     app[LANGUAGES] = templates.languages
     app[OUTBOX] = Outbox(database, create_mailer(settings), templates)

@@ -14,6 +14,7 @@ import sql
 from service.accounts.sessions.authentication import revoked_token
 from service.conduit.foreign_keys import map_foreign_key_errors
 from service.conduit.profiles import PROFILE, profile_json, viewer_id
+from service.conduit.tags import TAG_LIST
 from service.database.pool import DATABASE, Database
 from service.http.app_keys import SETTINGS
 from service.http.bodies import read_body
@@ -119,6 +120,7 @@ async def create_article(request: web.Request) -> web.StreamResponse:
     )
     if row is None:
         raise revoked_token()
+    request.app[TAG_LIST].forget()
     return _article_response(request, row, status=201)
 
 
@@ -169,6 +171,7 @@ async def update_article(request: web.Request) -> web.StreamResponse:
         tag_list=given.get("tagList"),
         slug=slug_of(given["title"]) if "title" in given else None,
     )
+    request.app[TAG_LIST].forget()
     return await respond_with_article(request, slug)
 
 
@@ -197,6 +200,7 @@ async def delete_article(request: web.Request) -> web.StreamResponse:
     # other requests.
     while not await sql.articles.delete(request.app[DATABASE], article_id=article_id):
         pass
+    request.app[TAG_LIST].forget()
     return web.Response(status=204)
 
 

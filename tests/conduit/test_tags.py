@@ -1,7 +1,12 @@
-import asyncpg
+import asyncio
 
+import asyncpg
+import pytest
+from aiohttp.test_utils import TestClient
+
+from service.conduit import tags as tags_module
 from tests.conduit.content import close_account, publish, wait_until_removed
-from tests.conftest import Client
+from tests.conftest import Client, until_blocked
 
 
 async def tags(client: Client) -> list[str]:
@@ -88,3 +93,65 @@ async def test_tags_may_have_any_characters(client: Client, alice: str) -> None:
     for tag in odd:
         response = await client.get("/api/articles", params={"tag": tag})
         assert response.body["articlesCount"] == 1
+
+
+async def insert_article(db: asyncpg.Connection, slug: str, tag: str) -> None:
+    """Insert an article of alice, as another process does."""
+    await db.execute(
+        """
+        insert into articles (author_id, slug, title, description, body, tag_list)
+        select id, $1, 't', 'd', 'b', array[$2] from users where username = 'alice'
+        """,
+        slug,
+        tag,
+    )
+
+
+async def test_tags_come_from_memory_until_they_are_old(
+    client: Client, alice: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tags_module, "FRESH_SECONDS", 3600.0)
+    assert await tags(client) == []
+    await insert_article(db, "elsewhere", "new")
+    assert await tags(client) == []
+    monkeypatch.setattr(tags_module, "FRESH_SECONDS", 0.0)
+    assert await tags(client) == ["new"]
+
+
+@pytest.mark.parametrize("max_age", [3600.0, 0.0])
+async def test_tags_are_the_old_ones_while_one_request_reads_them(
+    client: Client,
+    alice: str,
+    db: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    max_age: float,
+) -> None:
+    monkeypatch.setattr(tags_module, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(tags_module, "MAX_AGE_SECONDS", max_age)
+    assert await tags(client) == []
+    await insert_article(db, "elsewhere", "new")
+    async with asyncio.TaskGroup() as group, db.transaction():
+        await db.execute("lock table tag_counts in access exclusive mode")
+        reading = group.create_task(tags(client))
+        await until_blocked(db, 1)
+        other = group.create_task(tags(client))
+        if max_age:
+            assert await other == []
+        assert not reading.done()
+    assert reading.result() == ["new"]
+    assert other.result() == ([] if max_age else ["new"])
+
+
+async def test_tags_that_were_read_during_a_change_are_not_kept(
+    client: Client, alice: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tags_module, "FRESH_SECONDS", 3600.0)
+    async with asyncio.TaskGroup() as group, db.transaction():
+        await db.execute("lock table tag_counts in access exclusive mode")
+        reading = group.create_task(tags(client))
+        await until_blocked(db, 1)
+        assert isinstance(client.http, TestClient) and client.http.app is not None
+        client.http.app[tags_module.TAG_LIST].forget()
+    assert reading.result() == []
+    await insert_article(db, "elsewhere", "new")
+    assert await tags(client) == ["new"]

@@ -25,6 +25,7 @@ from service.accounts.sessions.authentication import TOKENS
 from service.accounts.sessions.reauthentication import ReauthenticationRequired
 from service.accounts.sessions.sessions import (
     end_other_sessions,
+    may_touch,
     require_active_session,
     touch,
 )
@@ -52,7 +53,9 @@ async def current(request: web.Request) -> web.StreamResponse:
     The response contains a new access token.
     """
     user: User = request["user"]
-    await touch(request.app[DATABASE], client_of(request), user)
+    # The client is needed only once an hour.
+    if may_touch(user):
+        await touch(request.app[DATABASE], client_of(request), user)
     return current_user_response(user, request.app[TOKENS], request.app[SETTINGS])
 
 

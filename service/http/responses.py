@@ -2,16 +2,17 @@
 
 import functools
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from datetime import datetime
 from email.utils import formatdate
 from typing import Any
 
 import orjson
-from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
+from aiohttp import HttpVersion10, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_writer import _serialize_headers
 
-from service.http.security_headers import add_security_headers
+from service.http.security_headers import NOSNIFF, may_have_token
 
 JSON = "application/json; charset=utf-8"
 MAX_PAGE_BYTES = 2 * 1024 * 1024  # Limits any page of items. One item always fits.
@@ -53,32 +54,41 @@ class JsonResponse(web.StreamResponse):
         if self._request is not None:
             return writer
         self._request = request
-        # Send the rejection of another version as HTTP/1.1 (RFC 9110, section 2.5).
-        version = HttpVersion10 if request.version == HttpVersion10 else HttpVersion11
+        is_old = request.version == HttpVersion10
         headers = self.headers
-        headers[hdrs.CONTENT_TYPE] = JSON
-        headers[hdrs.CONTENT_LENGTH] = str(len(self.body))
-        headers[hdrs.DATE] = _http_date(int(time.time()))
-        add_security_headers(request, self)
         if not self.keep_alive:
-            if version == HttpVersion11:
+            if not is_old:
                 headers[hdrs.CONNECTION] = "close"
-        elif version == HttpVersion10:
+        elif is_old:
             headers[hdrs.CONNECTION] = "keep-alive"
-        status_line = f"HTTP/{version.major}.{version.minor} {self.status} {self.reason}"
-        await writer.write_headers(status_line, headers)
+        if may_have_token(request):
+            headers[hdrs.CACHE_CONTROL] = "no-store"
+        headers[hdrs.CONTENT_LENGTH] = str(len(self.body))
+        head = _head(is_old, self.status, self.reason, int(time.time()))
+        # The serializer rejects control characters. Its first line is the status line: an empty one
+        # leaves only the end of the line before it.
+        writer._headers_buf = head + _serialize_headers("", headers)  # type: ignore[attr-defined]
         return writer
 
-    async def write_eof(self, data: bytes = b"") -> None:
+    def write_eof(self, data: bytes = b"") -> Coroutine[Any, Any, None]:
         """Write the body. Write none for a HEAD request. ``data`` is always empty."""
         assert self._request is not None, "the head comes first"
         is_head = self._request.method == hdrs.METH_HEAD
-        await self._request.writer.write_eof(b"" if is_head else self.body)
+        return self._request.writer.write_eof(b"" if is_head else self.body)
 
 
-@functools.lru_cache(maxsize=1)
-def _http_date(second: int) -> str:
-    return formatdate(second, usegmt=True)
+@functools.lru_cache(maxsize=16)
+def _head(is_old: bool, status: int, reason: str, second: int) -> bytes:
+    """Return the start of a head, which all responses of one second share.
+
+    The rejection of an unknown version of HTTP is sent as HTTP/1.1 (RFC 9110, section 2.5).
+    """
+    return (
+        f"HTTP/1.{0 if is_old else 1} {status} {reason}\r\n"
+        f"{hdrs.CONTENT_TYPE}: {JSON}\r\n"
+        f"{hdrs.DATE}: {formatdate(second, usegmt=True)}\r\n"
+        f"{NOSNIFF}: nosniff"
+    ).encode()
 
 
 def json_response(

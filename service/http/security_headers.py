@@ -13,17 +13,14 @@ HSTS_POLICY = "max-age=31536000"  # One year (RFC 6797). Not for subdomains: the
 SAFE = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
 
 
-def add_security_headers(request: web.BaseRequest, response: web.StreamResponse) -> None:
-    """Add the security headers to ``response``, just before its head is written.
+def may_have_token(request: web.BaseRequest) -> bool:
+    """Return whether the response to ``request`` may contain a token or private data.
 
-    Forbid caching of every response that contains a token (RFC 6749, section 5.1), and of every
-    response to an authenticated request. An authenticated request has an ``Authorization`` header.
-    Without that header, only methods other than GET and HEAD return a token. A test verifies this.
+    Such a response must not be cached (RFC 6749, section 5.1). An authenticated request has an
+    ``Authorization`` header. Without that header, only methods other than GET and HEAD return a
+    token. A test verifies this.
     """
-    headers = response.headers
-    headers[NOSNIFF] = "nosniff"
-    if hdrs.AUTHORIZATION in request.headers or request.method not in SAFE:
-        headers[hdrs.CACHE_CONTROL] = "no-store"
+    return hdrs.AUTHORIZATION in request.headers or request.method not in SAFE
 
 
 def require_https(response: web.StreamResponse) -> None:
@@ -33,5 +30,8 @@ def require_https(response: web.StreamResponse) -> None:
 
 async def on_response_prepare(request: web.Request, response: web.StreamResponse) -> None:
     """Add the security headers to a response of aiohttp's own classes. Remove ``Server``."""
-    add_security_headers(request, response)
-    response.headers.popall(hdrs.SERVER, None)
+    headers = response.headers
+    headers[NOSNIFF] = "nosniff"
+    if may_have_token(request):
+        headers[hdrs.CACHE_CONTROL] = "no-store"
+    headers.popall(hdrs.SERVER, None)

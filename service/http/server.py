@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import time
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
@@ -12,10 +12,16 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from service.http.app_keys import SETTINGS
 from service.http.connections import BoundedConnection, Connections, max_connections
 from service.http.error_codes import ErrorCode
-from service.http.errors import error_body, framework_error_response, internal_error_response
+from service.http.errors import (
+    Handler,
+    error_body,
+    framework_error_response,
+    internal_error_response,
+)
 from service.http.request_log import HEADER, REQUEST_LOG, Line, RequestLog, request_id_of
 from service.http.responses import JsonResponse, json_response
 from service.http.security_headers import require_https
+from service.http.static_routes import StaticRoutes
 from service.http.unread_responses import limit_kernel_buffers
 
 KEEPALIVE_SECONDS = 75.0  # Longer than common proxies' idle timeout: they must close first.
@@ -35,11 +41,16 @@ class RequestProtocol(BoundedConnection):
         connections: Connections,
         request_log: RequestLog,
         *,
+        handle: Handler,
         is_https: bool,
         **options: Any,
     ) -> None:
-        """``is_https`` tells whether clients reach the service over https."""
+        """``handle`` returns the response to a request.
+
+        ``is_https`` tells whether clients reach the service over https.
+        """
         super().__init__(server, connections, **options)
+        self._request_handler = cast(Any, handle)
         self._request_log = request_log
         self._is_https = is_https
         self._is_half_closed = False
@@ -151,6 +162,7 @@ class Server:
         """Start the application, then accept connections."""
         await self._runner.setup()
         loop = asyncio.get_running_loop()
+        routes = StaticRoutes(self._app)
 
         def protocol() -> RequestProtocol:
             server = self._runner.server
@@ -159,6 +171,7 @@ class Server:
                 server,
                 self.connections,
                 self._app[REQUEST_LOG],
+                handle=routes.handle,
                 is_https=self._app[SETTINGS].public_url.startswith("https://"),
                 loop=loop,
                 keepalive_timeout=KEEPALIVE_SECONDS,

@@ -65,10 +65,6 @@ class AccessTokens:
         self._key = secret.encode()
         self._accepted_secrets = (secret, *previous_secrets)
         self._ttl = ttl
-        # Timestamps in tokens are whole seconds. Within one second the token of a session is the
-        # same string, so it is signed only once.
-        self._second = 0
-        self._issued: dict[tuple[UUID, float], AccessToken] = {}
 
     def issue(self, user_id: UUID, session_id: UUID, session_expires_at: float) -> AccessToken:
         """Return a token for this session, valid from now and never longer than the session.
@@ -76,18 +72,12 @@ class AccessTokens:
         ``session_expires_at`` is the expiry of the session's refresh token, in seconds since 1970.
         Renewing an access token does not extend the session (RFC 9700, section 4.14.2).
         """
-        now, session = int(time.time()), (session_id, session_expires_at)
-        if now != self._second:
-            self._second, self._issued = now, {}
-        elif (issued := self._issued.get(session)) is not None:
-            return issued
+        now = int(time.time())
         expires_at = max(now, min(now + self._ttl, int(session_expires_at)))
         claims = f'{{"sub":"{user_id}","iat":{now},"exp":{expires_at},"sid":"{session_id}"}}'
         signed = _HEADER + _base64url(claims.encode())
         signature = _base64url(hmac.digest(self._key, signed, "sha256"))
-        token = AccessToken((signed + b"." + signature).decode(), expires_at - now)
-        self._issued[session] = token
-        return token
+        return AccessToken((signed + b"." + signature).decode(), expires_at - now)
 
     def verify(self, token: str) -> Claims:
         """Return the claims of ``token``. Raise ``Unauthorized`` if it is invalid or expired."""

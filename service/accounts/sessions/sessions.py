@@ -178,6 +178,11 @@ async def end_other_sessions(
     )
 
 
+def may_touch(user: User) -> bool:
+    """Return whether ``touch`` can have anything to record for the session of ``user``."""
+    return time.time() >= user.session_use.touched_at + TOUCH_INTERVAL
+
+
 async def touch(database: Database, client: Client, user: User) -> None:
     """Record that ``client`` gets a new access token in the session of ``user``.
 
@@ -185,10 +190,10 @@ async def touch(database: Database, client: Client, user: User) -> None:
     IP address or user agent is recorded immediately, any other use an hour after the last one.
     A session is updated at most once an hour: most requests only compare and run no SQL.
     """
-    use, now = user.session_use, time.time()
-    if now < use.touched_at + TOUCH_INTERVAL:
+    if not may_touch(user):
         return
-    is_recent = now < use.last_used_at + TOUCH_INTERVAL
+    use = user.session_use
+    is_recent = time.time() < use.last_used_at + TOUCH_INTERVAL
     if is_recent and (client.ip, client.user_agent) == (use.ip, use.user_agent):
         return
     row = await sql.sessions.touch(

@@ -180,11 +180,6 @@ class _LoginUnlock:
     def allow_mail(self, db: _Db, *, user_id: Any) -> _None: ...
     def unlock(self, db: _Db, *, user_id: Any) -> _None: ...
 
-class _Notices:
-    def is_known_login(
-        self, db: _Db, *, user_id: Any, ip_key: Any, ip: Any, user_agent: Any
-    ) -> _Value: ...
-
 class _OneTimeTokens:
     def insert(
         self,
@@ -336,6 +331,7 @@ class _Sessions:
         ip_key: Any,
         amr: Any,
         is_fresh: Any,
+        known_only: Any,
     ) -> _Row: ...
     def count_open(self, db: _Db, *, user_id: Any) -> _Value: ...
     def evict_oldest(
@@ -556,7 +552,6 @@ known_ips: _KnownIps
 login: _Login
 login_attempts: _LoginAttempts
 login_unlock: _LoginUnlock
-notices: _Notices
 one_time_tokens: _OneTimeTokens
 passkey_registration: _PasskeyRegistration
 passkey_verification: _PasskeyVerification

@@ -67,19 +67,10 @@ async def queue_sign_in_notice(
     throttle: Throttle,
     settings: Settings,
 ) -> None:
-    """Queue a notice of a login, unless the user knows the device and IP address of ``client``.
+    """Queue a notice of a login with another device or from another IP address.
 
-    Call this in the transaction that opens the session, before the IP address becomes known.
+    Call this in the transaction that opens the session. It must hold the lock on the user's row.
     """
-    if await sql.notices.is_known_login(
-        connection,
-        user_id=user_id,
-        ip_key=client.ip_key,
-        ip=client.ip,
-        user_agent=client.user_agent,
-    ):
-        return
-    await sql.sessions.lock_user(connection, user_id=user_id)
     user = await sql.email_verification.find(connection, user_id=user_id)
     if user is not None:
         await queue_notice(

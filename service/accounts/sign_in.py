@@ -17,7 +17,12 @@ from service.accounts.responses import login_response
 from service.accounts.security_log import EventKind, write_event
 from service.accounts.sessions.access_tokens import AccessTokens
 from service.accounts.sessions.authentication_methods import PASSWORD, Method
-from service.accounts.sessions.sessions import PasswordChanged, SessionLimitReached, open_session
+from service.accounts.sessions.sessions import (
+    PasswordChanged,
+    SessionLimitReached,
+    open_session,
+    open_session_of_known_login,
+)
 from service.accounts.throttling.throttle import Throttle
 from service.database.pool import Database
 from service.http.client import Client
@@ -79,6 +84,17 @@ class SignIn:
         ``proof`` is the identity at a provider that has proved who the client is. It is linked, or
         recorded as used, in the same transaction: with a second factor, in that of the second step.
         """
+        if confirm is None and proof is None and self._needs_nothing_else(user, methods):
+            session = await open_session_of_known_login(
+                self._database,
+                client,
+                self._settings,
+                user_id=user["id"],
+                password_version=user["password_version"],
+                methods=methods,
+            )
+            if session is not None:
+                return login_response(user, session, self._tokens, self._settings)
 
         # An error that is returned, not raised, commits the transaction.
         async def sign_in(connection: sql.Connection) -> web.StreamResponse | ApiError:
@@ -96,13 +112,7 @@ class SignIn:
                 return TwoFactorRequired(
                     await self._issue_challenge(connection, client, current, methods, proof)
                 )
-            await queue_sign_in_notice(
-                connection,
-                client,
-                user["id"],
-                throttle=self._throttle,
-                settings=self._settings,
-            )
+            await self._lock_current(connection, current)
             return await self._open_session(
                 connection, client, current, methods, EventKind.SIGNED_IN, proof=proof
             )
@@ -153,6 +163,14 @@ class SignIn:
         if response is None:
             raise EmailNotVerified
         return response
+
+    def _needs_nothing_else(self, user: Any, methods: Collection[Method]) -> bool:
+        """Return whether ``user`` may be signed in: unlocked, verified, with all factors."""
+        return (
+            user["locked_at"] is None
+            and (user["email_verified_at"] is not None or not self._settings.require_verified_email)
+            and (user["two_factor_since"] is None or Method.MULTIPLE in methods)
+        )
 
     async def _issue_challenge(
         self,
@@ -231,6 +249,14 @@ class SignIn:
             methods=methods,
             kind=kind,
         )
+        if kind is EventKind.SIGNED_IN and not session.is_known:
+            await queue_sign_in_notice(
+                connection,
+                client,
+                user["id"],
+                throttle=self._throttle,
+                settings=self._settings,
+            )
         if proof is not None:
             identity_id = await proof.complete(connection, user["id"], session.id)
             if proof.is_new and kind is EventKind.SIGNED_IN:

@@ -20,15 +20,42 @@ where id = $1
 for no key update
 
 -- name: open(user_id, password_version, ttl, digest, refresh_token_ttl, kind, ip, user_agent,
---     ip_key, amr, is_fresh) -> row
+--     ip_key, amr, is_fresh, known_only) -> row
 -- Open a session only while the verified password is current and the account is not locked. A
 -- password change and a lock of the account lock the user's row until they commit, and end all
 -- sessions that were opened before. The IP address is stored as one of the user's ten latest. Older
 -- ones are deleted, except for rows that another transaction has locked.
-with owner as (
+-- `is_known` tells whether the user logged in with this device and from this IP address before. If
+-- `known_only`, no other login opens a session. Numbers in a user agent are ignored: an update of a
+-- browser is no other device. The IP address of the registration is known too, even if it opened no
+-- session. Only the latest 500 events are searched.
+with login as materialized (
+    select exists (
+        select
+        from (
+            select kind, ip, user_agent
+            from events
+            where user_id = $1
+            order by id desc
+            limit 500
+        ) as latest
+        where kind in ('registered', 'signed_in')
+            and regexp_replace(coalesce(user_agent, ''), '[0-9]+', '', 'g')
+                = regexp_replace(coalesce($8::text, ''), '[0-9]+', '', 'g')
+            and (
+                (kind = 'registered' and ip = $7::text)
+                or exists (select from known_ips where user_id = $1 and ip_key = $9)
+            )
+    ) as is_known
+),
+owner as (
     select id
     from users
-    where id = $1 and password_version = $2 and closed_at is null and locked_at is null
+    where id = $1
+        and password_version = $2
+        and closed_at is null
+        and locked_at is null
+        and (not $12::boolean or (select is_known from login))
     for share
 ),
 session as (
@@ -70,8 +97,9 @@ removed as (
     ) as surplus
     where known_ips.user_id = $1 and known_ips.ip_key = surplus.ip_key
 )
-select id, idle_expires_at as expires_at
+select session.id, session.idle_expires_at as expires_at, login.is_known
 from session
+cross join login
 
 -- name: count_open(user_id) -> value
 select count(*)

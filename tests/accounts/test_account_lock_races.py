@@ -109,6 +109,7 @@ async def test_lock_ends_the_session_of_a_login_that_it_has_waited_for(
             ip_key="203.0.113.9",
             amr=["pwd"],
             is_fresh=True,
+            known_only=False,
         )
         assert opened is not None
         locking = asyncio.create_task(lock(client, user_id))

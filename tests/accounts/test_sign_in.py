@@ -15,6 +15,7 @@ from service.http.client import Client as HttpClient
 from service.http.errors import Unauthorized
 from service.settings.rate_limit import Limit
 from tests.accounts.mailed_links import VERIFY, client_without_delivery, last_token, links
+from tests.accounts.two_instances import queries_of
 from tests.conftest import Client, Dialect, MakeClient
 from tests.responses import assert_error
 
@@ -35,6 +36,7 @@ def uses(name: str) -> set[str]:
 
 def test_open_session_is_called_only_at_the_end_of_a_login() -> None:
     assert uses("open_session") == {"sign_in.py"}
+    assert uses("open_session_of_known_login") == {"sign_in.py"}
     assert uses("sessions.open") == {"sessions/sessions.py"}
 
 
@@ -52,6 +54,30 @@ async def test_finish_opens_a_session_without_a_request(
     assert await client.is_authenticated(body["user"]["token"])
     event = await db.fetchrow("select kind, ip, user_agent from events order by id desc limit 1")
     assert tuple(event) == ("signed_in", "203.0.113.9", "curl/8.5.0")
+
+
+async def test_login_with_a_known_device_opens_its_session_with_the_first_statement(
+    client: Client, alice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = queries_of(monkeypatch)
+    await client.sign_in("alice")
+    assert names[names.index("record_success") + 1 :] == ["open"]
+
+
+async def test_login_with_a_known_device_rejects_a_password_that_has_changed(
+    client: Client, alice: str, db: asyncpg.Connection
+) -> None:
+    app = client.http.app
+    assert app is not None
+    user = await sql.users.find_credentials(
+        app[DATABASE], id=await db.fetchval("select id from users")
+    )
+    caller = HttpClient.at("203.0.113.9", "curl/8.5.0")
+    await app[SIGN_IN].finish(caller, user, PASSWORD)
+    await db.execute("update users set password_version = password_version + 1")
+    with pytest.raises(Unauthorized):
+        await app[SIGN_IN].finish(caller, user, PASSWORD)
+    assert await db.fetchval("select count(*) from sessions where ip = '203.0.113.9'") == 1
 
 
 async def test_finish_rejects_a_login_when_the_password_has_changed_since_its_verification(

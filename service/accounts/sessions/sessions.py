@@ -84,6 +84,8 @@ class NewSession:
     expires_at: float
     """The expiry unless the session is refreshed, in seconds since 1970."""
     refresh_token: str
+    is_known: bool
+    """Whether the user logged in with this device and from this IP address before."""
 
 
 async def open_session(
@@ -105,9 +107,64 @@ async def open_session(
     """
     if settings.session_limit:
         await _enforce_session_limit(connection, client, settings, user_id, password_version)
+    session = await _open(
+        connection,
+        client,
+        settings,
+        user_id=user_id,
+        password_version=password_version,
+        methods=methods,
+        kind=kind,
+    )
+    if session is None:
+        await require_unlocked(connection, user_id, password_version)
+        raise PasswordChanged
+    return session
+
+
+async def open_session_of_known_login(
+    database: Database,
+    client: Client,
+    settings: Settings,
+    *,
+    user_id: UUID,
+    password_version: int,
+    methods: Collection[Method],
+) -> NewSession | None:
+    """Open a session like ``open_session``, but in one round trip.
+
+    Return ``None`` and open no session when ``open_session`` would raise an error, when the user
+    did not log in with this device and from this IP address before, or when there is a limit of
+    sessions.
+    """
+    if settings.session_limit:
+        return None
+    return await _open(
+        database,
+        client,
+        settings,
+        user_id=user_id,
+        password_version=password_version,
+        methods=methods,
+        kind=EventKind.SIGNED_IN,
+        known_only=True,
+    )
+
+
+async def _open(
+    db: Database | sql.Connection,
+    client: Client,
+    settings: Settings,
+    *,
+    user_id: UUID,
+    password_version: int,
+    methods: Collection[Method],
+    kind: EventKind,
+    known_only: bool = False,
+) -> NewSession | None:
     token = new_token()
     row = await sql.sessions.open(
-        connection,
+        db,
         user_id=user_id,
         password_version=password_version,
         ttl=settings.session_ttl,
@@ -120,11 +177,12 @@ async def open_session(
         amr=list(methods),
         # A provider may not have verified the person for this login.
         is_fresh=Method.FEDERATED not in methods,
+        known_only=known_only,
     )
     if row is None:
-        await require_unlocked(connection, user_id, password_version)
-        raise PasswordChanged
-    return NewSession(row["id"], row["expires_at"].timestamp(), token.plain)
+        return None
+    expires_at = row["expires_at"].timestamp()
+    return NewSession(row["id"], expires_at, token.plain, row["is_known"])
 
 
 async def _enforce_session_limit(

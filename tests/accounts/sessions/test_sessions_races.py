@@ -150,6 +150,7 @@ async def test_old_password_adds_no_known_ip(client: Client, db: asyncpg.Connect
         ip_key="203.0.113.9",
         amr=["pwd"],
         is_fresh=True,
+        known_only=False,
     )
     assert opened is None
     known = await db.fetch("select ip_key from known_ips")

@@ -1,5 +1,7 @@
 """What an identity proves: with a second factor, and as a fresh proof."""
 
+from typing import Any
+
 import asyncpg
 import pytest
 
@@ -189,6 +191,34 @@ async def test_session_of_a_provider_is_no_fresh_proof(
     change = {"user": {"password": "a new secret"}}
     response = await client.put("/api/user", change, token=device.access)
     assert response.body["code"] == "reauthentication_required"
+
+
+SENSITIVE: list[tuple[str, str, dict[str, Any] | None]] = [
+    ("PUT", "/api/user", {"user": {"password": "a new secret"}}),
+    ("PUT", "/api/user", {"user": {"email": "evil@example.test"}}),
+    ("DELETE", "/api/user", {"user": {}}),
+    ("GET", "/api/user/export", None),
+    ("POST", "/api/user/two-factor", {}),
+    ("POST", "/api/user/passkeys/options", {}),
+    ("POST", "/api/user/identities/issuer", {"redirect_to": FRONT_END}),
+    ("DELETE", f"/api/user/identities/{'0' * 8}-0000-0000-0000-{'0' * 12}", None),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), SENSITIVE)
+async def test_stolen_token_of_a_session_of_a_provider_changes_no_credentials(
+    client: Client, front_end: FrontEnd, method: str, path: str, body: dict[str, Any] | None
+) -> None:
+    device = device_of(await front_end.sign_in())
+    response = await client.send(method, path, body, token=device.access)
+    assert (response.status, response.body["code"]) == (403, "reauthentication_required")
+    # The account has no password, so none is a proof.
+    if path == "/api/user":
+        given = {"current_password": "x"} if method == "PUT" else {"password": "x"}
+        changed = {"user": {**(body or {})["user"], **given}}
+        response = await client.send(method, path, changed, token=device.access)
+        assert response.status in (401, 403)
+    assert await client.is_authenticated(device.access)
 
 
 async def test_account_without_a_password_sets_one_and_is_deleted_with_a_fresh_proof(

@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from service.settings.rate_limit import Limit
 from tests.accounts.identity_providers.flows import FRONT_END, FrontEnd, device_of, settings_of
 from tests.accounts.identity_providers.issuer import Issuer
 from tests.accounts.mailed_links import (
@@ -167,6 +168,24 @@ async def test_account_with_another_identity_at_the_issuer_is_not_linked(
     issuer.profile["sub"] = "another person"
     assert_error(await front_end.sign_in(), *TAKEN)
     assert await db.fetchval("select count(*) from identities") == 1
+
+
+async def test_emails_of_accounts_cannot_be_listed(
+    make_client: MakeClient, issuer: Issuer, db: asyncpg.Connection
+) -> None:
+    """At a provider that verifies no email, any person can claim any email."""
+    client = await make_client(
+        oidc_providers=settings_of(issuer),
+        redirect_urls=(FRONT_END,),
+        conflict_limit=Limit(3, 3600),
+    )
+    await client.register("jake")
+    issuer.profile["email_verified"] = False
+    statuses = []
+    for number in range(5):
+        issuer.profile["sub"] = str(number)
+        statuses.append((await FrontEnd(client, issuer).sign_in()).status)
+    assert statuses == [409, 409, 409, 429, 429]
 
 
 async def test_account_whose_current_email_is_not_verified_is_not_linked(

@@ -7,10 +7,11 @@ import pytest
 from yarl import URL
 
 from tests.accounts.account_locks import LOCKED, count_open_sessions, lock, lock_uncommitted
-from tests.accounts.identity_providers.flows import FrontEnd, device_of
+from tests.accounts.identity_providers.flows import FRONT_END, FrontEnd, device_of, settings_of
 from tests.accounts.identity_providers.issuer import Issuer
+from tests.accounts.locked_logins import attempt, client_that_locks, fail, register_alice
 from tests.accounts.two_factor.authenticator_app import AuthenticatorApp, second_step, turn_on
-from tests.conftest import Client, until_blocked
+from tests.conftest import Client, MakeClient, until_blocked
 
 EMAIL = "alice@example.test"
 
@@ -106,6 +107,56 @@ async def test_flow_of_a_session_ends_with_the_session(
     ):
         assert (await client.post(target, body, token=device.access)).status == 401
     assert await db.fetchval("select count(*) from identities") == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "target", "field"),
+    [
+        ("/api/user/identities/issuer", "/api/user/identities", "code"),
+        ("/api/auth/reauthenticate/issuer", "/api/auth/reauthenticate", "provider_code"),
+    ],
+)
+async def test_lock_while_a_flow_of_a_session_completes_makes_it_fail(
+    front_end: FrontEnd,
+    client: Client,
+    db: asyncpg.Connection,
+    database_url: str,
+    path: str,
+    target: str,
+    field: str,
+) -> None:
+    device = await client.open_account("alice")
+    await verify(db)
+    if field == "provider_code":
+        assert (await front_end.link(device.access)).status == 200
+    identities = await db.fetchval("select count(*) from identities")
+    code = await front_end.start(device.access, path)
+    user_id = await db.fetchval("select id from users")
+    other = await asyncpg.connect(database_url)
+    async with other.transaction():
+        await lock_uncommitted(other, user_id)
+        task = asyncio.create_task(client.post(target, {field: code}, token=device.access))
+        await until_blocked(db, 1)
+    await other.close()
+    assert (await task).status == 401
+    assert await count_open_sessions(db) == 0
+    assert await db.fetchval("select count(*) from identities") == identities
+
+
+async def test_locked_password_login_stays_locked_after_a_login_through_a_provider(
+    make_client: MakeClient, issuer: Issuer, db: asyncpg.Connection
+) -> None:
+    """The provider is another way in. The passwords are still guessed."""
+    client = await client_that_locks(
+        make_client, oidc_providers=settings_of(issuer), redirect_urls=(FRONT_END,)
+    )
+    await register_alice(client)
+    await verify(db)
+    await fail(client, 5)
+    assert await attempt(client, "alice-secret") == 401
+    issuer.profile["email"] = EMAIL
+    device_of(await FrontEnd(client, issuer).sign_in())
+    assert await attempt(client, "alice-secret") == 401
 
 
 async def test_lock_during_an_exchange_leaves_no_session_open(

@@ -121,7 +121,7 @@ async def create_article(request: web.Request) -> web.StreamResponse:
     if row is None:
         raise revoked_token()
     request.app[TAG_LIST].forget()
-    return _article_response(request, row, status=201)
+    return article_response(request, row, status=201)
 
 
 @routes.get(
@@ -215,7 +215,7 @@ async def respond_with_article(request: web.Request, slug: str) -> web.StreamRes
     )
     if row is None:
         raise NotFound("article")
-    return _article_response(request, row)
+    return article_response(request, row)
 
 
 async def _require_own_article(request: web.Request) -> int:
@@ -281,6 +281,7 @@ def article_json(row: Any, *, strict: bool) -> dict[str, Any]:
     return data
 
 
-def _article_response(request: web.Request, row: Any, *, status: int = 200) -> web.StreamResponse:
+def article_response(request: web.Request, row: Any, *, status: int = 200) -> web.StreamResponse:
+    """Return the response with the article in ``row``."""
     strict = request.app[SETTINGS].realworld_strict
     return json_response({"article": article_json(row, strict=strict)}, status=status)

@@ -3,7 +3,7 @@
 from aiohttp import web
 
 import sql
-from service.conduit.articles import ARTICLE, SLUG, respond_with_article
+from service.conduit.articles import ARTICLE, SLUG, article_response
 from service.conduit.foreign_keys import map_foreign_key_errors
 from service.database.pool import DATABASE
 from service.http.errors import NotFound
@@ -22,7 +22,7 @@ routes = RouteTableDef(tag="Articles")
 )
 async def favorite(request: web.Request) -> web.StreamResponse:
     """Favorite an article. A repeated request has no effect."""
-    return await _set_favorite(request, sql.favorites.add)
+    return await _set_favorite(request, is_favorite=True)
 
 
 @routes.delete(
@@ -34,15 +34,19 @@ async def favorite(request: web.Request) -> web.StreamResponse:
 )
 async def unfavorite(request: web.Request) -> web.StreamResponse:
     """Unfavorite an article."""
-    return await _set_favorite(request, sql.favorites.remove)
+    return await _set_favorite(request, is_favorite=False)
 
 
-async def _set_favorite(request: web.Request, query: sql.AnyQuery) -> web.StreamResponse:
-    """Run one query of ``sql/conduit/favorites.sql`` and respond with the article."""
-    slug = path_text(request, "slug")
-    article_id = await map_foreign_key_errors(
-        query(request.app[DATABASE], slug=slug, user_id=request["user"].id)
+async def _set_favorite(request: web.Request, *, is_favorite: bool) -> web.StreamResponse:
+    """Add or remove the favorite, and respond with the article."""
+    row = await map_foreign_key_errors(
+        sql.favorites.set(
+            request.app[DATABASE],
+            slug=path_text(request, "slug"),
+            user_id=request["user"].id,
+            is_favorite=is_favorite,
+        )
     )
-    if article_id is None:
+    if row is None:
         raise NotFound("article")
-    return await respond_with_article(request, slug)
+    return article_response(request, row)

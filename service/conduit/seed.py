@@ -133,7 +133,7 @@ async def _fill(connection: asyncpg.Connection, password_hash: str, service_url:
                 connection, viewer_id=user_id, username_key=fields.uniqueness_key(other)
             )
         for slug in chance.sample(list(published), 6):
-            await sql.favorites.add(connection, slug=slug, user_id=user_id)
+            await sql.favorites.set(connection, slug=slug, user_id=user_id, is_favorite=True)
         for slug in chance.sample(list(published), 4):
             await sql.seed.create_comment(
                 connection,

@@ -48,7 +48,8 @@ PARTS = {
         RATIO,
         "Random sessions request lists (30 %), articles (25 %), the user (20 %), profiles (10 %)"
         " and tags (10 %), and write comments (3 %) and favourites (2 %). Client, service and"
-        " PostgreSQL share the cores.",
+        " PostgreSQL share the cores. Past the capacity a latency grows as long as the load lasts"
+        f" (here {traffic.SLICE} s).",
     ),
     "processes": Part(
         "One process and two",

@@ -1,5 +1,6 @@
 """The picture of bench/README.md: latency against load, and the storm of logins."""
 
+import statistics
 from pathlib import Path
 
 import matplotlib as mpl
@@ -23,14 +24,14 @@ STYLE = {
 def draw(
     path: Path,
     opened: dict[int, list[tuple[float, float, float]]],
-    stormed: list[Sample],
+    stormed: list[list[Sample]],
     storm: tuple[float, float, float],
 ) -> None:
     """Write the picture to ``path``.
 
     ``opened`` has the rate, the p50 and the p99 of each load, for each number of processes.
-    ``stormed`` are the requests around a storm, which has the times ``storm``: begin, end of the
-    logins, end of the measurement.
+    ``stormed`` has the requests around a storm in each round, and ``storm`` its times: begin, end
+    of the logins, end of the measurement.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(11, 4.2), layout="constrained")
@@ -57,19 +58,23 @@ def draw(
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
             axes.legend(loc="upper left", fontsize=9)
-        right.set_ylim(top=max(right.get_ylim()[1], 100))
+        # Room for the legend above the lines.
+        right.set_ylim(top=6 * right.get_ylim()[1])
         figure.savefig(path, format="svg", metadata={"Date": None})
 
 
 def _over_time(
-    samples: list[Sample], until: float, share: float
+    rounds: list[list[Sample]], until: float, share: float
 ) -> tuple[list[float], list[float]]:
-    """Return the times, and the percentile of the samples that were due in each step of time."""
-    parts: dict[int, list[Sample]] = {}
-    for sample in samples:
-        if sample.due < until:
-            parts.setdefault(int(sample.due / STEP), []).append(sample)
-    return (
-        [(number + 0.5) * STEP for number in sorted(parts)],
-        [percentile(parts[number], share) for number in sorted(parts)],
-    )
+    """Return the times, and the percentile of each step of time: the median of the rounds."""
+    count = int(until / STEP)
+    found: list[list[float]] = [[] for _ in range(count)]
+    for samples in rounds:
+        parts: list[list[Sample]] = [[] for _ in range(count)]
+        for sample in samples:
+            parts[min(int(sample.due / STEP), count - 1)].append(sample)
+        for step, part in zip(found, parts, strict=True):
+            step.append(percentile(part, share))
+    return [(number + 0.5) * STEP for number in range(count)], [
+        statistics.median(step) for step in found
+    ]

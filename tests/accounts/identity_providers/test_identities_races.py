@@ -10,7 +10,7 @@ import pytest
 from tests.accounts.identity_providers.flows import FRONT_END, FrontEnd, settings_of
 from tests.accounts.identity_providers.issuer import Issuer
 from tests.accounts.mailed_links import REPORT, client_without_delivery, last_token
-from tests.conftest import Client, Device, MakeClient, Response
+from tests.conftest import Client, Device, MakeClient, Response, until_blocked
 
 IDENTITIES = "/api/user/identities"
 ALICE = "alice@example.test"
@@ -82,3 +82,27 @@ async def test_simultaneous_changes_have_no_internal_error(
             or identities.id is not null)
     """
     assert await db.fetchval(of_closed) == 0
+
+
+@pytest.mark.parametrize("change", ["unlink", "link"])
+async def test_session_that_ends_meanwhile_changes_no_identity(
+    client: Client, issuer: Issuer, db: asyncpg.Connection, database_url: str, change: str
+) -> None:
+    device = await client.open_account("alice")
+    await db.execute("update users set email_verified_at = now(), ever_verified = true")
+    front_end = FrontEnd(client, issuer)
+    if change == "unlink":
+        assert (await front_end.link(device.access)).status == 200
+        job = unlink(client, device, str(await db.fetchval("select id from identities")))
+    else:
+        job = link(client, device, await front_end.start(device.access, f"{IDENTITIES}/issuer"))
+    before = await db.fetch("table identities")
+    other = await asyncpg.connect(database_url)
+    async with other.transaction():
+        await other.execute("select from users for no key update")
+        await other.execute("update sessions set ended_at = now(), end_reason = 'signed_out'")
+        task = asyncio.ensure_future(job())
+        await until_blocked(db, 1)
+    await other.close()
+    assert (await task).status == 401
+    assert await db.fetch("table identities") == before

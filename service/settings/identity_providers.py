@@ -12,6 +12,9 @@ from urllib.parse import urlsplit
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
+GOOGLE_ISSUER = "https://accounts.google.com"
+GITHUB_ISSUER = "https://github.com"
+
 RESERVED_NAMES = frozenset({"google", "github", "exchange"})
 """The names of the providers with settings of their own, and a path of the service."""
 
@@ -63,6 +66,13 @@ def is_secure_url(url: object) -> bool:
     return bool(host) and has_port and is_safe and "@" not in parts.netloc and "#" not in url
 
 
+def client_text(value: str) -> str:
+    """Return the id or the secret of a client. A request could not have any other character."""
+    if not value.isprintable():
+        raise ValueError("must have only printable characters")
+    return value
+
+
 def oidc_providers(value: str) -> tuple[OidcProvider, ...]:
     """Return the providers in a JSON array. Reject an unknown key: it may be a misspelt one."""
     try:
@@ -84,7 +94,8 @@ def _provider(given: Mapping[str, Any]) -> OidcProvider:
     if unknown := sorted(given.keys() - {*_REQUIRED, *_OPTIONAL}):
         raise ValueError(f"has an unknown key: {unknown[0]}")
     for key in _REQUIRED:
-        if not isinstance(given.get(key), str) or not given[key].strip():
+        value = given.get(key)
+        if not isinstance(value, str) or not value.strip() or not value.isprintable():
             raise ValueError(f"must have a text as the {key} of each provider")
     name, label = given["name"], given.get("label", given["name"])
     if not re.fullmatch(r"[a-z0-9](?:[a-z0-9-]{0,28}[a-z0-9])?", name):
@@ -93,6 +104,9 @@ def _provider(given: Mapping[str, Any]) -> OidcProvider:
         raise ValueError(f"must not have a provider with the name {name}")
     if not is_secure_url(given["issuer"]) or "?" in given["issuer"]:
         raise ValueError(f"must have an https URL as the issuer of {name}")
+    # Otherwise an identity there would be that of two providers.
+    if given["issuer"] in (GOOGLE_ISSUER, GITHUB_ISSUER):
+        raise ValueError(f"must not have the issuer of {name}, which has settings of its own")
     if not isinstance(label, str) or not label.isprintable() or not 1 <= len(label.strip()) <= 50:
         raise ValueError(f"must have a label of at most 50 characters for {name}")
     return OidcProvider(

@@ -14,7 +14,12 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values
 
 from service.settings import parsers as kind
-from service.settings.identity_providers import OidcProvider, oidc_providers, redirect_url
+from service.settings.identity_providers import (
+    OidcProvider,
+    client_text,
+    oidc_providers,
+    redirect_url,
+)
 from service.settings.missing import missing_settings
 from service.settings.origins import host_of, is_within
 from service.settings.rate_limit import Limit, parse_limit, parse_login_limits
@@ -178,16 +183,16 @@ class Settings:
     passkey_rp_id: str | None = _setting(kind.domain, None)
     """Domain of the passkeys. ``None`` is the host of ``FRONTEND_URL`` or of ``BASE_URL``."""
 
-    google_client_id: str | None = _setting(kind.text, None)
+    google_client_id: str | None = _setting(client_text, None)
     """Client id at Google. Together with ``GOOGLE_CLIENT_SECRET`` it offers a login with Google."""
 
-    google_client_secret: str | None = _setting(kind.text, None)
+    google_client_secret: str | None = _setting(client_text, None)
     """Client secret at Google."""
 
-    github_client_id: str | None = _setting(kind.text, None)
+    github_client_id: str | None = _setting(client_text, None)
     """Client id at GitHub. Together with ``GITHUB_CLIENT_SECRET`` it offers a login with GitHub."""
 
-    github_client_secret: str | None = _setting(kind.text, None)
+    github_client_secret: str | None = _setting(client_text, None)
     """Client secret at GitHub."""
 
     oidc_providers: tuple[OidcProvider, ...] = _setting(oidc_providers, ())

@@ -97,6 +97,22 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
         {"issuer": "https://a:b@id.example.test"},
         "must have an https URL as the issuer of keycloak.",
     ),
+    "Google": (
+        {"issuer": "https://accounts.google.com"},
+        "must not have the issuer of keycloak, which has settings of its own.",
+    ),
+    "GitHub": (
+        {"issuer": "https://github.com"},
+        "must not have the issuer of keycloak, which has settings of its own.",
+    ),
+    "a surrogate in the id": (
+        {"client_id": "\ud800"},
+        "must have a text as the client_id of each provider.",
+    ),
+    "a line break in the secret": (
+        {"client_secret": "a\n"},
+        "must have a text as the client_secret of each provider.",
+    ),
     "a long label": (
         {"label": "x" * 51},
         "must have a label of at most 50 characters for keycloak.",
@@ -141,6 +157,14 @@ def test_half_a_client_stops_the_start(name: str, missing: str) -> None:
     del given[f"{name}_{missing}"]
     message = f"{name}_{missing} is missing: {name}_CLIENT_ID and {name}_CLIENT_SECRET go together."
     assert errors_of(**given) == [message]
+
+
+@pytest.mark.parametrize("name", ["GOOGLE_CLIENT_ID", "GITHUB_CLIENT_SECRET"])
+@pytest.mark.parametrize("value", ["a\nb", "a\0", "\udcff"])
+def test_client_that_no_request_can_have_stops_the_start(name: str, value: str) -> None:
+    client = name.partition("_")[0]
+    given = {f"{client}_CLIENT_ID": "id", f"{client}_CLIENT_SECRET": SECRET, name: value}
+    assert errors_of(**given) == [f"{name} must have only printable characters."]
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ from service.accounts.identity_providers.provider import (
     with_query,
 )
 from service.accounts.identity_providers.provider_http import ProviderHttp
+from service.settings.identity_providers import GITHUB_ISSUER
 
-ISSUER = "https://github.com"
 AUTHORIZATION_URL = "https://github.com/login/oauth/authorize"
 TOKEN_URL = "https://github.com/login/oauth/access_token"  # noqa: S105 - no password
 API_URL = "https://api.github.com"
@@ -36,7 +36,7 @@ class GitHub(Provider):
 
     name = "github"
     label = "GitHub"
-    issuer = ISSUER
+    issuer = GITHUB_ISSUER
     can_reauthenticate = False
 
     def __init__(
@@ -81,7 +81,7 @@ class GitHub(Provider):
         primary = _primary(await self._fetch_emails(headers))
         address, is_verified = email(primary.get("email"), primary.get("verified"))
         return Profile(
-            ISSUER,
+            GITHUB_ISSUER,
             # A login can be renamed, and then another person can take it. The id stays.
             subject(str(user["id"])),
             address,

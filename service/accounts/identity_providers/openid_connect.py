@@ -17,9 +17,7 @@ from service.accounts.identity_providers.provider import (
     with_query,
 )
 from service.accounts.identity_providers.provider_http import ProviderHttp
-from service.settings.identity_providers import OidcProvider
-
-GOOGLE = "https://accounts.google.com"
+from service.settings.identity_providers import GOOGLE_ISSUER, OidcProvider
 
 
 class OpenIdProvider(Provider):
@@ -30,7 +28,7 @@ class OpenIdProvider(Provider):
         self.label = client.label
         self.issuer = client.issuer
         # Google neither offers prompt=login nor says when it verified a person.
-        self.can_reauthenticate = client.issuer != GOOGLE
+        self.can_reauthenticate = client.issuer != GOOGLE_ISSUER
         self.callback_url = callback_url
         self._http = http
         self._client = client

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping
 from aiohttp import web
 
 from service.accounts.identity_providers.github import GitHub
-from service.accounts.identity_providers.openid_connect import GOOGLE, OpenIdProvider
+from service.accounts.identity_providers.openid_connect import OpenIdProvider
 from service.accounts.identity_providers.provider import Provider
 from service.accounts.identity_providers.provider_http import ProviderHttp
 from service.http.errors import NotFound
-from service.settings.identity_providers import OidcProvider
+from service.settings.identity_providers import GOOGLE_ISSUER, OidcProvider
 from service.settings.settings import Settings
 
 
@@ -55,7 +55,9 @@ def create_providers(settings: Settings, http: ProviderHttp) -> Providers:
     clients = list(settings.oidc_providers)
     if settings.google_client_id is not None:
         secret = settings.google_client_secret or ""
-        clients.append(OidcProvider("google", GOOGLE, settings.google_client_id, secret, "Google"))
+        clients.append(
+            OidcProvider("google", GOOGLE_ISSUER, settings.google_client_id, secret, "Google")
+        )
     found: dict[str, Provider] = {
         client.name: OpenIdProvider(http, client, urls[client.name]) for client in clients
     }

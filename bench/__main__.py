@@ -17,6 +17,7 @@ from bench import (
     processes,
     reads,
     refreshes,
+    request_parts,
     sessions,
     start,
     tokens,
@@ -69,6 +70,13 @@ PARTS = {
         writes.measure,
         ("cache on", "cache off", "ratio"),
         uses_wrk=True,
+    ),
+    "request_parts": Part(
+        "The parts of a request for the current user",
+        request_parts.measure,
+        ("the part", "with the parts before it", "of the bare handler"),
+        "The CPU time of one process without sockets. Each row adds a part to the row before.",
+        by_name=True,
     ),
     "heartbeats": Part(
         "Heartbeats", heartbeats.measure, ("reserved", "in the queue", "ratio"), by_name=True

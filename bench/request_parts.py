@@ -1,0 +1,180 @@
+"""The parts of ``GET /api/user`` in one process: the same path with one part after the other."""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import uvloop
+from aiohttp import web
+from asyncpg.pgproto.pgproto import UUID
+
+from bench.table import Report, Row
+from service.accounts import current_user, link_pages
+from service.accounts.sessions.access_tokens import AccessTokens
+from service.accounts.sessions.authentication import TOKENS, Authenticator
+from service.accounts.sessions.cache import SessionCache
+from service.accounts.sessions.cache_invalidation import cache_invalidation_middleware
+from service.accounts.user import SessionUse, User
+from service.database.pool import DATABASE
+from service.http.app_keys import SETTINGS
+from service.http.auth import auth_middleware
+from service.http.connections import Connections
+from service.http.errors import error_middleware
+from service.http.request_log import RequestLog, request_log_middleware
+from service.http.responses import JsonResponse
+from service.http.server import RequestProtocol
+from service.http.static_routes import StaticRoutes
+from service.http.unsupported import reject_unsupported
+from service.settings.settings import Settings
+
+SESSIONS = 5_000
+CONNECTIONS = 8
+ROUNDS = 9
+SECRET = "only for tokens of the bench, which no service accepts"  # noqa: S105
+Protocol = Callable[[], Any]
+
+
+class _Transport:
+    """A transport that counts the responses, without a socket."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.last = b""
+
+    def write(self, data: bytes) -> None:
+        self.count += 1
+        self.last = data
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return ("127.0.0.1", 1) if name == "peername" else default
+
+    def is_closing(self) -> bool:
+        return False
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        pass
+
+
+class _AlwaysTrusted:
+    trusted_until = float("inf")
+
+
+def measure(report: Report) -> list[Row]:
+    """Measure every part and return the rows of its table. Takes ten seconds."""
+    report(f"The parts of GET /api/user, {SESSIONS:,} sessions, {ROUNDS} rounds ...")
+    with Path("/dev/null").open("w") as null:
+        return uvloop.run(_measure(RequestLog(null)))
+
+
+async def _measure(log: RequestLog) -> list[Row]:
+    listener = cast(Any, _AlwaysTrusted())
+    tokens, cache = AccessTokens(SECRET, (), 86_400), SessionCache(SESSIONS)
+    requests = [_request(tokens, cache, number) for number in range(SESSIONS)]
+    authenticator = Authenticator(cast(Any, None), tokens, cache, listener)
+    logged = request_log_middleware(log)
+    others = [
+        logged,
+        link_pages.error_page_middleware,
+        reject_unsupported,
+        error_middleware({}, strict=False),
+        cache_invalidation_middleware(listener),
+    ]
+    every = [*others[:-1], auth_middleware(authenticator.authenticate), others[-1]]
+    whole = await _service(log, tokens, every, current_user.current)
+    body = (await _drive(whole, requests))[1].partition(b"\r\n\r\n")[2]
+
+    async def respond(_: web.Request) -> web.StreamResponse:
+        return JsonResponse(body, 200, None)
+
+    steps = {
+        "the bare handler, without sockets": await _bare(body),
+        "the protocol, the static route and the response instead": await _service(
+            log, tokens, [], respond
+        ),
+        "the request id and the log line": await _service(log, tokens, [logged], respond),
+        "the middlewares for pages, versions, errors and the cache": await _service(
+            log, tokens, others, respond
+        ),
+        "the token: its header, claims, session": await _service(log, tokens, every, respond),
+        "the use of the session, the new token, the JSON": whole,
+    }
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for number in range(-1, ROUNDS):  # The first is a warm-up.
+        for name, protocol in steps.items():
+            spent = (await _drive(protocol, requests))[0]
+            if number >= 0:
+                times[name].append(spent)
+    totals = {name: statistics.median(seen) for name, seen in times.items()}
+    first, *_ = totals.values()
+    rows, before = [], 0.0
+    for name, total in totals.items():
+        added = f"{total - before:+.1f} µs"
+        rows.append(Row(name, added, f"{total:.1f} µs", f"{first / total:.2f}"))
+        before = total
+    return rows
+
+
+def _request(tokens: AccessTokens, cache: SessionCache, number: int) -> bytes:
+    user_id, session_id = UUID(f"{number:032x}"), UUID(f"{SESSIONS + number:032x}")
+    now = time.time()
+    end, name = now + 2 * 86_400, f"user{number}"
+    use = SessionUse(now, now, "127.0.0.1", None)
+    profile = (f"{name}@example.com", name, None, None)
+    cache.put_user(User(user_id, *profile, session_id, end, now, ("pwd",), False, use))
+    token = tokens.issue(user_id, session_id, end).token
+    cache.put_claims(token, tokens.verify(token))
+    return f"GET /api/user HTTP/1.1\r\nHost: x\r\nAuthorization: Token {token}\r\n\r\n".encode()
+
+
+async def _service(
+    log: RequestLog, tokens: AccessTokens, middlewares: Any, handle: Any
+) -> Protocol:
+    app = web.Application(middlewares=middlewares)
+    app[TOKENS], app[SETTINGS], app[DATABASE] = tokens, Settings(), cast(Any, None)
+    cast(Any, handle).operation = cast(Any, current_user.current).operation
+    app.router.add_get("/api/user", handle)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    routes, connections, loop = StaticRoutes(app), Connections(1_000), asyncio.get_running_loop()
+    return lambda: RequestProtocol(
+        cast(Any, runner.server),
+        connections,
+        log,
+        handle=routes.handle,
+        is_https=False,
+        loop=loop,
+        access_log=None,
+    )
+
+
+async def _bare(body: bytes) -> Protocol:
+    async def respond(_: web.Request) -> web.Response:
+        return web.Response(body=body, headers={"Content-Type": "application/json; charset=utf-8"})
+
+    app = web.Application()
+    app.router.add_get("/api/user", respond)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    return cast(Protocol, runner.server)
+
+
+async def _drive(protocol: Protocol, requests: list[bytes]) -> tuple[float, bytes]:
+    """Return the CPU microseconds of one of ``requests``, and the last response."""
+    transports = [_Transport() for _ in range(CONNECTIONS)]
+    connections = [protocol() for _ in transports]
+    for connection, transport in zip(connections, transports, strict=True):
+        connection.connection_made(transport)
+    await asyncio.sleep(0)
+    started = time.process_time()
+    for begin in range(0, len(requests), CONNECTIONS):
+        due = transports[-1].count + 1
+        batch = requests[begin : begin + CONNECTIONS]
+        for connection, data in zip(connections, batch, strict=True):
+            connection.data_received(data)
+        while transports[-1].count < due:  # noqa: ASYNC110  # One turn of the event loop.
+            await asyncio.sleep(0)
+    spent = (time.process_time() - started) / len(requests) * 1e6
+    return spent, transports[-1].last

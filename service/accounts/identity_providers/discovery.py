@@ -99,7 +99,11 @@ def _read_document(document: Any, issuer: str) -> Endpoints:
 
 
 def _read_keys(document: Any) -> dict[str | None, list[PyJWK]]:
-    """Return the keys for signatures by their ids. Raise ``InvalidResponse``."""
+    """Return the keys for signatures by their ids.
+
+    Leave out unusable keys: a provider may add keys of a new kind (RFC 7517, section 5). Raise
+    ``InvalidResponse`` if none is usable.
+    """
     keys = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(keys, list) or len(keys) > MAX_KEYS:
         raise InvalidResponse("the key set is malformed")
@@ -111,13 +115,16 @@ def _read_keys(document: Any) -> dict[str | None, list[PyJWK]]:
         and key.get("kty") != "oct"
         and key.get("use", "sig") == "sig"
     ]
-    try:
-        parsed = jwt.PyJWKSet(usable).keys
-    except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:
-        raise InvalidResponse(f"the key set is malformed: {type(error).__name__}") from None
     found: dict[str | None, list[PyJWK]] = {}
-    for key in parsed:
-        found.setdefault(key.key_id, []).append(key)
+    for key in usable:
+        try:
+            parsed = PyJWK(key)
+        # PyJWT raises NotImplementedError for a key of the algorithm `none`.
+        except (jwt.PyJWTError, ValueError, TypeError, AttributeError, NotImplementedError):
+            continue
+        found.setdefault(parsed.key_id, []).append(parsed)
+    if not found:
+        raise InvalidResponse("the key set has no usable key")
     return found
 
 

@@ -173,6 +173,7 @@ KEYS: dict[str, Change] = {
         "keys", [{"kty": "RSA", "n": 7, "e": 3, "kid": "first"}]
     ),
     "an unknown curve": with_member("keys", [{"kty": "EC", "crv": "x", "kid": "first"}]),
+    "none as the algorithm": lambda document: {"keys": [{**document["keys"][0], "alg": "none"}]},
     "a list as the id": lambda document: {"keys": [{**document["keys"][0], "kid": ["first"]}]},
     "a short key": lambda document: {"keys": [jwk_of(rsa_key("short", 1024), kid="first")]},
 }
@@ -187,6 +188,13 @@ async def test_wrong_keys_are_refused(front_end: FrontEnd, issuer: Issuer, chang
 
 
 async def test_key_among_unusable_ones_is_used(front_end: FrontEnd, issuer: Issuer) -> None:
-    unusable = [{"kty": "RSA"}, {"kty": "x"}, 7, {"kty": "oct", "k": "AAAA", "kid": "first"}]
+    unusable = [
+        {"kty": "RSA"},
+        {"kty": "x"},
+        7,
+        {"kty": "oct", "k": "AAAA", "kid": "first"},
+        {"kty": "RSA", "alg": "none", "kid": "first"},
+        {"kty": "RSA", "alg": ["RS256"], "kid": "first"},
+    ]
     issuer.bend(jwks=lambda document: {"keys": [*unusable, *document["keys"]]})
     device_of(await front_end.sign_in())

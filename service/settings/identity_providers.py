@@ -67,9 +67,12 @@ def is_secure_url(url: object) -> bool:
 
 
 def client_text(value: str) -> str:
-    """Return the id or the secret of a client. A request could not have any other character."""
-    if not value.isprintable():
-        raise ValueError("must have only printable characters")
+    """Return the id or the secret of a client.
+
+    A file can be empty, and a request can have no other characters.
+    """
+    if not value.strip() or not value.isprintable():
+        raise ValueError("must be a text of printable characters")
     return value
 
 
@@ -92,7 +95,9 @@ def oidc_providers(value: str) -> tuple[OidcProvider, ...]:
 def _provider(given: Mapping[str, Any]) -> OidcProvider:
     """Return the provider in an object of the array."""
     if unknown := sorted(given.keys() - {*_REQUIRED, *_OPTIONAL}):
-        raise ValueError(f"has an unknown key: {unknown[0]}")
+        # The message is one line, whatever the key is.
+        key = "".join(filter(str.isprintable, unknown[0]))
+        raise ValueError(f"has an unknown key: {key}")
     for key in _REQUIRED:
         value = given.get(key)
         if not isinstance(value, str) or not value.strip() or not value.isprintable():

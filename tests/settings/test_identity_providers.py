@@ -66,6 +66,7 @@ def test_value_that_is_no_array_of_objects_stops_the_start(value: str) -> None:
 
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "unknown key": ({"algorithm": "RS256"}, "has an unknown key: algorithm."),
+    "a line break in a key": ({"a\nPORT is b": "x"}, "has an unknown key: aPORT is b."),
     "no issuer": ({"issuer": None}, "must have a text as the issuer of each provider."),
     "a number as the id": ({"client_id": 7}, "must have a text as the client_id of each provider."),
     "no secret": (
@@ -151,6 +152,17 @@ def test_issuer_may_be_http_on_this_machine() -> None:
 
 
 @pytest.mark.parametrize("name", ["GOOGLE", "GITHUB"])
+@pytest.mark.parametrize("empty", ["CLIENT_ID", "CLIENT_SECRET"])
+def test_empty_file_of_a_client_stops_the_start(tmp_path: Path, name: str, empty: str) -> None:
+    file = tmp_path / "empty"
+    file.write_text("\n")
+    given = {f"{name}_CLIENT_ID": "id", f"{name}_CLIENT_SECRET": SECRET}
+    del given[f"{name}_{empty}"]
+    message = f"{name}_{empty} must be a text of printable characters."
+    assert errors_of(**given, **{f"{name}_{empty}_FILE": str(file)}) == [message]
+
+
+@pytest.mark.parametrize("name", ["GOOGLE", "GITHUB"])
 @pytest.mark.parametrize("missing", ["CLIENT_ID", "CLIENT_SECRET"])
 def test_half_a_client_stops_the_start(name: str, missing: str) -> None:
     given = {f"{name}_CLIENT_ID": "id", f"{name}_CLIENT_SECRET": SECRET}
@@ -164,7 +176,7 @@ def test_half_a_client_stops_the_start(name: str, missing: str) -> None:
 def test_client_that_no_request_can_have_stops_the_start(name: str, value: str) -> None:
     client = name.partition("_")[0]
     given = {f"{client}_CLIENT_ID": "id", f"{client}_CLIENT_SECRET": SECRET, name: value}
-    assert errors_of(**given) == [f"{name} must have only printable characters."]
+    assert errors_of(**given) == [f"{name} must be a text of printable characters."]
 
 
 @pytest.mark.parametrize(
@@ -208,6 +220,19 @@ def test_redirect_url_has_one_normal_form(value: str, normal: str) -> None:
         "http://app.example.test/",
         "https://*.example.test/",
         "https://a b/",
+        "//app.example.test/",
+        "javascript:alert(1)",
+        "https://a@app.example.test/",
+        "https:\\\\app.example.test/",
+        "https://app.example.test:0/",
+        "https://app.example.test:65536/",
+        "https://app.example.test/a/../b",
+        "https://app.example.test//b",
+        "https://app.example.test/%2e%2e",
+        "https://app.example.test/?a=b",
+        "https://app.example.test/#a",
+        "https://\u0430pp.example.test/",
+        "http://localhost.example.test/",
     ],
 )
 def test_faulty_redirect_url_stops_the_start(value: str) -> None:

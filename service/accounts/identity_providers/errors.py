@@ -71,5 +71,13 @@ class InvalidResponse(Exception):
     """The response of a provider does not pass a check. The message is for the log."""
 
 
+class UnexpectedStatus(InvalidResponse):
+    """The response of a provider has another status than 200."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}")
+        self.status = status
+
+
 class NoResponse(Exception):
     """A provider did not respond as it should in time. The message is for the log."""

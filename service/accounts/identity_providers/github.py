@@ -6,7 +6,7 @@ GitHub Docs, "Authorizing OAuth apps", and "REST API endpoints for emails".
 from collections.abc import Mapping
 from typing import Any
 
-from service.accounts.identity_providers.errors import InvalidResponse
+from service.accounts.identity_providers.errors import InvalidResponse, UnexpectedStatus
 from service.accounts.identity_providers.profile import (
     Profile,
     email,
@@ -94,8 +94,11 @@ class GitHub(Provider):
     async def _fetch_emails(self, headers: Mapping[str, str]) -> Any:
         """Return the emails, or ``None`` if the person has not granted the scope for them."""
         try:
-            return await self._http.get(f"{API_URL}/user/emails", headers)
-        except InvalidResponse:
+            return await self._http.get(f"{API_URL}/user/emails?per_page=100", headers)
+        except UnexpectedStatus as error:
+            # GitHub sends 404 to an OAuth app without the scope, and 403 to a GitHub App.
+            if error.status not in (403, 404):
+                raise
             return None
 
 

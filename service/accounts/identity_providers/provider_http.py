@@ -6,7 +6,11 @@ from typing import Any
 import aiohttp
 import orjson
 
-from service.accounts.identity_providers.errors import InvalidResponse, NoResponse
+from service.accounts.identity_providers.errors import (
+    InvalidResponse,
+    NoResponse,
+    UnexpectedStatus,
+)
 
 TIMEOUT = 10.0  # Seconds for all requests to a provider that one request to the service needs.
 MAX_BODY = 262_144  # In bytes. Discovery documents and key sets have some 20 kB.
@@ -49,7 +53,7 @@ class ProviderHttp:
         """
         status, body = await self._send("GET", url, None, headers)
         if status != 200:
-            raise InvalidResponse(f"status {status}")
+            raise UnexpectedStatus(status)
         return body
 
     async def post_form(

@@ -128,4 +128,7 @@ class GitHub(ProviderServer):
             return json_response({"message": "Bad credentials"}, 401)
         if not {"user", "user:email"} & set(scopes):
             return json_response({"message": "Not Found"}, 404)
-        return json_response(self.emails)
+        # A page has 30 emails, unless the client asks for up to 100.
+        length = min(int(request.query.get("per_page", "30")), 100)
+        emails = self.emails[:length] if isinstance(self.emails, list) else self.emails
+        return json_response(emails)

@@ -13,6 +13,7 @@ from tests.conftest import Client, MakeClient
 from tests.responses import assert_error
 
 INVALID = {"error": "provider_response_invalid"}
+INVALID_STATE = {"state": ["is unknown, was used, has expired, or is of another browser"]}
 MISSING = (403, "provider_email_missing", {"email": ["is missing"]})
 
 
@@ -77,8 +78,16 @@ async def test_primary_email_counts(front_end: FrontEnd, github: GitHub) -> None
     github.emails = [
         email("first@example.test", is_primary=False),
         email("primary@example.test"),
-        email("last@example.test", is_primary=False),
+        email("583231+octocat@users.noreply.github.com", is_primary=False),
     ]
+    assert (await front_end.sign_in()).body["user"]["email"] == "primary@example.test"
+
+
+async def test_primary_email_counts_when_it_is_the_last_of_many(
+    front_end: FrontEnd, github: GitHub
+) -> None:
+    others = [email(f"{number}@example.test", is_primary=False) for number in range(99)]
+    github.emails = [*others, email("primary@example.test")]
     assert (await front_end.sign_in()).body["user"]["email"] == "primary@example.test"
 
 
@@ -148,6 +157,58 @@ async def test_fault_of_github_is_a_clear_error(
 ) -> None:
     github.faults[path] = provider_server.with_status(503)
     assert result_of(await front_end.authorize()) == {"error": "provider_unavailable"}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        provider_server.huge,
+        provider_server.huge_chunked,
+        provider_server.compressed,
+        provider_server.redirected,
+        provider_server.with_body(b"<html>"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/login/oauth/access_token", "/user", "/user/emails"])
+async def test_malformed_response_is_refused_and_logged(
+    front_end: FrontEnd,
+    github: GitHub,
+    caplog: pytest.LogCaptureFixture,
+    path: str,
+    fault: provider_server.Fault,
+) -> None:
+    github.faults[path] = fault
+    assert result_of(await front_end.authorize()) == INVALID
+    assert "identity provider failed: provider=github error=" in caplog.text
+
+
+@pytest.mark.parametrize("status", [403, 404])
+async def test_person_without_the_scope_for_emails_is_not_registered(
+    front_end: FrontEnd, github: GitHub, status: int
+) -> None:
+    github.faults["/user/emails"] = provider_server.with_status(status)
+    assert_error(await front_end.sign_in(), *MISSING)
+
+
+async def test_code_of_another_flow_is_refused(front_end: FrontEnd, github: GitHub) -> None:
+    """An attacker puts the code of their own login into the callback of another person."""
+    stolen = (await github.consent(await front_end.begin())).query["code"]
+    url = await github.consent(await front_end.begin())
+    response = await front_end.call_back(url.update_query(code=stolen))
+    assert result_of(response) == INVALID
+
+
+async def test_unknown_code_is_refused(front_end: FrontEnd, github: GitHub) -> None:
+    url = await github.consent(await front_end.begin())
+    assert result_of(await front_end.call_back(url.update_query(code="unknown"))) == INVALID
+
+
+async def test_callback_with_another_state_is_refused(front_end: FrontEnd, github: GitHub) -> None:
+    url = await github.consent(await front_end.begin())
+    for changed in (url.update_query(state="A" * 43), url.without_query_params("state")):
+        response = await front_end.call_back(changed)
+        assert_error(response, 400, "invalid_input", INVALID_STATE)
+    assert github.received("/login/oauth/access_token") == []
 
 
 async def test_github_cannot_verify_a_person_again(client: Client) -> None:

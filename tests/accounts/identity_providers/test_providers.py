@@ -1,5 +1,6 @@
 """The providers that are set up, and their callback URLs."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -46,10 +47,23 @@ async def test_providers_are_listed_with_their_labels(make_client: MakeClient) -
     }
 
 
-def test_start_prints_the_callback_urls(tmp_path: Path) -> None:
-    given = {"GOOGLE_CLIENT_ID": "id", "GOOGLE_CLIENT_SECRET": "the secret of the client"}
+def test_start_prints_the_callback_url_of_each_provider(tmp_path: Path) -> None:
+    secret = "the secret of the client"
+    given = {f"{name}_CLIENT_ID": "id" for name in ("GOOGLE", "GITHUB")}
+    given |= {f"{name}_CLIENT_SECRET": secret for name in ("GOOGLE", "GITHUB")}
+    given["OIDC_PROVIDERS"] = json.dumps(
+        [
+            {
+                "name": "keycloak",
+                "issuer": "https://id.test/realms/main",
+                "client_id": "id",
+                "client_secret": secret,
+            }
+        ]
+    )
     with serve(tmp_path, **given) as process:
         process.wait_until_serving()
-        url = f"http://localhost:{process.port}/api/auth/oauth/google/callback"
-        assert f"identity provider: name=google callback_url={url}" in process.out
-        assert "the secret of the client" not in process.out
+        for name in ("google", "github", "keycloak"):
+            url = f"http://localhost:{process.port}/api/auth/oauth/{name}/callback"
+            assert process.out.count(f"identity provider: name={name} callback_url={url}") == 1
+        assert secret not in process.out + process.err

@@ -37,6 +37,11 @@ async def last(request: web.Request) -> web.StreamResponse:
     return response
 
 
+@routes.get("/injected/{value}", auth=Auth.NONE)
+async def injected(request: web.Request) -> web.StreamResponse:
+    return json_response(DATA, headers={"X-Value": request.match_info["value"]})
+
+
 @routes.get("/large", auth=Auth.NONE)
 async def large(request: web.Request) -> web.StreamResponse:
     return json_response("x" * 20_000_000)
@@ -86,6 +91,19 @@ async def test_json_response_equals_the_response_of_aiohttp(
     assert responses[0] == responses[1]
     assert responses[0][2] == (BODY if method == "GET" else b"")
     assert responses[0][1]["Content-Length"] == str(len(BODY))
+
+
+@pytest.mark.parametrize("value", [b"%0d%0aSet-Cookie:%20a=b", b"%0aX:%20y", b"a%00b"])
+async def test_header_with_a_control_character_is_never_sent(serve: Serve, value: bytes) -> None:
+    """Otherwise a value that a client chooses could add a header, or a whole response."""
+    wire = await serve(routes)
+    sent = b"GET /injected/" + value + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
+    writer.write(sent)
+    received = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    assert b"Set-Cookie" not in received and b"X: y" not in received and b"\0" not in received
 
 
 async def test_connection_closes_when_the_response_says_so(serve: Serve) -> None:

@@ -243,11 +243,6 @@ class Settings:
         return self.database_url is None
 
     @property
-    def has_identity_providers(self) -> bool:
-        """Return whether people can sign in through a provider."""
-        return bool(self.google_client_id or self.github_client_id or self.oidc_providers)
-
-    @property
     def callback_urls(self) -> dict[str, str]:
         """Return the callback URL of each identity provider by its name.
 

@@ -16,11 +16,6 @@ set last_used_at = now(), email = $4, is_email_verified = $5
 where user_id = $1 and issuer = $2 and subject = $3
 returning id
 
--- name: find_owner(issuer, subject) -> value
-select user_id
-from identities
-where issuer = $1 and subject = $2
-
 -- name: delete(id, user_id) -> value
 -- Remember the issuer. Call sessions.lock_user in an earlier statement.
 with deleted as (

@@ -191,7 +191,7 @@ def test_server_with_a_provider_needs_base_url(given: dict[str, str]) -> None:
     (error,) = errors_of(**SERVER, **given)
     assert error.startswith("BASE_URL is missing: identity providers redirect to")
     settings = Settings.load({**SERVER, **given, "BASE_URL": "https://a.example.test"}, None)
-    assert settings.has_identity_providers
+    assert settings.callback_urls
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,14 @@ import time
 from collections.abc import Iterator
 from importlib import import_module
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from service.embedded_postgres.server import EmbeddedServer
 from service.heartbeats import HEARTBEAT_INTERVAL, Heartbeats, exit_with_parent
 from service.settings.settings import Settings
+
+if TYPE_CHECKING:
+    from aiohttp import web
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +121,7 @@ class Supervisor:
         with os.fdopen(message, encoding="utf-8") as messages:
             # The objects of the application are permanent: looking for garbage is in vain.
             gc.disable()
-            _load(self._settings)
+            self._app = _load(self._settings, self._database_url)
             gc.enable()
             error = messages.read()
         _, status = os.waitpid(self._migration, 0)
@@ -151,7 +155,12 @@ class Supervisor:
             from service.worker import run_worker
 
             status = run_worker(
-                self._settings, self._database_url, sock, ready_writer, self._heartbeats, index
+                self._app,
+                self._settings.shutdown_timeout,
+                sock,
+                ready_writer,
+                self._heartbeats,
+                index,
             )
         except BaseException:
             logger.exception("worker failed")
@@ -235,16 +244,20 @@ def _migrate(settings: Settings, url: str, message: int) -> int:
     return 0
 
 
-def _load(settings: Settings) -> None:
-    """Load what every worker needs, before they are forked. Raise ``TemplateError``."""
+def _load(settings: Settings, database_url: str) -> "web.Application":
+    """Return the application that every worker serves. Raise ``TemplateError``.
+
+    It is created before the workers are forked, and runs in none but them: they share most of its
+    memory.
+    """
     from service.accounts.passwords.blocklist import load_blocklist
+    from service.app import create_app
     from service.http.connections import raise_descriptor_limit
-    from service.mail.templates import load_templates
 
     import_module("service.worker")
-    load_templates(settings)
     load_blocklist(settings)
     raise_descriptor_limit()
+    return create_app(settings, database_url)
 
 
 def block_signals() -> None:

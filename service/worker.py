@@ -1,7 +1,4 @@
-"""Worker process: serve requests and send heartbeats to the parent from the event loop.
-
-The import of this module loads the whole application.
-"""
+"""Worker process: serve requests and send heartbeats to the parent from the event loop."""
 
 import asyncio
 import gc
@@ -11,17 +8,16 @@ import socket
 import sys
 
 import uvloop
+from aiohttp import web
 
 from service import logs
-from service.app import create_app
 from service.heartbeats import HEARTBEAT_INTERVAL, Heartbeats
 from service.http.server import Server
-from service.settings.settings import Settings
 
 
 def run_worker(
-    settings: Settings,
-    database_url: str,
+    app: web.Application,
+    shutdown_timeout: float,
     sock: socket.socket,
     ready: int | None,
     heartbeats: Heartbeats,
@@ -29,8 +25,8 @@ def run_worker(
 ) -> int:
     """Serve requests on ``sock`` until SIGTERM; return the exit status.
 
-    ``ready`` is the writing end of a pipe. When the worker accepts requests, it writes
-    one byte to the pipe and closes it.
+    Requests get up to ``shutdown_timeout`` seconds to end. ``ready`` is the writing end of a pipe.
+    When the worker accepts requests, it writes one byte to the pipe and closes it.
     """
     # The terminal sends SIGINT to every process on Ctrl-C. The worker ignores it and
     # waits for the SIGTERM of the parent, so that one Ctrl-C has one effect.
@@ -47,7 +43,7 @@ def run_worker(
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, stop.set)
-        server = Server(create_app(settings, database_url), sock, settings.shutdown_timeout)
+        server = Server(app, sock, shutdown_timeout)
         await server.start()
         # Exclude the objects that exist until the process exits from every later collection.
         gc.collect()

@@ -1,14 +1,22 @@
 """Test two processes with one database: a session that one ends, the other rejects."""
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import asyncpg
 import pytest
 
 from service.database.migrate import migrate
 from tests.processes import Process, account, eventually, send_and_read, serve
 
 REVOKED = {"errors": {"token": ["has been revoked"]}, "code": "token_revoked"}
+
+LISTENERS = """
+    select count(distinct application_name) from pg_stat_activity
+    where datname = current_database() and application_name like 'listener_%'
+"""
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +78,20 @@ def test_user_changed_in_one_process_is_current_in_the_other(processes: list[Pro
         return str(other.request("GET", "/api/user", None, token)[1]["user"]["bio"])
 
     eventually(lambda: bio() == "new", "the change")
+
+
+def test_workers_of_one_service_listen_to_heartbeats_of_their_own(
+    new_database: Callable[[], str], tmp_path: Path
+) -> None:
+    url = new_database()
+
+    async def listeners() -> int:
+        connection = await asyncpg.connect(url)
+        try:
+            return int(await connection.fetchval(LISTENERS))
+        finally:
+            await connection.close()
+
+    with serve(tmp_path, DATABASE_URL=url, WEB_CONCURRENCY=2) as service:
+        service.wait_until_serving()
+        eventually(lambda: asyncio.run(listeners()) == 2, "two listeners")

@@ -67,9 +67,8 @@ class ChangeListener:
         self._staleness = staleness
         self._invalidate = invalidate
         self._clear = clear
-        identity = secrets.token_hex(8)
-        self.own_channel = f"heartbeat_{identity}"
-        self.application_name = f"listener_{identity}"
+        self.own_channel = ""
+        self.application_name = ""
         self._heartbeat: asyncio.Future[None] | None = None
         self._waiters: list[asyncio.Future[None]] = []
         self._wake = asyncio.Event()
@@ -85,6 +84,10 @@ class ChangeListener:
 
     def start(self) -> None:
         """Start listening, and reconnect whenever the connection is lost."""
+        # Not before: forked workers that share a channel would take each other's heartbeats.
+        identity = secrets.token_hex(8)
+        self.own_channel = f"heartbeat_{identity}"
+        self.application_name = f"listener_{identity}"
         self._task = asyncio.create_task(self._keep_listening())
 
     async def stop(self) -> None:

@@ -51,6 +51,10 @@ def main() -> int:
     for name in ("users disable-two-factor", "users lock", "users unlock"):
         command = _add_command(user_commands, name)
         command.add_argument("email", metavar="EMAIL", help="the email of the account")
+    roles = _add_command(user_commands, "users roles")
+    roles.add_argument("email", metavar="EMAIL", help="the email of the account")
+    for name, help_text in (("add", "give this role"), ("remove", "take this role away")):
+        roles.add_argument(f"--{name}", metavar="ROLE", action="append", default=[], help=help_text)
     arguments = vars(parser.parse_args())
     return run_command(arguments.pop("name"), arguments)
 

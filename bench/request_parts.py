@@ -123,7 +123,7 @@ def _request(tokens: AccessTokens, cache: SessionCache, number: int) -> bytes:
     end, name = now + 2 * 86_400, f"user{number}"
     use = SessionUse(now, now, "127.0.0.1", None)
     profile = (f"{name}@example.com", name, None, None)
-    cache.put_user(User(user_id, *profile, session_id, end, now, ("pwd",), False, use))
+    cache.put_user(User(user_id, *profile, session_id, end, now, ("pwd",), False, (), use))
     token = tokens.issue(user_id, session_id, end).token
     cache.put_claims(token, tokens.verify(token))
     return f"GET /api/user HTTP/1.1\r\nHost: x\r\nAuthorization: Token {token}\r\n\r\n".encode()

@@ -38,6 +38,7 @@ def test_only_these_queries_invalidate_the_cache() -> None:
         "reports.remove_password",
         "reports.restore_email",
         "reset.set_password",
+        "roles.replace",
         "seed.introduce",
         "sessions.end_all",
         "sessions.end_one",

@@ -35,7 +35,7 @@ def current_user_response(
     user: User, tokens: AccessTokens, settings: Settings
 ) -> web.StreamResponse:
     """Return the response with ``user`` and a new access token."""
-    access = tokens.issue(user.id, user.session_id, user.session_expires_at)
+    access = tokens.issue(user.id, user.session_id, user.session_expires_at, user.roles)
     profile = (user.email, user.username, user.bio, user.image)
     return json_response({"user": _user_json(*profile, access=access, settings=settings)})
 
@@ -47,7 +47,7 @@ def login_response(
 
     It contains the user in ``row`` and the tokens of ``session``.
     """
-    access = tokens.issue(row["id"], session.id, session.expires_at)
+    access = tokens.issue(row["id"], session.id, session.expires_at, session.roles)
     profile = (row[name] for name in ("email", "username", "bio", "image"))
     body = {
         "user": _user_json(*profile, access=access, settings=settings),

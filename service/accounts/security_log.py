@@ -127,6 +127,7 @@ class EventKind(StrEnum):
         "An administrator locked the account, which ended all sessions.",
     )
     ACCOUNT_UNLOCKED = "account_unlocked", "An administrator unlocked the account."
+    ROLES_CHANGED = "roles_changed", "An administrator changed the roles of the user."
     ACCOUNT_DELETED = (
         "account_deleted",
         "The account was deleted by its user, or by the owner of its unverified email.",

@@ -49,6 +49,8 @@ class User:
     """The methods of that proof (RFC 8176)."""
     two_factor: bool
     """Whether the second factor of the account is on."""
+    roles: tuple[str, ...]
+    """The roles that administrators gave to the user, in alphabetical order."""
     session_use: SessionUse = field(compare=False)
 
     @classmethod
@@ -65,6 +67,7 @@ class User:
             row["auth_time"].timestamp(),
             tuple(row["amr"]),
             row["two_factor"],
+            tuple(row["roles"]),
             SessionUse.of(row),
         )
 

@@ -69,6 +69,7 @@ COMMANDS = {
         "unlock",
         "Unlock an account. Its owner logs in again.",
     ),
+    "users roles": Command("roles", "change_roles", "Show the roles of a user, and change them."),
 }
 """The commands by name."""
 

@@ -45,7 +45,7 @@ def _show_progress(imported: int, skipped: int) -> None:
 
 def disable_two_factor(settings: Settings, email: str) -> int:
     """Turn off the second factor of an account. The owner is told by mail."""
-    email_key = _email_key(email)
+    email_key = email_key_of(email)
     if email_key is None:
         return 2
 
@@ -109,7 +109,7 @@ def _change_lock(
     unchanged: str,
 ) -> int:
     """Run ``change`` on the account with this email, and print ``done`` or ``unchanged``."""
-    email_key = _email_key(email)
+    email_key = email_key_of(email)
     if email_key is None:
         return 2
 
@@ -128,7 +128,7 @@ def _change_lock(
     return 0
 
 
-def _email_key(email: str) -> str | None:
+def email_key_of(email: str) -> str | None:
     """Return the key of ``email``. If it is not valid, print why and return ``None``."""
     try:
         return fields.email_key(fields.email(email))

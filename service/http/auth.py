@@ -1,8 +1,9 @@
 """The ``Token`` header, and the middleware that authenticates a request as its route demands.
 
 The token names the user. The flag ``auth`` on the route decides whether a request without a valid
-token is rejected. ``request["user"]`` is the user, or ``None``. The flag ``fresh`` decides whether
-the person must have proved lately who they are.
+token is rejected. ``request["user"]`` is the user, or ``None``. The flag ``role`` names the role
+that the user must have. The flag ``fresh`` decides whether the person must have proved lately who
+they are.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from aiohttp.typedefs import Middleware
 
 from service.http.app_keys import AUTHENTICATE, REQUIRE_FRESH_PROOF, Authenticate
 from service.http.error_codes import ErrorCode
-from service.http.errors import Handler, Unauthorized
+from service.http.errors import Handler, RoleRequired, Unauthorized
 from service.http.routes import Auth, Operation, operation_of
 
 RequireSetup = Callable[[Any, Operation | None], Any]
@@ -47,13 +48,22 @@ def invalid_token(message: str = "is invalid") -> Unauthorized:
 
 
 async def reauthenticate(request: web.Request) -> None:
-    """Authenticate a request again. Raise ``Unauthorized``.
+    """Authenticate a request again. Raise ``Unauthorized`` and ``RoleRequired``.
 
-    A client may send its body slowly, and its session may have ended since the head arrived.
+    A client may send its body slowly, and since the head arrived its session may have ended, or the
+    user may have lost a role.
     """
     token = read_token(request)
     assert token is not None, "only an authenticated request is authenticated again"
-    request["user"] = await request.app[AUTHENTICATE](token)
+    request["user"] = user = await request.app[AUTHENTICATE](token)
+    operation = operation_of(request)
+    if operation is not None and operation.role is not None:
+        _require_role(user, operation.role)
+
+
+def _require_role(user: Any, role: str) -> None:
+    if role not in user.roles:
+        raise RoleRequired(role)
 
 
 def auth_middleware(
@@ -87,8 +97,11 @@ def auth_middleware(
             if require_setup is not None and user is not None:
                 user = require_setup(user, operation)
             request["user"] = user
-            if operation is not None and operation.fresh:
-                await request.app[REQUIRE_FRESH_PROOF](user)
+            if operation is not None:
+                if operation.role is not None:
+                    _require_role(user, operation.role)
+                if operation.fresh:
+                    await request.app[REQUIRE_FRESH_PROOF](user)
         return await handler(request)
 
     return middleware

@@ -116,6 +116,7 @@ class ErrorCode(StrEnum):
         "The account has as many passkeys as are allowed.",
     )
     FORBIDDEN = "forbidden", 403, "The resource belongs to another user."
+    ROLE_REQUIRED = "role_required", 403, "The user does not have the role that the route requires."
     REAUTHENTICATION_REQUIRED = (
         "reauthentication_required",
         403,

@@ -75,6 +75,13 @@ class Forbidden(ApiError):
         super().__init__(ErrorCode.FORBIDDEN, {subject: ["forbidden"]})
 
 
+class RoleRequired(ApiError):
+    """403: the user does not have ``role``, which the route requires."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__(ErrorCode.ROLE_REQUIRED, {"role": [f"must be {role}"]})
+
+
 class NotFound(ApiError):
     """404: the resource does not exist. ``subject`` names the kind of resource."""
 

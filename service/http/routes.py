@@ -32,7 +32,8 @@ class Auth(Enum):
 class Operation:
     """The description of a route for the OpenAPI document.
 
-    ``auth``, ``fresh``, ``setup``, ``body`` and ``pages`` also control how a request is handled.
+    ``auth``, ``fresh``, ``role``, ``setup``, ``body`` and ``pages`` also control how a request is
+    handled.
     """
 
     operation_id: str
@@ -40,6 +41,8 @@ class Operation:
     auth: Auth
     fresh: bool
     """Whether the person must have proved lately who they are. Only with ``Auth.REQUIRED``."""
+    role: str | None
+    """The role that the user must have. Only with ``Auth.REQUIRED``."""
     setup: bool
     """Whether a user who must set up a second factor first may use the route."""
     body: vol.Schema | ByDialect | None
@@ -85,6 +88,7 @@ class RouteTableDef(web.RouteTableDef):
         operation_id: str = "",
         auth: Auth = Auth.REQUIRED,
         fresh: bool = False,
+        role: str | None = None,
         setup: bool = False,
         body: vol.Schema | ByDialect | None = None,
         query: QueryString | None = None,
@@ -96,16 +100,17 @@ class RouteTableDef(web.RouteTableDef):
     ) -> Callable[[_Handler], _Handler]:
         """Return a decorator that registers a handler. ``Operation`` describes the arguments.
 
-        Raise ``ValueError`` if a route is ``fresh`` and does not require a user. The decorator
-        raises ``ValueError`` if a handler has two routes with different flags.
+        Raise ``ValueError`` if a route is ``fresh`` or has a ``role`` and does not require a user.
+        The decorator raises ``ValueError`` if a handler has two routes with different flags.
         """
-        if fresh and auth is not Auth.REQUIRED:
-            raise ValueError(f"{path} requires fresh proof, so it must require a user")
+        if (fresh or role is not None) and auth is not Auth.REQUIRED:
+            raise ValueError(f"{path} requires fresh proof or a role, so it must require a user")
         register = super().route(method, path, **kwargs)
         operation = Operation(
             operation_id,
             auth,
             fresh,
+            role,
             setup,
             body,
             query,

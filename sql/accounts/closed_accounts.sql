@@ -22,7 +22,8 @@ set closed_at = now(),
     image = null,
     email_verified_at = null,
     two_factor_since = null,
-    locked_at = null
+    locked_at = null,
+    roles = '{}'
 where id = $1
 
 -- name: find_next(after) -> value

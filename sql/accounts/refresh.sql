@@ -52,7 +52,7 @@ rejected as (
 presented as materialized (
     select
         sessions.id, sessions.user_id, sessions.generation, sessions.end_reason,
-        sessions.expires_at, sessions.idle_expires_at,
+        sessions.expires_at, sessions.idle_expires_at, users.roles,
         case
             when sessions.ended_at is not null then 'ended'
             when least(sessions.expires_at, sessions.idle_expires_at) <= now() then 'expired'
@@ -120,6 +120,7 @@ event as (
 select
     (select retry_after from rejected) as retry_after,
     presented.id, presented.user_id, presented.state, presented.end_reason,
+    presented.roles,
     coalesce(rotated.idle_expires_at, presented.idle_expires_at) as expires_at
 from (select) as request
 left join presented on true

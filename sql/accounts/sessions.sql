@@ -1,7 +1,7 @@
 -- name: find_with_user(id, user_id) -> row
 select
     users.id, users.email, users.username, users.bio, users.image,
-    users.two_factor_since is not null as two_factor,
+    users.two_factor_since is not null as two_factor, users.roles,
     sessions.id as session_id, sessions.end_reason, sessions.last_used_at, sessions.touched_at,
     sessions.ip, sessions.user_agent, sessions.auth_time, sessions.amr,
     least(sessions.expires_at, sessions.idle_expires_at) as session_expires_at,
@@ -49,7 +49,7 @@ with login as materialized (
     ) as is_known
 ),
 owner as (
-    select id
+    select id, roles
     from users
     where id = $1
         and password_version = $2
@@ -97,9 +97,10 @@ removed as (
     ) as surplus
     where known_ips.user_id = $1 and known_ips.ip_key = surplus.ip_key
 )
-select session.id, session.idle_expires_at as expires_at, login.is_known
+select session.id, session.idle_expires_at as expires_at, login.is_known, owner.roles
 from session
 cross join login
+cross join owner
 
 -- name: count_open(user_id) -> value
 select count(*)

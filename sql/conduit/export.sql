@@ -5,6 +5,7 @@
 select
     users.id, users.username, users.email, users.email_verified_at, users.bio, users.image,
     users.created_at, users.updated_at, users.two_factor_since,
+    users.roles,
     users.password_hash is not null as has_password,
     (select count(*) from recovery_codes where user_id = users.id) as recovery_codes_left,
     coalesce(

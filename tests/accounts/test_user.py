@@ -19,6 +19,7 @@ ROW: dict[str, Any] = {
     "auth_time": USED,
     "amr": ["pwd"],
     "two_factor": False,
+    "roles": [],
     "last_used_at": USED,
     "touched_at": None,
     "ip": "192.0.2.1",

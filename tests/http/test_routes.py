@@ -24,6 +24,15 @@ def test_route_requires_authentication_when_it_has_no_flag() -> None:
     assert register(RouteTableDef(), auth=Auth.NONE).auth is Auth.NONE
 
 
+@pytest.mark.parametrize("flags", [{"fresh": True}, {"role": "editor"}])
+@pytest.mark.parametrize("auth", [Auth.OPTIONAL, Auth.NONE])
+def test_route_with_fresh_proof_or_a_role_must_require_a_user(
+    flags: dict[str, Any], auth: Auth
+) -> None:
+    with pytest.raises(ValueError, match="must require a user"):
+        register(RouteTableDef(), auth=auth, **flags)
+
+
 def test_operation_has_the_tag_of_its_table() -> None:
     assert register(RouteTableDef(tag="Things")).tag == "Things"
 

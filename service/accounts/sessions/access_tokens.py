@@ -4,6 +4,7 @@ import hmac
 import re
 import time
 from binascii import b2a_base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jwt
@@ -66,15 +67,24 @@ class AccessTokens:
         self._accepted_secrets = (secret, *previous_secrets)
         self._ttl = ttl
 
-    def issue(self, user_id: UUID, session_id: UUID, session_expires_at: float) -> AccessToken:
+    def issue(
+        self,
+        user_id: UUID,
+        session_id: UUID,
+        session_expires_at: float,
+        roles: Sequence[str] = (),
+    ) -> AccessToken:
         """Return a token for this session, valid from now and never longer than the session.
 
         ``session_expires_at`` is the expiry of the session's refresh token, in seconds since 1970.
-        Renewing an access token does not extend the session (RFC 9700, section 4.14.2).
+        Renewing an access token does not extend the session (RFC 9700, section 4.14.2). ``roles``
+        are the roles of the user as of now. Other services read them, and this service does not.
         """
         now = int(time.time())
         expires_at = max(now, min(now + self._ttl, int(session_expires_at)))
         claims = f'{{"sub":"{user_id}","iat":{now},"exp":{expires_at},"sid":"{session_id}"}}'
+        if roles:  # Their names need no escaping: see `users_roles_check`.
+            claims = claims[:-1] + ',"roles":["' + '","'.join(roles) + '"]}'
         signed = _HEADER + _base64url(claims.encode())
         signature = _base64url(hmac.digest(self._key, signed, "sha256"))
         return AccessToken((signed + b"." + signature).decode(), expires_at - now)

@@ -193,7 +193,9 @@ async def reauthenticate(request: web.Request) -> web.StreamResponse:
         await app[PASSKEY_VERIFIER].reject_counter(client, error, session_id=user.session_id)
     if session is None:
         raise revoked_token()
-    access = app[TOKENS].issue(user.id, session["id"], session["expires_at"].timestamp())
+    access = app[TOKENS].issue(
+        user.id, session["id"], session["expires_at"].timestamp(), user.roles
+    )
     return tokens_response(access, token.plain)
 
 

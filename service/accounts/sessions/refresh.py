@@ -104,7 +104,10 @@ async def refresh(request: web.Request) -> web.StreamResponse:
     if session["state"] not in ("current", "in_grace_period"):
         raise _rejection(_reason(session))
     access = request.app[TOKENS].issue(
-        session["user_id"], session["id"], session["expires_at"].timestamp()
+        session["user_id"],
+        session["id"],
+        session["expires_at"].timestamp(),
+        session["roles"],
     )
     return tokens_response(access, new.plain)
 

@@ -86,6 +86,8 @@ class NewSession:
     refresh_token: str
     is_known: bool
     """Whether the user logged in with this device and from this IP address before."""
+    roles: tuple[str, ...]
+    """The roles of the user."""
 
 
 async def open_session(
@@ -182,7 +184,8 @@ async def _open(
     if row is None:
         return None
     expires_at = row["expires_at"].timestamp()
-    return NewSession(row["id"], expires_at, token.plain, row["is_known"])
+    roles = tuple(row["roles"])
+    return NewSession(row["id"], expires_at, token.plain, row["is_known"], roles)
 
 
 async def _enforce_session_limit(

@@ -6,7 +6,7 @@ from typing import Any
 import voluptuous as vol
 
 from service.http.error_codes import ErrorCode
-from service.http.errors import ApiError, InvalidInput, error_body, status_of
+from service.http.errors import ApiError, InvalidInput, RoleRequired, error_body, status_of
 from service.http.openapi.components import HEADERS
 from service.http.openapi.schemas import ByDialect
 from service.http.parameters import Number, QueryString
@@ -34,7 +34,8 @@ def error_responses(operation: Operation, *, strict: bool) -> dict[str, Any]:
     ``strict`` selects the RealWorld 2.0.0 dialect.
     """
     errors: dict[int, list[ApiError]] = {}
-    for error in (*_invalid_inputs(operation, strict=strict), *operation.errors):
+    role = () if operation.role is None else (RoleRequired(operation.role),)
+    for error in (*_invalid_inputs(operation, strict=strict), *role, *operation.errors):
         errors.setdefault(status_of(error, strict=strict), []).append(error)
     return {
         str(status): _response(errors[status], pages=operation.pages) for status in sorted(errors)

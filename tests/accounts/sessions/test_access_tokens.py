@@ -228,16 +228,18 @@ async def test_token_of_a_previous_secret_has_expired_after_its_expiry(
     assert_error(response, 401, "token_expired", {"token": ["has expired"]})
 
 
-def test_issue_returns_the_same_bytes_as_pyjwt() -> None:
+@pytest.mark.parametrize("roles", [(), ("editor",), ("a.b:c_d-e", "editor")])
+def test_issue_returns_the_same_bytes_as_pyjwt(roles: tuple[str, ...]) -> None:
     tokens = AccessTokens(SECRET, (), 3600)
     with time_machine.travel(1_800_000_000, tick=False):
         user_id, session_id = uuid4(), uuid4()
-        issued = tokens.issue(user_id, session_id, 2_000_000_000.0)
+        issued = tokens.issue(user_id, session_id, 2_000_000_000.0, roles)
     claims = {
         "sub": str(user_id),
         "iat": 1_800_000_000,
         "exp": 1_800_003_600,
         "sid": str(session_id),
+        **({"roles": list(roles)} if roles else {}),
     }
     assert issued.token == jwt.encode(claims, SECRET, "HS256")
     assert issued.expires_in == 3600

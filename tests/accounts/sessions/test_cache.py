@@ -44,6 +44,6 @@ def test_cache_evicts_the_oldest_user_when_it_is_full() -> None:
     for number in range(5):
         use = SessionUse(0.0, 0.0, None, None)
         names = (uuid4(), "e", str(number), None, None, uuid4())
-        cache.put_user(User(*names, 0.0, 0.0, (), False, use))
+        cache.put_user(User(*names, 0.0, 0.0, (), False, (), use))
     assert [user.username for user in cache.users.values()] == ["3", "4"]
     assert len(cache._sessions) == 2

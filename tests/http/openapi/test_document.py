@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import hdrs
+from aiohttp import hdrs, web
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 import service
 from service.accounts.users import REGISTRATION
 from service.conduit.articles import slug_of
 from service.conduit.seed import ARTICLES, AUTHORS
+from service.http.openapi.document import Document as Renderer
 from service.http.openapi.inputs import schema_of
-from service.http.routes import Auth
+from service.http.routes import Auth, RouteTableDef
 from tests.conftest import Client, Dialect
 from tests.document import Document, read_document
 
@@ -83,6 +84,18 @@ def test_security_of_an_operation_follows_from_the_flag_of_its_route(
             continue
         operation = document.data["paths"][route.resource.canonical][route.method.lower()]
         assert operation["security"] == expected[route.handler.operation.auth], route
+
+
+def test_operation_of_a_route_with_a_role_names_it() -> None:
+    async def handler(_: web.Request) -> web.Response:
+        """Get things."""
+        return web.Response()
+
+    RouteTableDef().get("/things", operation_id="GetThings", role="editor")(handler)
+    operation = Renderer(strict=False).operation("/things", handler)
+    assert operation["security"] == [{"Token": ["editor"]}]
+    error = operation["responses"]["403"]["content"]["application/json"]["example"]
+    assert error == {"errors": {"role": ["must be editor"]}, "code": "role_required"}
 
 
 def test_every_operation_documents_one_success(document: Document) -> None:

@@ -1,0 +1,1 @@
+"""What administrators do to accounts: the functions of ``run.py`` and of the HTTP API."""

@@ -42,8 +42,29 @@ def main() -> int:
         default=Path("mail-preview"),
         help="the folder to write to (default: mail-preview)",
     )
-    keys = commands.add_parser("keys", help="Manage the keys of ENCRYPTION_KEYS.")
-    _add_command(keys.add_subparsers(metavar="command", required=True), "keys reencrypt")
+    keys = commands.add_parser("keys", help="Manage API keys, and the keys of ENCRYPTION_KEYS.")
+    key_commands = keys.add_subparsers(metavar="command", required=True)
+    _add_command(key_commands, "keys reencrypt")
+    create = _add_command(key_commands, "keys create")
+    create.add_argument(
+        "--name",
+        dest="key_name",
+        metavar="NAME",
+        required=True,
+        help="the name, which the security log shows",
+    )
+    create.add_argument(
+        "--scope",
+        dest="scopes",
+        metavar="SCOPE",
+        action="append",
+        required=True,
+        help="what the key may do, such as users:read; may be given again",
+    )
+    listing = _add_command(key_commands, "keys list")
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    revoke = _add_command(key_commands, "keys revoke")
+    revoke.add_argument("key_name", metavar="NAME", help="the name of the key")
     users = commands.add_parser("users", help="Import accounts, and manage single ones.")
     user_commands = users.add_subparsers(metavar="command", required=True)
     users_import = _add_command(user_commands, "users import")

@@ -17,6 +17,7 @@ from service.accounts import (
     security_log,
     users,
 )
+from service.accounts.administration.api_keys import ApiKeys
 from service.accounts.cleanup import clean_up_periodically
 from service.accounts.closed_accounts import CLOSED_ACCOUNTS, ClosedAccounts
 from service.accounts.encryption import ENCRYPTION, Encryption
@@ -53,7 +54,13 @@ from service.database.change_listener import CHANGE_LISTENER, ChangeListener
 from service.database.circuit_breaker import DatabaseUnavailable
 from service.database.pool import DATABASE, Database
 from service.http import security_headers
-from service.http.app_keys import AUTHENTICATE, DOCUMENT, REQUIRE_FRESH_PROOF, SETTINGS
+from service.http.app_keys import (
+    AUTHENTICATE,
+    AUTHENTICATE_KEY,
+    DOCUMENT,
+    REQUIRE_FRESH_PROOF,
+    SETTINGS,
+)
 from service.http.auth import auth_middleware
 from service.http.connections import client_is_gone
 from service.http.cors import cors_middleware
@@ -170,6 +177,7 @@ def create_app(
     app[SESSION_CACHE] = session_cache
     app[CHANGE_LISTENER] = change_listener
     app[THROTTLE] = throttle = Throttle(database, settings)
+    app[AUTHENTICATE_KEY] = ApiKeys(database, throttle).authenticate
     app[LOGIN_ATTEMPTS] = LoginAttempts(database, settings)
     app[PASSWORD_POLICY] = create_policy(settings)
     app[ENCRYPTION] = Encryption(settings.encryption_keys)

@@ -124,6 +124,7 @@ TABLES = (
     "users",
     "one_time_tokens",
     "events",
+    "api_keys",
     "throttle",
     "outbox",
     "tag_counts",

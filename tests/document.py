@@ -21,6 +21,11 @@ TOKEN_CODES = {
     ErrorCode.TOKEN_REVOKED,
     ErrorCode.SESSION_EVICTED,
 }
+KEY_CODES = {
+    ErrorCode.KEY_MISSING,
+    ErrorCode.KEY_INVALID,
+    ErrorCode.TOO_MANY_ATTEMPTS,
+}
 BODY_CODES = {
     ErrorCode.REQUEST_TIMEOUT,
     ErrorCode.BODY_TOO_LARGE,
@@ -34,6 +39,8 @@ def shared_codes(operation: Any) -> set[ErrorCode]:
     if operation["security"] == [{"Token": []}]:
         codes |= TOKEN_CODES
         codes.add(ErrorCode.TWO_FACTOR_SETUP_REQUIRED)
+    if any("Key" in requirement for requirement in operation["security"]):
+        codes |= KEY_CODES
     if "requestBody" in operation:
         codes |= {ErrorCode.INVALID_INPUT, ErrorCode.PASSWORDS_BUSY, *BODY_CODES}
     if "parameters" in operation:

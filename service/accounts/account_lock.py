@@ -39,6 +39,7 @@ async def lock_account(connection: sql.Connection, client: Client, user_id: UUID
         reason=EventKind.ACCOUNT_LOCKED,
         ip=client.ip,
         user_agent=client.user_agent,
+        actor=client.actor,
     )
     await revoke(connection, user_id, REVOKED_BY_ACCOUNT_LOCK)
     return True

@@ -158,6 +158,7 @@ async def _undo(
         reason=EventKind.REPORTED,
         ip=client.ip,
         user_agent=client.user_agent,
+        actor=client.actor,
     )
     reported = digest_of(token)
     # A thief who turned the second factor on, or replaced its secret, must not keep the owner out.

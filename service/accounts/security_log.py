@@ -14,7 +14,16 @@ import sql
 from service.accounts.sessions.authentication_methods import Method
 from service.database.pool import DATABASE, Database
 from service.http.client import Client
-from service.http.openapi.schemas import TIME, Named, array_of, integer, nullable, object_of, string
+from service.http.openapi.schemas import (
+    TIME,
+    Named,
+    array_of,
+    boolean,
+    integer,
+    nullable,
+    object_of,
+    string,
+)
 from service.http.parameters import LARGEST, Number, QueryString
 from service.http.responses import json_response, timestamp
 from service.http.routes import RouteTableDef
@@ -154,6 +163,7 @@ EVENT = Named(
         user_agent=nullable(string(example="Mozilla/5.0")),
         session_id=nullable(string(example="0b7a1f52-6a5e-4f0e-9d3a-5f2f0b9a3c11", form="uuid")),
         amr=nullable(AMR),
+        by_administrator=boolean(example=False),
     ),
 )
 
@@ -205,6 +215,7 @@ async def write_event(
         session_id=session_id,
         ip=client.ip,
         user_agent=client.user_agent,
+        actor=client.actor,
     )
 
 
@@ -217,4 +228,5 @@ def _event(row: Any) -> dict[str, Any]:
         "user_agent": row["user_agent"],
         "session_id": str(row["session_id"]) if row["session_id"] is not None else None,
         "amr": row["amr"],
+        "by_administrator": row["by_administrator"],
     }

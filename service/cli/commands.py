@@ -49,6 +49,13 @@ COMMANDS = {
     "keys reencrypt": Command(
         "keys", "reencrypt", "Encrypt every TOTP secret with the first key of ENCRYPTION_KEYS."
     ),
+    "keys create": Command(
+        "api_keys", "create", "Create an API key with a name and scopes, and print it once."
+    ),
+    "keys list": Command("api_keys", "list_all", "List the API keys, also those that are revoked."),
+    "keys revoke": Command(
+        "api_keys", "revoke", "Revoke an API key. The next request with it is rejected."
+    ),
     "users import": Command(
         "users",
         "import_accounts",

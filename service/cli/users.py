@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -10,6 +11,7 @@ import voluptuous as vol
 import sql
 from service.accounts import fields
 from service.accounts.account_lock import lock_account, unlock_account
+from service.accounts.administration.api_keys import CLI
 from service.accounts.throttling.throttle import Throttle
 from service.accounts.two_factor.removal import remove_second_factor
 from service.accounts.two_factor.second_factor import queue_factor_notice
@@ -19,7 +21,7 @@ from service.database.pool import Database
 from service.http.client import Client
 from service.settings.settings import Settings
 
-COMMAND = Client.at("")
+COMMAND = replace(Client.at(""), actor=CLI)
 """A command has no IP address."""
 
 

@@ -17,6 +17,11 @@ Authenticate = Callable[[str], Awaitable[Any]]
 
 AUTHENTICATE: web.AppKey[Authenticate] = web.AppKey("authenticate")
 
+AuthenticateKey = Callable[[str, Any], Awaitable[Any]]
+"""Return the API key with this text, which a ``Client`` has sent, or raise an ``ApiError``."""
+
+AUTHENTICATE_KEY: web.AppKey[AuthenticateKey] = web.AppKey("authenticate_key")
+
 RequireFreshProof = Callable[[Any], Awaitable[None]]
 """Raise an ``ApiError`` unless the person of this user proved lately who they are."""
 

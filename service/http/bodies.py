@@ -39,8 +39,9 @@ async def read_body(request: web.Request, find_errors: FindErrors | None = None)
     ``find_errors`` gets the body before its validation, and returns further errors by field.
 
     Raise ``InvalidInput`` with every invalid field, ``Unauthorized`` if the session ended before
-    the whole body arrived, ``ConnectionResetError`` if the client disconnected during the upload,
-    ``HTTPRequestTimeout`` (408) and ``HTTPRequestEntityTooLarge`` (413).
+    the whole body arrived, ``InvalidKey`` if the API key was revoked before,
+    ``ConnectionResetError`` if the client disconnected during the upload, ``HTTPRequestTimeout``
+    (408) and ``HTTPRequestEntityTooLarge`` (413).
     """
     operation = operation_of(request)
     assert operation is not None and operation.body is not None, "the route names no body"
@@ -59,8 +60,9 @@ async def read_body(request: web.Request, find_errors: FindErrors | None = None)
     except web.RequestPayloadError:
         # The body is incomplete, or it does not match its Content-Encoding.
         raise InvalidInput({"body": ["cannot be read"]}) from None
-    # A client that delays its body must not write with a session that was revoked during the delay.
-    if waits and operation.auth is Auth.REQUIRED:
+    # A client that delays its body must not write with a session or an API key that was revoked
+    # during the delay.
+    if waits and operation.auth in (Auth.REQUIRED, Auth.KEY):
         await reauthenticate(request)
     request["is_form"] = operation.pages and _is_form(request, raw)
     data = _parse_form(raw) if request["is_form"] else _parse(raw)

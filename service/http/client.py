@@ -40,6 +40,8 @@ class Client:
     """The start of the ``User-Agent`` header, or ``None`` without that header."""
     language: str
     """The language of the mails that the request causes."""
+    actor: str | None = None
+    """The administrator: the name of an API key, or ``cli``. ``None`` for any other client."""
 
     @classmethod
     def at(cls, ip: str, user_agent: str | None = None, language: str = "en") -> "Client":

@@ -82,6 +82,16 @@ class ErrorCode(StrEnum):
         401,
         "The session was ended because the account opened more sessions than are allowed.",
     )
+    KEY_MISSING = (
+        "key_missing",
+        401,
+        "The operation requires an API key, and the request has no `Authorization` header.",
+    )
+    KEY_INVALID = (
+        "key_invalid",
+        401,
+        "The `Authorization` header does not contain a valid API key.",
+    )
     REFRESH_TOKEN_INVALID = "refresh_token_invalid", 401, "The refresh token is unknown."
     REFRESH_TOKEN_EXPIRED = "refresh_token_expired", 401, "The refresh token has expired."
     REFRESH_TOKEN_REVOKED = (
@@ -117,6 +127,11 @@ class ErrorCode(StrEnum):
     )
     FORBIDDEN = "forbidden", 403, "The resource belongs to another user."
     ROLE_REQUIRED = "role_required", 403, "The user does not have the role that the route requires."
+    SCOPE_REQUIRED = (
+        "scope_required",
+        403,
+        "The API key does not have the scope that the operation requires.",
+    )
     REAUTHENTICATION_REQUIRED = (
         "reauthentication_required",
         403,

@@ -22,6 +22,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 BLANK = "can't be blank"
 
+BEARER = 'Bearer realm="accounts"'
+"""The challenge of a route that requires an API key. It must have a parameter (RFC 6750)."""
+
 
 class ApiError(Exception):
     """An error that is shown to the client.
@@ -63,6 +66,27 @@ class Unauthorized(ApiError):
     def __init__(self, subject: str, message: str, *, code: ErrorCode) -> None:
         # RFC 9110, section 15.5.2: a 401 response must name an accepted scheme.
         super().__init__(code, {subject: [message]}, headers={"WWW-Authenticate": "Token"})
+
+
+class InvalidKey(ApiError):
+    """401: the API key is missing or invalid."""
+
+    def __init__(self, message: str, *, code: ErrorCode) -> None:
+        # RFC 6750, section 3: a request without a key gets no error code.
+        detail = "" if code is ErrorCode.KEY_MISSING else ', error="invalid_token"'
+        super().__init__(code, {"key": [message]}, headers={"WWW-Authenticate": BEARER + detail})
+
+
+class ScopeRequired(ApiError):
+    """403: the API key does not have the scope that the route requires."""
+
+    def __init__(self, scope: str) -> None:
+        challenge = f'{BEARER}, error="insufficient_scope", scope="{scope}"'
+        super().__init__(
+            ErrorCode.SCOPE_REQUIRED,
+            {"key": [f"does not have the scope {scope}"]},
+            headers={"WWW-Authenticate": challenge},
+        )
 
 
 class Forbidden(ApiError):

@@ -27,18 +27,24 @@ class Auth(Enum):
     NONE = "none"
     """Ignore the token."""
 
+    KEY = "key"
+    """Require an API key that has the scope of the route. Tokens of users are rejected."""
+
 
 @dataclass(frozen=True)
 class Operation:
     """The description of a route for the OpenAPI document.
 
-    ``auth``, ``fresh``, ``role``, ``setup``, ``body`` and ``pages`` also control how a request is
+    ``auth``, ``scope``, ``fresh``, ``role``, ``setup``, ``body`` and ``pages`` also control how a
+    request is
     handled.
     """
 
     operation_id: str
     """The ``operationId`` in the OpenAPI document. Generated clients name a method after it."""
     auth: Auth
+    scope: str | None
+    """The scope that the API key must have. Only with ``Auth.KEY``, which requires it."""
     fresh: bool
     """Whether the person must have proved lately who they are. Only with ``Auth.REQUIRED``."""
     role: str | None
@@ -87,6 +93,7 @@ class RouteTableDef(web.RouteTableDef):
         *,
         operation_id: str = "",
         auth: Auth = Auth.REQUIRED,
+        scope: str | None = None,
         fresh: bool = False,
         role: str | None = None,
         setup: bool = False,
@@ -100,15 +107,19 @@ class RouteTableDef(web.RouteTableDef):
     ) -> Callable[[_Handler], _Handler]:
         """Return a decorator that registers a handler. ``Operation`` describes the arguments.
 
-        Raise ``ValueError`` if a route is ``fresh`` or has a ``role`` and does not require a user.
-        The decorator raises ``ValueError`` if a handler has two routes with different flags.
+        Raise ``ValueError`` if a route is ``fresh`` or has a ``role`` and does not require a user,
+        or has a ``scope`` and does not require a key, or the reverse. The decorator raises
+        ``ValueError`` if a handler has two routes with different flags.
         """
         if (fresh or role is not None) and auth is not Auth.REQUIRED:
             raise ValueError(f"{path} requires fresh proof or a role, so it must require a user")
+        if (auth is Auth.KEY) is (scope is None):
+            raise ValueError(f"{path} must have both a scope and Auth.KEY, or none of them")
         register = super().route(method, path, **kwargs)
         operation = Operation(
             operation_id,
             auth,
+            scope,
             fresh,
             role,
             setup,

@@ -168,7 +168,7 @@ from (
 ) as listed
 order by created_at desc, id desc
 
--- name: end_one(id, user_id, kind, ip, user_agent) -> value
+-- name: end_one(id, user_id, kind, ip, user_agent, actor) -> value
 with ended as (
     update sessions
     set ended_at = now(), end_reason = $3
@@ -179,8 +179,8 @@ with ended as (
     returning id, user_id
 ),
 event as (
-    insert into events (user_id, kind, ip, user_agent, session_id)
-    select user_id, $3, $4, $5, id
+    insert into events (user_id, kind, ip, user_agent, session_id, actor)
+    select user_id, $3, $4, $5, id, $6
     from ended
 )
 select id
@@ -199,7 +199,7 @@ select user_id, 'session_ended', $4, $5, id
 from ended
 where was_open
 
--- name: end_all(user_id, reason, ip, user_agent) -> none
+-- name: end_all(user_id, reason, ip, user_agent, actor) -> none
 -- End sessions that have expired too, as in `end_others`.
 with ended as (
     update sessions
@@ -207,7 +207,7 @@ with ended as (
     where user_id = $1 and ended_at is null
     returning id, user_id, least(expires_at, idle_expires_at) > now() as was_open
 )
-insert into events (user_id, kind, ip, user_agent, session_id)
-select user_id, 'session_ended', $3, $4, id
+insert into events (user_id, kind, ip, user_agent, session_id, actor)
+select user_id, 'session_ended', $3, $4, id, $5
 from ended
 where was_open

@@ -23,7 +23,12 @@ order by id
 limit 1000
 
 -- name: list_events(user_id, after) -> rows
-select id, kind, created_at, ip, user_agent, session_id, amr
+-- The IP address of an administrator is not the person's.
+select
+    id, kind, created_at, session_id, amr,
+    actor is not null as by_administrator,
+    case when actor is null then ip end as ip,
+    case when actor is null then user_agent end as user_agent
 from events
 where user_id = $1 and id > $2
 order by id

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import asyncpg
 import pytest
 
+from service.accounts.account_lock import lock_account, unlock_account
 from service.accounts.security_log import EventKind
 from service.http.client import MAX_USER_AGENT
+from service.http.client import Client as HttpClient
 from service.http.responses import MAX_PAGE_BYTES
 from tests.conftest import Client, Device, Dialect, MakeClient
 from tests.responses import assert_error, assert_invalid
@@ -52,6 +55,7 @@ async def test_event_has_kind_time_ip_user_agent_and_session(client: Client) -> 
                     "user_agent": "Laptop/1.0",
                     "session_id": device.session,
                     "amr": ["pwd"],
+                    "by_administrator": False,
                 }
             ],
             "next_before": None,
@@ -290,4 +294,25 @@ async def test_openapi_document_lists_every_event_kind_with_its_meaning(client: 
     assert schema["enum"] == list(EventKind)
     assert schema["description"].splitlines() == [
         f"- `{kind}`: {kind.meaning}" for kind in EventKind
+    ]
+
+
+async def test_owner_does_not_see_the_ip_address_of_an_administrator(
+    client: Client, db: asyncpg.Connection
+) -> None:
+    await client.register("alice")
+    user_id = await db.fetchval("select id from users")
+    administrator = replace(HttpClient.at("192.0.2.9", "Backoffice/1.0"), actor="backoffice")
+    async with db.transaction():
+        await lock_account(db, administrator, user_id)
+        await unlock_account(db, administrator, user_id)
+    rows = await db.fetch("select actor, ip from events where kind <> 'registered'")
+    assert [tuple(row) for row in rows] == [("backoffice", "192.0.2.9")] * 3
+    device = await client.sign_in("alice")
+    events = (await client.get("/api/user/events", token=device.access)).body["events"]
+    shown = [(event["kind"], event["by_administrator"], event["ip"]) for event in events[1:4]]
+    assert shown == [
+        ("account_unlocked", True, None),
+        ("session_ended", True, None),
+        ("account_locked", True, None),
     ]

@@ -83,8 +83,8 @@ def test_lock_and_unlock_change_the_account_once(url: str, tmp_path: Path) -> No
             locks += connection.execute("select locked_at is not null from users").fetchall()
     assert locks == [(True,), (True,), (False,), (False,)]
     with psycopg.connect(url) as connection:
-        events = connection.execute("select kind, ip from events order by id").fetchall()
-    assert events == [("account_locked", None), ("account_unlocked", None)]
+        events = connection.execute("select kind, ip, actor from events order by id").fetchall()
+    assert events == [("account_locked", None, "cli"), ("account_unlocked", None, "cli")]
 
 
 @pytest.mark.parametrize("name", ["lock", "unlock"])

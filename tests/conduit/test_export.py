@@ -20,6 +20,7 @@ from tests.conftest import Client, Device
 EXPORT = "/api/user/export"
 
 LEFT_OUT = {
+    "api_keys": "keys of administrators and services, of no person",
     "article_counts": "counts of articles, which are in the document",
     "article_totals": "counts of articles of no person",
     "article_slugs": "former slugs of articles",

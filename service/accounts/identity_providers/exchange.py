@@ -104,6 +104,7 @@ async def _end_session(app: web.Application, client: Client, digest: bytes, chal
             kind=EventKind.PROVIDER_CODE_REUSED,
             ip=client.ip,
             user_agent=client.user_agent,
+            actor=client.actor,
         )
 
     await app[DATABASE].transact(note_and_end)

@@ -194,6 +194,7 @@ async def _take_over(
         reason=EventKind.TAKEN_OVER,
         ip=client.ip,
         user_agent=client.user_agent,
+        actor=client.actor,
     )
     # Every mailed link went to an email that was never verified.
     await one_time_tokens.revoke(connection, user_id, frozenset(Purpose))

@@ -256,6 +256,7 @@ async def _reset(app: web.Application, client: Client, token: str, password: str
             reason=EventKind.PASSWORD_RESET,
             ip=client.ip,
             user_agent=client.user_agent,
+            actor=client.actor,
         )
         await one_time_tokens.revoke(connection, user_id, REVOKED_BY_PASSWORD_CHANGE)
         await throttle.allow_reset_request(connection, user_id)

@@ -281,6 +281,7 @@ async def logout(request: web.Request) -> web.StreamResponse:
         kind=EventKind.SIGNED_OUT,
         ip=client.ip,
         user_agent=client.user_agent,
+        actor=client.actor,
     )
     return web.Response(status=204)
 
@@ -318,6 +319,7 @@ async def end(request: web.Request) -> web.StreamResponse:
         kind=EventKind.SESSION_ENDED,
         ip=client.ip,
         user_agent=client.user_agent,
+        actor=client.actor,
     )
     if ended is None:
         raise NotFound("session")

@@ -36,6 +36,9 @@ NOTICE_LIMIT = Limit(20, 3600)
 EXPORT_LIMIT = Limit(10, 3600)
 """Exports of one account. Each may read all of its content."""
 
+WRONG_KEY_LIMIT = Limit(1000, 3600)
+"""Wrong API keys from one IP address."""
+
 
 class Throttle:
     """Count requests in PostgreSQL, and reject those past the limits of ``settings``."""
@@ -211,6 +214,10 @@ class Throttle:
     async def admit_export(self, user_id: UUID) -> None:
         """Count an export of an account. Raise ``TooManyAttempts`` past ``EXPORT_LIMIT``."""
         await self._hit("export", {digest("export", str(user_id)): EXPORT_LIMIT})
+
+    async def admit_wrong_key(self, client: Client) -> None:
+        """Count an unknown or revoked API key. Raise ``TooManyAttempts`` past the limit."""
+        await self._hit("key", ip_counters("wrong key", client, WRONG_KEY_LIMIT))
 
     async def admit_resend(self, user_id: UUID) -> None:
         """Count a request for another verification mail.

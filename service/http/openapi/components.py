@@ -22,10 +22,11 @@ operation lists its own errors. `default` stands for the errors that many operat
 
 - 400 (422 with `REALWORLD_STRICT`): a path parameter has a character that is not allowed, or the
   request is not valid HTTP.
-- 401: the operation requires a token, which is missing, invalid, expired or revoked.
+- 401: the operation requires a token or an API key, which is missing, invalid, expired or revoked.
 - 403: the user must set up a second factor first (`REQUIRE_TWO_FACTOR`).
 - 404, 405: no operation has this path or this method.
 - 408, 413, 415: the body arrives too slowly, is too large, or has a `Content-Encoding`.
+- 429: too many invalid API keys from this IP address.
 - 417, 505: the `Expect` header or the version of HTTP is not supported.
 - 500: the service has failed.
 - 503: the database cannot be reached, or too many passwords are waiting to be verified. The header
@@ -71,7 +72,16 @@ SECURITY_SCHEMES = {
             "space and the token: `Token eyJhbGciOi...`. On the page `/docs` you can enter the "
             "token alone."
         ),
-    }
+    },
+    "Key": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "conduit_key_...",
+        "description": (
+            "An API key for programs, which `python run.py keys create` makes. The key must have "
+            "the scope that the operation names. Pages in a browser must not have one."
+        ),
+    },
 }
 
 HEADERS = {
@@ -92,8 +102,8 @@ HEADERS = {
         "example": "identity",
     },
     "WWW-Authenticate": {
-        "description": "The accepted authentication scheme.",
-        "schema": {"type": "string", "const": "Token"},
+        "description": "The accepted authentication scheme: `Token`, or `Bearer` for an API key.",
+        "schema": {"type": "string", "pattern": "^(Token|Bearer realm=.*)$"},
         "example": "Token",
     },
 }

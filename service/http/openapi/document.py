@@ -175,8 +175,11 @@ DESCRIPTIONS = {200: "Success.", 201: "Created.", 204: "Success. The response ha
 def security(operation: Operation) -> list[dict[str, list[str]]]:
     """Return the security requirements of ``operation``.
 
-    The list beside a scheme has the role that the user must have (OpenAPI 3.1, section 4.8.30.1).
+    The list beside a scheme has the role that the user must have (OpenAPI 3.1, section 4.8.30.1),
+    or the scope that the key must have.
     """
+    if operation.scope is not None:
+        return [{"Key": [operation.scope]}]
     if operation.role is not None:
         return [{"Token": [operation.role]}]
     return SECURITY[operation.auth]

@@ -6,7 +6,14 @@ from typing import Any
 import voluptuous as vol
 
 from service.http.error_codes import ErrorCode
-from service.http.errors import ApiError, InvalidInput, RoleRequired, error_body, status_of
+from service.http.errors import (
+    ApiError,
+    InvalidInput,
+    RoleRequired,
+    ScopeRequired,
+    error_body,
+    status_of,
+)
 from service.http.openapi.components import HEADERS
 from service.http.openapi.schemas import ByDialect
 from service.http.parameters import Number, QueryString
@@ -35,7 +42,8 @@ def error_responses(operation: Operation, *, strict: bool) -> dict[str, Any]:
     """
     errors: dict[int, list[ApiError]] = {}
     role = () if operation.role is None else (RoleRequired(operation.role),)
-    for error in (*_invalid_inputs(operation, strict=strict), *role, *operation.errors):
+    scope = () if operation.scope is None else (ScopeRequired(operation.scope),)
+    for error in (*_invalid_inputs(operation, strict=strict), *role, *scope, *operation.errors):
         errors.setdefault(status_of(error, strict=strict), []).append(error)
     return {
         str(status): _response(errors[status], pages=operation.pages) for status in sorted(errors)

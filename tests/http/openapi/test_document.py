@@ -83,7 +83,9 @@ def test_security_of_an_operation_follows_from_the_flag_of_its_route(
         if route.resource is None or route.method == hdrs.METH_HEAD:
             continue
         operation = document.data["paths"][route.resource.canonical][route.method.lower()]
-        assert operation["security"] == expected[route.handler.operation.auth], route
+        flags = route.handler.operation
+        requirement = [{"Key": [flags.scope]}] if flags.scope is not None else expected[flags.auth]
+        assert operation["security"] == requirement, route
 
 
 def test_operation_of_a_route_with_a_role_names_it() -> None:
@@ -96,6 +98,22 @@ def test_operation_of_a_route_with_a_role_names_it() -> None:
     assert operation["security"] == [{"Token": ["editor"]}]
     error = operation["responses"]["403"]["content"]["application/json"]["example"]
     assert error == {"errors": {"role": ["must be editor"]}, "code": "role_required"}
+
+
+def test_operation_of_a_route_with_a_scope_names_it() -> None:
+    async def handler(_: web.Request) -> web.Response:
+        """Get things."""
+        return web.Response()
+
+    flags: Any = {"operation_id": "GetThings", "auth": Auth.KEY, "scope": "things:read"}
+    RouteTableDef().get("/things", **flags)(handler)
+    operation = Renderer(strict=False).operation("/things", handler)
+    assert operation["security"] == [{"Key": ["things:read"]}]
+    error = operation["responses"]["403"]["content"]["application/json"]["example"]
+    assert error == {
+        "errors": {"key": ["does not have the scope things:read"]},
+        "code": "scope_required",
+    }
 
 
 def test_every_operation_documents_one_success(document: Document) -> None:

@@ -1,0 +1,69 @@
+"""``run.py keys create``, ``keys list`` and ``keys revoke``: manage API keys."""
+
+import sys
+from typing import Any
+
+import orjson
+
+from service.accounts.administration.api_keys import create_key, list_keys, revoke_key
+from service.cli.database import run_with_database
+from service.database.pool import Database
+from service.http.responses import timestamp
+from service.settings.settings import Settings
+
+
+def create(settings: Settings, key_name: str, scopes: list[str]) -> int:
+    """Create an API key with a name and scopes, and print it once."""
+
+    async def work(database: Database) -> str:
+        return await create_key(database, key_name, scopes)
+
+    plain = run_with_database(settings, work)
+    print(f"The key {key_name} is created. It is shown only now:", file=sys.stderr)
+    print(plain)
+    return 0
+
+
+def list_all(settings: Settings, json: bool) -> int:
+    """List the API keys, also those that are revoked."""
+    rows = run_with_database(settings, list_keys)
+    if json:
+        print(orjson.dumps([_item(row) for row in rows], option=orjson.OPT_INDENT_2).decode())
+        return 0
+    for row in rows:
+        print(_line(row))
+    return 0
+
+
+def revoke(settings: Settings, key_name: str) -> int:
+    """Revoke an API key. The next request with it is rejected."""
+
+    async def work(database: Database) -> bool | None:
+        return await revoke_key(database, key_name)
+
+    was_valid = run_with_database(settings, work)
+    if was_valid is None:
+        print(f"No key has the name {key_name}.", file=sys.stderr)
+        return 1
+    print(f"The key {key_name} {'is revoked' if was_valid else 'was revoked already'}.")
+    return 0
+
+
+def _item(row: Any) -> dict[str, Any]:
+    times = {
+        name: timestamp(row[name]) if row[name] is not None else None
+        for name in ("created_at", "last_used_at", "revoked_at")
+    }
+    return {"name": row["name"], "scopes": row["scopes"], **times}
+
+
+def _line(row: Any) -> str:
+    """Return the line about one key."""
+    used = f"used {_date(row['last_used_at'])}" if row["last_used_at"] else "never used"
+    state = f"  revoked {_date(row['revoked_at'])}" if row["revoked_at"] else ""
+    scopes = ", ".join(row["scopes"])
+    return f"{row['name']}  {scopes}  created {_date(row['created_at'])}  {used}{state}"
+
+
+def _date(time: Any) -> str:
+    return str(time.strftime("%Y-%m-%d %H:%M UTC"))

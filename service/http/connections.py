@@ -20,6 +20,7 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import _ErrInfo
 
+from service.http.responses import JsonResponse
 from service.http.streamed_json import StreamedJson
 from service.http.unread_responses import UnreadResponses
 
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 HEADER_TIMEOUT = 10.0  # Seconds to send a request head, from connecting or from its first byte.
 MAX_HEAD_BYTES = 32_768  # Bytes of an incomplete head. Larger heads are rejected with 400.
 MAX_QUEUED_REQUESTS = 2  # Pipelined requests that wait on one connection for the running one.
+MAX_BATCH = 64  # Responses that are written together.
+MAX_BATCHED_BYTES = 16_384  # Larger responses are written immediately.
 
 MAX_CONNECTIONS = 16_384  # Limits the memory where the descriptor limit is very high.
 RESERVED_DESCRIPTORS = 64  # For log files, sockets and libraries, in addition to the database pool.
@@ -71,7 +74,16 @@ def client_is_gone() -> bool:
 class BoundedConnection(web.RequestHandler):
     """aiohttp's protocol of one connection, with the limits of ``Connections``."""
 
-    __slots__ = ("_connections", "_head_began", "_head_bytes", "_heads", "_stream", "_writer")
+    __slots__ = (
+        "_connections",
+        "_head_began",
+        "_head_bytes",
+        "_heads",
+        "_resumed_handler",
+        "_stream",
+        "_unsent",
+        "_writer",
+    )
 
     def __init__(self, server: web.Server, connections: "Connections", **options: Any) -> None:
         super().__init__(server, **options)
@@ -84,6 +96,8 @@ class BoundedConnection(web.RequestHandler):
         self._heads = 0  # The ``_request_count`` at which the two fields above were set.
         self._writer: AbstractStreamWriter | None = None
         self._stream: StreamedJson | None = None
+        self._resumed_handler = self._request_handler
+        self._unsent = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start to serve the connection. Abort it if the client reset it before it was accepted.
@@ -106,10 +120,12 @@ class BoundedConnection(web.RequestHandler):
         """Release the resources of this connection."""
         self._connections.discard(self)
         self._writer = self._stream = None
+        self._unsent = b""
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse ``data``. Record when a request head begins and how many bytes of it arrived."""
+        self.flush()
         super().data_received(data)
         if not data or not self.is_idle():
             return
@@ -132,11 +148,62 @@ class BoundedConnection(web.RequestHandler):
         self._writer = request.writer
         self._stream = resp if isinstance(resp, StreamedJson) else None
         request._read_bytes = None
+        if type(resp) is JsonResponse and not self._upgraded:
+            return self._finish_json(request, resp)
         return super().finish_response(request, resp, start_time)
 
+    async def _finish_json(
+        self, request: web.BaseRequest, response: JsonResponse
+    ) -> tuple[JsonResponse, bool]:
+        """Send ``response`` and return the same as ``finish_response``."""
+        request._finish()
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return response, True
+        data = response.render(request)
+        request.writer.output_size = len(data)
+        if response.keep_alive and len(data) <= MAX_BATCHED_BYTES and not self._messages:
+            self._unsent = data
+            self._connections.flush_later(self)
+            return response, False
+        transport.write(data)
+        try:
+            await request.writer.drain()
+        except ConnectionError:
+            return response, True
+        return response, False
+
+    def flush(self) -> None:
+        """Write the queued response, if there is one."""
+        if self._unsent:
+            data, self._unsent = self._unsent, b""
+            assert self.transport is not None
+            self.transport.write(data)
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # aiohttp's returns nothing.
+        """Write the queued response before the transport closes the connection."""
+        self.flush()
+        return super().eof_received()
+
+    def force_close(self) -> None:
+        """Close the connection after the queued response."""
+        self.flush()
+        super().force_close()
+
+    async def _handle_when_read(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Wait until the socket has taken the response before, then handle ``request``."""
+        await self._drain_helper()
+        assert self._resumed_handler is not None
+        return await self._resumed_handler(request)
+
     def pause_writing(self) -> None:
-        """Count the response as unread, because the socket did not take all of it."""
+        """Count the response as unread, because the socket did not take all of it.
+
+        The next request waits, because only one response of a connection is counted.
+        """
         super().pause_writing()
+        self._resumed_handler = self._request_handler
+        self._request_handler = cast(Any, self._handle_when_read)
         transport, writer = self.transport, self._writer
         if transport is not None:
             # The whole response stays in memory until its last byte is sent, but of a stream only
@@ -149,6 +216,7 @@ class BoundedConnection(web.RequestHandler):
 
     def resume_writing(self) -> None:
         """Stop counting the response as unread."""
+        self._request_handler = self._resumed_handler
         self._connections.unread.discard(self)
         super().resume_writing()
 
@@ -187,6 +255,7 @@ class Connections:
         self.max_count = max_count
         self.unread = UnreadResponses()
         self._open: set[BoundedConnection] = set()
+        self._unsent: list[BoundedConnection] = []
         self._is_full = False  # Log once until the number has fallen again.
         self._timer: asyncio.TimerHandle | None = None
 
@@ -216,6 +285,24 @@ class Connections:
         """Stop counting a closed connection."""
         self._open.discard(connection)
         self.unread.discard(connection)
+
+    def flush_later(self, connection: BoundedConnection) -> None:
+        """Flush ``connection`` with the others of this iteration of the event loop.
+
+        A client on the same machine usually sleeps while the service works. Each response that
+        is written alone wakes it, which takes as long as half of a fast request.
+        """
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._unsent.append(connection)
+        if len(self._unsent) >= MAX_BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the queued responses of all connections."""
+        unsent, self._unsent = self._unsent, []
+        for connection in unsent:
+            connection.flush()
 
     def check(self, now: float) -> None:
         """Close the connections that exceed a time limit. ``now`` is the event loop's time."""

@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from email.utils import formatdate
 from typing import Any
@@ -23,8 +23,8 @@ class JsonResponse(web.StreamResponse):
 
     ``web.Response`` checks every response for compression, chunks, cookies, a payload to read and a
     signal before the head. These checks take a fifth of the time of a fast request. A JSON response
-    has none of these features. This class writes only the head and the body, through the same
-    writer. Use ``web.Response`` for a response that needs one of these features.
+    has none of these features. Its head and its body are one piece. Use ``web.Response`` for a
+    response that needs one of these features.
     """
 
     def __init__(self, body: bytes, status: int, headers: Mapping[str, str] | None) -> None:
@@ -48,11 +48,8 @@ class JsonResponse(web.StreamResponse):
         """Close the connection after this response."""
         self.is_last = True
 
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
-        """Write the head (RFC 9112, section 4) with its ``Connection`` header (section 9.3)."""
-        writer = request.writer
-        if self._request is not None:
-            return writer
+    def render(self, request: web.BaseRequest) -> bytes:
+        """Return the bytes of the response to ``request``: the head (RFC 9112) and the body."""
         self._request = request
         is_old = request.version == HttpVersion10
         headers = self.headers
@@ -67,14 +64,19 @@ class JsonResponse(web.StreamResponse):
         head = _head(is_old, self.status, self.reason, int(time.time()))
         # The serializer rejects control characters. Its first line is the status line: an empty one
         # leaves only the end of the line before it.
-        writer._headers_buf = head + _serialize_headers("", headers)  # type: ignore[attr-defined]
-        return writer
+        head += _serialize_headers("", headers)
+        return head if request.method == hdrs.METH_HEAD else head + self.body
 
-    def write_eof(self, data: bytes = b"") -> Coroutine[Any, Any, None]:
-        """Write the body. Write none for a HEAD request. ``data`` is always empty."""
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
+        """Write the whole response, on a connection of aiohttp's own protocol."""
+        if self._request is None:
+            await request.writer.write(self.render(request))
+        return request.writer
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """End the response. ``data`` is always empty."""
         assert self._request is not None, "the head comes first"
-        is_head = self._request.method == hdrs.METH_HEAD
-        return self._request.writer.write_eof(b"" if is_head else self.body)
+        await self._request.writer.write_eof()
 
 
 @functools.lru_cache(maxsize=16)

@@ -70,6 +70,7 @@ class RequestProtocol(BoundedConnection):
         response. On Python 3.11, where tasks start later, not even that handler can. With an
         incomplete upload, close the connection immediately.
         """
+        super().eof_received()
         is_idle = self._waiter is not None and not self._waiter.done()
         if is_idle or not self._last_payload.is_eof():
             return False

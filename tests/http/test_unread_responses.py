@@ -49,12 +49,16 @@ class Service:
 
 @pytest.fixture
 async def service(serve: Serve) -> Service:
-    """Return the service with a small and a large response."""
+    """Return the service with a large, a small and a tiny response, which is written in a batch."""
     routes = RouteTableDef()
 
     @routes.get("/small", auth=Auth.NONE)
     async def small(request: web.Request) -> web.StreamResponse:
         return json_response({"small": "x" * 20_000})
+
+    @routes.get("/tiny", auth=Auth.NONE)
+    async def tiny(request: web.Request) -> web.StreamResponse:
+        return json_response({"tiny": "x" * 10_000})
 
     @routes.get("/large", auth=Auth.NONE)
     async def large(request: web.Request) -> web.StreamResponse:
@@ -166,21 +170,41 @@ async def test_pipelined_request_waits_until_the_previous_response_is_read(
     assert service.served == 31
 
 
-async def test_smallest_unread_part_of_a_response_counts(
+async def test_request_waits_until_the_batched_response_before_is_read(
     service: Service, open_socket: Open
 ) -> None:
     sock = await open_socket(service, b"")
+    await fill(service, sock, "tiny")
+    await asyncio.get_running_loop().sock_sendall(sock, CLOSE)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert service.served == 0
+    assert await read(sock) > SIZE
+    assert service.served == 1
+
+
+async def fill(service: Service, sock: socket.socket, path: str) -> None:
+    """Request ``path`` until the kernel does not take all of a response."""
     await service.until(lambda: len(service.wire.server.connections))
     (connection,) = service.wire.server.connections
     transport, count = connection.transport, 0
     assert transport is not None
     while not transport.get_write_buffer_size():
-        await asyncio.get_running_loop().sock_sendall(sock, GET.replace(b"large", b"small"))
+        sent = GET.replace(b"large", path.encode())
+        await asyncio.get_running_loop().sock_sendall(sock, sent)
         count += 1
         log = service.wire.log
-        await service.until(lambda: log.getvalue().count("/small") == count)  # noqa: B023
+        await service.until(lambda: log.getvalue().count(path) == count)  # noqa: B023
         await asyncio.sleep(0)
-    assert service.held_bytes > 20_000
+
+
+@pytest.mark.parametrize(("path", "size"), [("small", 20_000), ("tiny", 10_000)])
+async def test_smallest_unread_part_of_a_response_counts(
+    service: Service, open_socket: Open, path: str, size: int
+) -> None:
+    sock = await open_socket(service, b"")
+    await fill(service, sock, path)
+    assert service.held_bytes > size
 
 
 async def test_stream_counts_only_its_current_piece(

@@ -386,6 +386,12 @@ class _Totp:
 class _Uniqueness:
     def taken(self, db: _Db, *, username_key: Any, email_key: Any, except_id: Any) -> _One: ...
 
+class _UserDetails:
+    def find_by_name(self, db: _Db, *, id: Any, email_key: Any, username_key: Any) -> _Rows: ...
+    def describe(self, db: _Db, *, user_id: Any) -> _Row: ...
+    def list_sessions(self, db: _Db, *, user_id: Any, limit: Any) -> _Rows: ...
+    def list_events(self, db: _Db, *, user_id: Any, limit: Any) -> _Rows: ...
+
 class _UserImport:
     def insert(
         self,
@@ -401,6 +407,20 @@ class _UserImport:
         images: Any,
         created: Any,
     ) -> _Value: ...
+
+class _UserList:
+    def list(
+        self,
+        db: _Db,
+        *,
+        text: Any,
+        is_locked: Any,
+        is_verified: Any,
+        before_time: Any,
+        before_id: Any,
+        max_examined: Any,
+        limit: Any,
+    ) -> _Rows: ...
 
 class _Users:
     def find_id(self, db: _Db, *, email_key: Any) -> _Value: ...
@@ -591,7 +611,9 @@ sign_in_methods: _SignInMethods
 throttle: _Throttle
 totp: _Totp
 uniqueness: _Uniqueness
+user_details: _UserDetails
 user_import: _UserImport
+user_list: _UserList
 users: _Users
 articles: _Articles
 comments: _Comments

@@ -85,7 +85,11 @@ class EventKind(StrEnum):
     SESSION_ENDED = (
         "session_ended",
         "The session was ended from the session list, by a changed or reset password, with "
-        "`end_other_sessions`, by a report, or by the lock of the account.",
+        "`end_other_sessions`, by a report, by the lock of the account, or by an administrator.",
+    )
+    SIGNED_OUT_BY_ADMINISTRATOR = (
+        "signed_out_by_administrator",
+        "An administrator ended one session, or all of them.",
     )
     EVICTED = "evicted", "A login over `SESSION_LIMIT` ended the session."
     REFRESH_TOKEN_REUSED = (
@@ -94,7 +98,8 @@ class EventKind(StrEnum):
     )
     PASSWORD_RESET_REQUESTED = (
         "password_reset_requested",
-        "A mail with a link that resets the password was requested.",
+        "A mail with a link that resets the password was requested by a person or an "
+        "administrator.",
     )
     PASSWORD_RESET = (
         "password_reset",
@@ -119,7 +124,10 @@ class EventKind(StrEnum):
         "The code of a sign-in through a provider was used a second time, which ended the session.",
     )
     PASSWORD_CHANGED = "password_changed", "The password was changed."
-    EMAIL_VERIFIED = "email_verified", "The email was verified with a mailed link."
+    EMAIL_VERIFIED = (
+        "email_verified",
+        "The email was verified with a mailed link, or by an administrator.",
+    )
     EMAIL_CHANGE_REQUESTED = (
         "email_change_requested",
         "A change of the email was requested, which the owner of the new email must confirm.",
@@ -139,7 +147,8 @@ class EventKind(StrEnum):
     ROLES_CHANGED = "roles_changed", "An administrator changed the roles of the user."
     ACCOUNT_DELETED = (
         "account_deleted",
-        "The account was deleted by its user, or by the owner of its unverified email.",
+        "The account was deleted by its user, by the owner of its unverified email, or by an "
+        "administrator.",
     )
 
 

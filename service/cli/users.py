@@ -11,10 +11,9 @@ import voluptuous as vol
 import sql
 from service.accounts import fields
 from service.accounts.account_lock import lock_account, unlock_account
+from service.accounts.administration import user_actions
 from service.accounts.administration.api_keys import CLI
 from service.accounts.throttling.throttle import Throttle
-from service.accounts.two_factor.removal import remove_second_factor
-from service.accounts.two_factor.second_factor import queue_factor_notice
 from service.accounts.user_import import UserImportError, import_users
 from service.cli.database import run_with_database
 from service.database.pool import Database
@@ -58,18 +57,9 @@ def disable_two_factor(settings: Settings, email: str) -> int:
             user_id = await sql.users.find_id(connection, email_key=email_key)
             if user_id is None:
                 return False
-            await sql.sessions.lock_user(connection, user_id=user_id)
-            if not await remove_second_factor(connection, COMMAND, user_id):
-                return False
-            await queue_factor_notice(
-                connection,
-                COMMAND,
-                "two_factor_off",
-                user_id,
-                throttle=throttle,
-                settings=settings,
+            return await user_actions.disable_two_factor(
+                connection, COMMAND, user_id, throttle=throttle, settings=settings
             )
-            return True
 
         return await database.transact(remove)
 

@@ -1,5 +1,6 @@
 """Helpers of tests that lock an account as an administrator."""
 
+from dataclasses import replace
 from functools import partial
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from service.database.pool import DATABASE
 from service.http.client import Client as HttpClient
 from tests.conftest import Client
 
-ADMINISTRATOR = HttpClient.at("")
+ADMINISTRATOR = replace(HttpClient.at(""), actor="cli")
 LOCKED = {"errors": {"account": ["is locked"]}, "code": "account_locked"}
 LOCK_WITHOUT_SIDE_EFFECTS = "update users set locked_at = now()"
 """Only the guards that read the column reject what comes after this."""

@@ -134,14 +134,20 @@ def create_app(
     if settings.jwt_secret is None:
         raise ValueError("jwt_secret is missing: call with_generated_secrets")
     log = request_log or RequestLog()
-    database = Database(database_url, settings.database_pool_size, client_is_gone)
+    database = Database(
+        database_url,
+        settings.database_pool_size,
+        client_is_gone,
+        pooled=settings.database_listen_url is not None,
+        prepared_statements=settings.database_prepared_statements,
+    )
     tokens = AccessTokens(
         settings.jwt_secret, settings.jwt_previous_secrets, settings.access_token_ttl
     )
     session_cache = SessionCache(settings.user_cache_size)
     change_listener = ChangeListener(
         database,
-        database_url,
+        settings.database_listen_url or database_url,
         "accounts",
         settings.user_cache_staleness,
         session_cache.invalidate,

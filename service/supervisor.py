@@ -233,11 +233,14 @@ def _migrate(settings: Settings, url: str, message: int) -> int:
     """Migrate the database. Return the exit status. Write the text of an error to ``message``."""
     from service.database.connection_limit import warn_of_connection_limit
     from service.database.migrate import MigrationError, migrate
+    from service.database.pooler_check import check_pooler
 
+    session_url = settings.session_database_url or url
     try:
         with interruptible():
-            migrate(url, logger.info)
-            warn_of_connection_limit(settings, url)
+            check_pooler(settings, logger.info)
+            migrate(session_url, logger.info)
+            warn_of_connection_limit(settings, session_url)
     except MigrationError as error:
         os.write(message, str(error).encode())
         return 1

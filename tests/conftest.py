@@ -3,7 +3,8 @@
 All rows are deleted after each test. ``TEST_DATABASE_URL`` names the PostgreSQL server to use, of
 version 15 or later. Without it the tests start the embedded server. The tests create their own
 databases on the server and drop them at the end.
-``TEST_USER_CACHE_SIZE=0`` runs the tests with the session cache disabled.
+``TEST_USER_CACHE_SIZE=0`` runs the tests with the session cache disabled, and ``TEST_PGBOUNCER=1``
+runs them through a PgBouncer in transaction mode.
 """
 
 import asyncio
@@ -26,9 +27,11 @@ from aiohttp.test_utils import TestClient
 from service.accounts import cleanup
 from service.app import create_app
 from service.database.migrate import migrate
+from service.database.pool import Database
 from service.embedded_postgres.server import EmbeddedServer
 from service.http.request_log import RequestLog
 from service.settings.settings import Settings
+from tests import pgbouncer
 from tests.document import assert_documented
 
 SECRET = "tests sign with this, 32 bytes and more"
@@ -282,6 +285,25 @@ def no_cleanup_by_chance() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cleanup, "INTERVAL", 1e6)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def through_pgbouncer() -> Iterator[None]:
+    """With ``TEST_PGBOUNCER``, open every pool of the tests through a PgBouncer."""
+    if not pgbouncer.IS_USED:
+        yield
+        return
+    direct = Database.__init__
+
+    def through(self: Database, url: str, *arguments: Any, **options: Any) -> None:
+        url = pgbouncer.POOLERS.url(url)
+        options.update(pooled=True, prepared_statements=pgbouncer.supports_prepared_statements())
+        direct(self, url, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Database, "__init__", through)
+        yield
+    pgbouncer.POOLERS.close()
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ import pytest
 
 from service.embedded_postgres.files import remove_leftovers
 from service.embedded_postgres.processes import cluster_name
+from tests import pgbouncer
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = (sys.executable, str(ROOT / "run.py"))
@@ -198,6 +199,8 @@ def serve(folder: Path, *, command: Sequence[str] = (*RUN, "serve"), **environme
         given = {"JWT_SECRET": SECRET, "BCRYPT_COST": "10", **given}
     else:
         given = {"BCRYPT_COST": "4", **given}
+    if pgbouncer.IS_USED:
+        given = pgbouncer.POOLERS.environment(given)
     return Process(command, folder, {"PORT": str(free_port()), **given})
 
 

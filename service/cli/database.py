@@ -27,16 +27,16 @@ class DatabaseCommandError(Exception):
 
 @contextlib.contextmanager
 def running_database(settings: Settings, *, beside_service: bool = False) -> Iterator[str]:
-    """Yield the URL of the database.
+    """Yield the URL of the database, without a pooler in front of it.
 
     Without ``DATABASE_URL``, start the embedded server first and stop it at the end. If a running
     service has started it, raise ``EmbeddedInUse``, or with ``beside_service`` use that server. A
     signal to stop raises ``KeyboardInterrupt`` inside the block.
     """
     block_signals()
-    if settings.database_url is not None:
+    if settings.session_database_url is not None:
         with interruptible():
-            yield settings.database_url
+            yield settings.session_database_url
         return
     embedded = EmbeddedServer(settings.data_dir, logger.info)
     try:

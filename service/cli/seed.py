@@ -7,6 +7,7 @@ from service.cli.database import running_database
 from service.conduit import seed as blog
 from service.database.migrate import migrate
 from service.database.pool import Database
+from service.database.pooler_check import check_pooler
 from service.settings.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ To start afresh, {afresh}."""
 def seed(settings: Settings) -> int:
     """Fill an empty database with the data of a small example blog."""
     with running_database(settings) as url:
+        check_pooler(settings, logger.info)
         migrate(url, logger.info)
         password = asyncio.run(_seed(url, settings))
     first, *others = blog.AUTHORS

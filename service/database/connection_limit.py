@@ -27,7 +27,10 @@ def warn_of_connection_limit(settings: Settings, url: str) -> None:
     This is not an error: a pool opens connections on demand, and other clients of the server
     connect and disconnect. Skip the check when the server cannot be reached.
     """
-    wanted = settings.web_concurrency * (settings.database_pool_size + BESIDES_POOL)
+    # A pooler has limits of its own, and only the LISTEN connections go past it.
+    is_pooled = settings.database_listen_url is not None
+    per_process = 1 if is_pooled else settings.database_pool_size + BESIDES_POOL
+    wanted = settings.web_concurrency * per_process
     # The server was reachable a moment ago. If it is not now, the pool handles the outage.
     with contextlib.suppress(psycopg.Error), _connect(url) as connection:
         row = connection.execute(ALLOWED).fetchone()

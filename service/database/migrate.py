@@ -23,6 +23,8 @@ PERMANENT_ERRORS = (
     "no password supplied",
     "no pg_hba.conf entry",
     "does not support SSL",
+    "unsupported startup parameter",  # These two are of PgBouncer.
+    "no such",
 )
 MIN_SERVER_VERSION = 150000  # PostgreSQL 15.0, in the format of `server_version_num`.
 # The first migration of every database that a commit before the first release made. Those
@@ -55,11 +57,11 @@ def migrate(url: str, report: Callable[[str], None]) -> int:
         # yoyo cleans up after an interruption. An error in that cleanup hides the interruption.
         if _is_interruption(error):
             raise KeyboardInterrupt from error
-        raise MigrationError(f"The database cannot be migrated: {_first_line(error)}") from error
+        raise MigrationError(f"The database cannot be migrated: {first_line(error)}") from error
 
 
 def _migrate(url: str, report: Callable[[str], None]) -> int:
-    with _connect(url, report) as connection:
+    with connect_when_ready(url, report) as connection:
         version = connection.info.server_version
         if version < MIN_SERVER_VERSION:
             raise MigrationError(
@@ -96,7 +98,11 @@ def _apply(backend: yoyo.backends.DatabaseBackend, migration: yoyo.migrations.Mi
         backend.mark_one(migration, log=False)
 
 
-def _connect(url: str, report: Callable[[str], None]) -> psycopg.Connection:
+def connect_when_ready(url: str, report: Callable[[str], None]) -> psycopg.Connection:
+    """Connect in autocommit mode, and wait for a server that is still starting.
+
+    Raise ``MigrationError`` if it cannot be reached.
+    """
     deadline = time.monotonic() + CONNECT_TIMEOUT
     is_reported = False
     while True:
@@ -106,13 +112,13 @@ def _connect(url: str, report: Callable[[str], None]) -> psycopg.Connection:
             )
         except psycopg.ProgrammingError as error:
             # libpq quotes the part of the URL that it cannot decode, which may be the password.
-            reason = _first_line(error).partition('token: "')[0]
+            reason = first_line(error).partition('token: "')[0]
             raise MigrationError(f"DATABASE_URL cannot be used: {reason}") from error
         except psycopg.OperationalError as error:
             is_permanent = any(words in str(error) for words in PERMANENT_ERRORS)
             if is_permanent or time.monotonic() > deadline:
                 raise MigrationError(
-                    f"The database cannot be reached: {_first_line(error)}"
+                    f"The database cannot be reached: {first_line(error)}"
                 ) from error
             if not is_reported:
                 report("Waiting for the database to accept connections ...")
@@ -211,7 +217,8 @@ def _is_interruption(error: BaseException | None) -> bool:
     return error is not None
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the message of PostgreSQL in ``error``, without its details."""
     message = getattr(getattr(error, "diag", None), "message_primary", None) or str(error).strip()
     first = message.partition("\n")[0].removeprefix("connection failed: ")
     return first or type(error).__name__

@@ -63,7 +63,8 @@ async def _init_connection(connection: asyncpg.Connection) -> None:
     Every statement of this service is written so that one generic plan fits every call. By default
     PostgreSQL plans some statements again at each call, which takes longer than running them. The
     settings are applied by a statement because a pooler rejects startup parameters that it does
-    not know.
+    not know. Behind a pooler in transaction mode they would reach the connection of one transaction
+    and stay there for other clients: its configuration applies them (``docs/operations.md``).
     """
     settings = "set plan_cache_mode = force_generic_plan; set jit = off"
     try:
@@ -84,9 +85,22 @@ class Database:
     """
 
     def __init__(
-        self, url: str, size: int, is_abandoned: Callable[[], bool] = lambda: False
+        self,
+        url: str,
+        size: int,
+        is_abandoned: Callable[[], bool] = lambda: False,
+        *,
+        pooled: bool = False,
+        prepared_statements: bool = True,
     ) -> None:
+        """With ``pooled``, ``url`` may lead through a pooler in transaction mode.
+
+        Without ``prepared_statements`` every call parses its statement again, which an older pooler
+        needs.
+        """
         self._url = url
+        self._pooled = pooled
+        self._prepared_statements = prepared_statements
         self._size = size
         self._is_abandoned = is_abandoned
         self._pool: ConnectionPool | None = None
@@ -99,14 +113,16 @@ class Database:
 
     async def open(self) -> None:
         """Create the pool without connecting: PostgreSQL may be down. The first query connects."""
+        options = {} if self._prepared_statements else {"statement_cache_size": 0}
         pool = asyncpg.create_pool(
             url_for_asyncpg(self._url),
             min_size=0,
             max_size=self._size + 1,  # Plus the reserved one.
             timeout=CONNECT_TIMEOUT,
             command_timeout=COMMAND_TIMEOUT,
-            init=_init_connection,
+            init=None if self._pooled else _init_connection,
             reset=_skip_reset,
+            **options,
         )
         self._pool = ConnectionPool(await pool)
 

@@ -21,6 +21,11 @@ def missing_settings(
             "JWT_SECRET is missing: set it to at least 32 random bytes; "
             "python -c 'import secrets; print(secrets.token_urlsafe(48))' makes one."
         )
+    if "DATABASE_LISTEN_URL" in given and lacks("DATABASE_URL"):
+        errors.append(
+            "DATABASE_URL is missing: DATABASE_LISTEN_URL is only for a pooler, and DATABASE_URL "
+            "leads through it."
+        )
     if on_a_server and values.get("require_two_factor") and lacks("ENCRYPTION_KEYS"):
         errors.append(
             "ENCRYPTION_KEYS is missing: without a key no account could set up the second "

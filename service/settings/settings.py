@@ -67,6 +67,16 @@ class Settings:
     database_url: str | None = _setting(kind.database_url, None)
     """URL of PostgreSQL (15 or newer). ``None`` starts the embedded server."""
 
+    database_listen_url: str | None = _setting(kind.database_url, None)
+    """URL of PostgreSQL itself, where ``database_url`` leads through a pooler.
+
+    LISTEN, the migrations and the commands need a connection for themselves.
+    """
+
+    database_prepared_statements: bool = _setting(kind.flag, True)
+    """Whether statements are prepared once per connection. A pooler older than PgBouncer 1.21 does
+    not support that."""
+
     database_pool_size: int = _setting(kind.whole_number(1, 1000), 16)
     """Maximum pooled connections per process. The change listener uses two more."""
 
@@ -241,6 +251,14 @@ class Settings:
     def embedded(self) -> bool:
         """Return whether the service uses the embedded PostgreSQL server."""
         return self.database_url is None
+
+    @property
+    def session_database_url(self) -> str | None:
+        """Return the URL for what needs a connection for itself. ``None`` is the embedded server.
+
+        It is ``database_listen_url`` where a pooler is in front of the server.
+        """
+        return self.database_listen_url or self.database_url
 
     @property
     def callback_urls(self) -> dict[str, str]:

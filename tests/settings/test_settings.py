@@ -93,6 +93,14 @@ def test_encryption_key_is_required_when_every_account_needs_a_second_factor() -
     assert Settings.load({"REQUIRE_TWO_FACTOR": "true"}, env_file=None).require_two_factor
 
 
+def test_listen_url_needs_a_database_url() -> None:
+    with pytest.raises(SettingsError, match="DATABASE_URL is missing: DATABASE_LISTEN_URL is only"):
+        Settings.load({"DATABASE_LISTEN_URL": URL}, None)
+    settings = load(DATABASE_LISTEN_URL="postgresql://host/direct")
+    assert settings.session_database_url == "postgresql://host/direct"
+    assert load().session_database_url == URL
+
+
 @pytest.mark.parametrize(
     "url",
     [

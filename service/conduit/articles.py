@@ -13,7 +13,7 @@ from slugify import slugify
 import sql
 from service.accounts.sessions.authentication import revoked_token
 from service.conduit.foreign_keys import map_foreign_key_errors
-from service.conduit.profiles import PROFILE, profile_json, viewer_id
+from service.conduit.profiles import PROFILE, author_json, viewer_id
 from service.conduit.tags import TAG_LIST
 from service.database.pool import DATABASE, Database
 from service.http.app_keys import SETTINGS
@@ -30,7 +30,7 @@ from service.http.openapi.schemas import (
     string,
 )
 from service.http.parameters import path_text
-from service.http.responses import json_response, timestamp
+from service.http.responses import json_response, timestamp_of
 from service.http.routes import Auth, RouteTableDef
 from service.http.validation import Text, required, something_to_change, wrapped
 
@@ -270,11 +270,11 @@ def article_json(row: Any, *, strict: bool) -> dict[str, Any]:
         "description": row["description"],
         "body": row.get("body"),
         "tagList": row["tag_list"],
-        "createdAt": timestamp(row["created_at"]),
-        "updatedAt": timestamp(row["updated_at"]),
+        "createdAt": timestamp_of(row["created_at"]),
+        "updatedAt": timestamp_of(row["updated_at"]),
         "favorited": row["favorited"],
         "favoritesCount": row["favorites_count"],
-        "author": profile_json(row, strict=strict, prefix="author_"),
+        "author": author_json(row, strict=strict),
     }
     if data["body"] is None:
         del data["body"]

@@ -6,14 +6,14 @@ from aiohttp import web
 
 import sql
 from service.conduit.articles import SLUG
-from service.conduit.profiles import PROFILE, profile_json, viewer_id
+from service.conduit.profiles import PROFILE, author_json, viewer_id
 from service.database.pool import DATABASE
 from service.http.app_keys import SETTINGS
 from service.http.bodies import read_body
 from service.http.errors import Forbidden, NotFound
 from service.http.openapi.schemas import TIME, Named, array_of, integer, object_of, string
 from service.http.parameters import LARGEST, Number, QueryString, path_text
-from service.http.responses import MAX_PAGE_BYTES, json_response, render_page, timestamp
+from service.http.responses import MAX_PAGE_BYTES, json_response, render_page, timestamp_of
 from service.http.routes import Auth, RouteTableDef
 from service.http.validation import Text, required, wrapped
 
@@ -125,8 +125,8 @@ def comment_json(row: Any, *, strict: bool) -> dict[str, Any]:
     """Return a comment as JSON of the API."""
     return {
         "id": row["id"],
-        "createdAt": timestamp(row["created_at"]),
-        "updatedAt": timestamp(row["updated_at"]),
+        "createdAt": timestamp_of(row["created_at"]),
+        "updatedAt": timestamp_of(row["updated_at"]),
         "body": row["body"],
-        "author": profile_json(row, strict=strict, prefix="author_"),
+        "author": author_json(row, strict=strict),
     }

@@ -101,9 +101,9 @@ async def _profile(request: web.Request, query: sql.AnyQuery) -> web.StreamRespo
     )
     if row is None:
         raise NotFound("profile")
-    return json_response(
-        {"profile": profile_json(row, strict=request.app[SETTINGS].realworld_strict)}
-    )
+    strict = request.app[SETTINGS].realworld_strict
+    profile = _profile_json(row["username"], row["bio"], row["image"], row["following"], strict)
+    return json_response({"profile": profile})
 
 
 def viewer_id(request: web.Request) -> Any:
@@ -112,13 +112,24 @@ def viewer_id(request: web.Request) -> Any:
     return user.id if user is not None else None
 
 
-def profile_json(row: Any, *, strict: bool, prefix: str = "") -> dict[str, Any]:
-    """Return a profile as JSON of the API, from the columns that begin with ``prefix``."""
-    username, bio = row[f"{prefix}username"], row[f"{prefix}bio"]
+def author_json(row: Any, *, strict: bool) -> dict[str, Any]:
+    """Return the profile of an author as JSON of the API."""
+    return _profile_json(
+        row["author_username"],
+        row["author_bio"],
+        row["author_image"],
+        row["author_following"],
+        strict,
+    )
+
+
+def _profile_json(
+    username: str | None, bio: str | None, image: str | None, following: bool, strict: bool
+) -> dict[str, Any]:
     return {
         "username": username if username is not None else CLOSED_USERNAME,
         "bio": bio if strict else bio or "",
-        "image": row[f"{prefix}image"],
+        "image": image,
         # The follows of a closed account are removed in batches: the row may still exist.
-        "following": username is not None and row[f"{prefix}following"],
+        "following": username is not None and following,
     }

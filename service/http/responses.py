@@ -3,7 +3,7 @@
 import functools
 import time
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from typing import Any
 
@@ -16,6 +16,7 @@ from service.http.security_headers import NOSNIFF, may_have_token
 
 JSON = "application/json; charset=utf-8"
 MAX_PAGE_BYTES = 2 * 1024 * 1024  # Limits any page of items. One item always fits.
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class JsonResponse(web.StreamResponse):
@@ -121,11 +122,19 @@ def render_page(items: Iterable[Any]) -> list[orjson.Fragment]:
     return page
 
 
-@functools.lru_cache(maxsize=1024)
 def timestamp(time: datetime) -> str:
     """Format ``time`` as ISO 8601 with milliseconds and ``Z``.
 
-    ``time`` must be in UTC, as PostgreSQL returns it. The format takes longer than the rest of an
-    article. Most articles are never updated, so both of their times are one entry of the cache.
+    ``time`` must be in UTC, as PostgreSQL returns it.
     """
     return time.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+@functools.lru_cache(maxsize=4096)
+def timestamp_of(microseconds: int) -> str:
+    """Format a time, given in microseconds since 1970, as ``timestamp`` does.
+
+    This is for lists: the format takes longer than the rest of an article, and the same articles
+    are listed again and again.
+    """
+    return timestamp(_EPOCH + timedelta(microseconds=microseconds))

@@ -39,7 +39,9 @@ article as (
 )
 select
     article.id, article.author_id, article.slug, article.title, article.description, article.body,
-    article.tag_list, article.created_at, article.updated_at,
+    article.tag_list,
+    unix_microseconds(article.created_at) as created_at,
+    unix_microseconds(article.updated_at) as updated_at,
     false as favorited,
     0::bigint as favorites_count,
     author.username as author_username, author.bio as author_bio, author.image as author_image,
@@ -55,7 +57,9 @@ cross join author
 -- Find the article by its current slug or any earlier one.
 select
     articles.id, articles.author_id, articles.slug, articles.title, articles.description,
-    articles.body, articles.tag_list, articles.created_at, articles.updated_at,
+    articles.body, articles.tag_list,
+    unix_microseconds(articles.created_at) as created_at,
+    unix_microseconds(articles.updated_at) as updated_at,
     exists (
         select
         from favorites

@@ -3,7 +3,9 @@
 -- (further) comments. The last comment is the one that reaches max_bytes. For a long text that is
 -- stored out of line, octet_length reads only the size: only the texts that fit are fetched.
 select
-    page.id, page.body, page.created_at, page.updated_at,
+    page.id, page.body,
+    unix_microseconds(page.created_at) as created_at,
+    unix_microseconds(page.updated_at) as updated_at,
     page.username as author_username, page.bio as author_bio, page.image as author_image,
     exists (
         select
@@ -63,7 +65,9 @@ comment as (
     returning id, body, created_at, updated_at
 )
 select
-    comment.id, comment.body, comment.created_at, comment.updated_at,
+    comment.id, comment.body,
+    unix_microseconds(comment.created_at) as created_at,
+    unix_microseconds(comment.updated_at) as updated_at,
     author.username as author_username, author.bio as author_bio, author.image as author_image,
     exists (
         select

@@ -9,7 +9,9 @@ with changed as materialized (
 )
 select
     articles.id, articles.author_id, articles.slug, articles.title, articles.description,
-    articles.body, articles.tag_list, articles.created_at, articles.updated_at,
+    articles.body, articles.tag_list,
+    unix_microseconds(articles.created_at) as created_at,
+    unix_microseconds(articles.updated_at) as updated_at,
     $3 as favorited,
     changed.favorites_count,
     users.username as author_username, users.bio as author_bio, users.image as author_image,

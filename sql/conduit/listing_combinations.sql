@@ -24,7 +24,9 @@ list as materialized (
 )
 select
     list.articles_count,
-    page.slug, page.title, page.description, page.tag_list, page.created_at, page.updated_at,
+    page.slug, page.title, page.description, page.tag_list,
+    unix_microseconds(page.created_at) as created_at,
+    unix_microseconds(page.updated_at) as updated_at,
     page.favorited, page.favorites_count,
     page.author_username, page.author_bio, page.author_image, page.author_following
 from list
@@ -61,7 +63,9 @@ list as materialized (
 )
 select
     list.articles_count,
-    page.slug, page.title, page.description, page.tag_list, page.created_at, page.updated_at,
+    page.slug, page.title, page.description, page.tag_list,
+    unix_microseconds(page.created_at) as created_at,
+    unix_microseconds(page.updated_at) as updated_at,
     page.favorited, page.favorites_count,
     page.author_username, page.author_bio, page.author_image, page.author_following
 from list
@@ -124,7 +128,9 @@ list as materialized (
 )
 select
     list.articles_count,
-    page.slug, page.title, page.description, page.tag_list, page.created_at, page.updated_at,
+    page.slug, page.title, page.description, page.tag_list,
+    unix_microseconds(page.created_at) as created_at,
+    unix_microseconds(page.updated_at) as updated_at,
     page.favorited, page.favorites_count,
     page.author_username, page.author_bio, page.author_image, page.author_following
 from list
@@ -156,7 +162,9 @@ list as materialized (
 )
 select
     list.articles_count,
-    page.slug, page.title, page.description, page.tag_list, page.created_at, page.updated_at,
+    page.slug, page.title, page.description, page.tag_list,
+    unix_microseconds(page.created_at) as created_at,
+    unix_microseconds(page.updated_at) as updated_at,
     page.favorited, page.favorites_count,
     page.author_username, page.author_bio, page.author_image, page.author_following
 from list

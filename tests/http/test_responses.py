@@ -2,14 +2,16 @@
 
 import asyncio
 import time
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
+import asyncpg
 import orjson
 import pytest
 from aiohttp import web
 
 from service.http import responses
-from service.http.responses import JSON, json_response, render_page
+from service.http.responses import JSON, json_response, render_page, timestamp, timestamp_of
 from service.http.routes import Auth, RouteTableDef
 from tests.http.conftest import Serve
 
@@ -130,3 +132,18 @@ async def test_large_response_arrives_completely(serve: Serve) -> None:
     wire = await serve(routes)
     response = await exchange(wire.port, b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
     assert len(response[2]) == 20_000_002
+
+
+async def test_time_in_microseconds_is_formatted_as_the_time_of_the_database(
+    db: asyncpg.Connection,
+) -> None:
+    # Whole milliseconds and their neighbours, now and at the end of the range that is exact.
+    times = [
+        datetime(year, 2, 28, 23, 59, 59, milliseconds * 1000, tzinfo=UTC)
+        + timedelta(microseconds=n)
+        for year in (1969, 1970, 2026, 2105)
+        for milliseconds in (0, 1, 122, 123, 577, 999)
+        for n in (-1, 0, 1)
+    ]
+    found = await db.fetch("select unix_microseconds(unnest($1::timestamptz[])) as moment", times)
+    assert [timestamp_of(row["moment"]) for row in found] == [timestamp(time) for time in times]

@@ -1,0 +1,1 @@
+drop function unix_microseconds(timestamptz);

@@ -17,6 +17,7 @@ from service.accounts import (
     security_log,
     users,
 )
+from service.accounts.administration import events
 from service.accounts.administration.api_keys import ApiKeys
 from service.accounts.cleanup import clean_up_periodically
 from service.accounts.closed_accounts import CLOSED_ACCOUNTS, ClosedAccounts
@@ -100,6 +101,7 @@ ROUTES = (
     reauthentication.routes,
     sessions.routes,
     security_log.routes,
+    events.routes,
     enrolment.routes,
     export.routes,
     profiles.routes,

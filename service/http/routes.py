@@ -36,8 +36,7 @@ class Operation:
     """The description of a route for the OpenAPI document.
 
     ``auth``, ``scope``, ``fresh``, ``role``, ``setup``, ``body`` and ``pages`` also control how a
-    request is
-    handled.
+    request is handled.
     """
 
     operation_id: str

@@ -261,6 +261,8 @@ async def test_routes_have_exactly_these_flags() -> None:
         ("DELETE", "/api/user/two-factor", Auth.REQUIRED),
         ("POST", "/api/user/two-factor/confirm", Auth.REQUIRED),
         ("POST", "/api/user/two-factor/recovery-codes", Auth.REQUIRED),
+        ("GET", "/api/admin/events", Auth.KEY),
+        ("GET", "/api/admin/users/{id}/events", Auth.KEY),
         ("GET", "/api/profiles/{username}", Auth.OPTIONAL),
         ("POST", "/api/profiles/{username}/follow", Auth.REQUIRED),
         ("DELETE", "/api/profiles/{username}/follow", Auth.REQUIRED),

@@ -58,6 +58,7 @@ TAGS = [
     {"name": "Articles", "description": "Write, list, read and favorite articles."},
     {"name": "Comments", "description": "Comment on articles."},
     {"name": "Tags", "description": "List the tags of articles."},
+    {"name": "Administration", "description": "Manage all accounts, with an API key."},
     {"name": "Operations", "description": "Monitor the service, and read its documentation."},
 ]
 """The tags in the order in which ``/docs`` shows them."""

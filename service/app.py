@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import warnings
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -66,11 +67,12 @@ from service.http.auth import auth_middleware
 from service.http.connections import client_is_gone
 from service.http.cors import cors_middleware
 from service.http.error_codes import ErrorCode
-from service.http.errors import ApiError, Unavailable, error_middleware
+from service.http.errors import ApiError, Render, Unavailable, error_middleware, render
 from service.http.languages import LANGUAGES
 from service.http.openapi.document import render_document
 from service.http.request_log import REQUEST_LOG, RequestLog, request_log_middleware
 from service.http.unsupported import reject_unsupported
+from service.mail.message import Mailer
 from service.mail.outbox import OUTBOX, Outbox
 from service.mail.smtp import create_mailer
 from service.mail.templates import load_templates
@@ -124,15 +126,31 @@ EXPECTED_ERRORS: Mapping[type[Exception], ApiError] = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The parts that ``service/metrics/measured_parts.py`` replaces by parts that count."""
+
+    session_cache: Callable[[int], SessionCache] = SessionCache
+    authenticator: Callable[..., Authenticator] = Authenticator
+    sign_in: Callable[..., SignIn] = SignIn
+    password_hasher: Callable[..., PasswordHasher] = PasswordHasher
+    mailer: Callable[[Settings], Mailer] = create_mailer
+    render: Render = render
+
+
 def create_app(
-    settings: Settings, database_url: str, request_log: RequestLog | None = None
+    settings: Settings,
+    database_url: str,
+    request_log: RequestLog | None = None,
+    parts: Parts | None = None,
 ) -> web.Application:
     """Return the service as an aiohttp application.
 
     ``database_url`` is the URL of a migrated database: ``settings.database_url`` or the embedded
-    server's. ``request_log`` receives a line for each request (default: standard output). Raise
-    ``ValueError`` if ``settings`` has no ``jwt_secret``.
+    server's. ``request_log`` receives a line for each request (default: standard output). ``parts``
+    are the parts that may count. Raise ``ValueError`` if ``settings`` has no ``jwt_secret``.
     """
+    parts = parts or Parts()
     if settings.jwt_secret is None:
         raise ValueError("jwt_secret is missing: call with_generated_secrets")
     log = request_log or RequestLog()
@@ -146,7 +164,7 @@ def create_app(
     tokens = AccessTokens(
         settings.jwt_secret, settings.jwt_previous_secrets, settings.access_token_ttl
     )
-    session_cache = SessionCache(settings.user_cache_size)
+    session_cache = parts.session_cache(settings.user_cache_size)
     change_listener = ChangeListener(
         database,
         settings.database_listen_url or database_url,
@@ -155,7 +173,7 @@ def create_app(
         session_cache.invalidate,
         session_cache.clear,
     )
-    authenticator = Authenticator(database, tokens, session_cache, change_listener)
+    authenticator = parts.authenticator(database, tokens, session_cache, change_listener)
 
     app = web.Application(
         middlewares=[
@@ -163,7 +181,9 @@ def create_app(
             link_pages.error_page_middleware,
             reject_unsupported,
             *([cors_middleware(settings.cors_origins)] if settings.cors_origins else []),
-            error_middleware(EXPECTED_ERRORS, strict=settings.realworld_strict),
+            error_middleware(
+                EXPECTED_ERRORS, strict=settings.realworld_strict, render=parts.render
+            ),
             auth_middleware(
                 authenticator.authenticate,
                 require_two_factor if settings.require_two_factor else None,
@@ -174,6 +194,7 @@ def create_app(
     )
     app.on_response_prepare.append(security_headers.on_response_prepare)
     app[SETTINGS] = settings
+    app[PARTS] = parts
     app[REQUEST_LOG] = log
     app[DATABASE] = database
     app[AUTHENTICATE] = authenticator.authenticate
@@ -191,12 +212,12 @@ def create_app(
     app[ENCRYPTION] = Encryption(settings.encryption_keys)
     app[RELYING_PARTY] = party = RelyingParty(settings)
     app[PASSKEY_VERIFIER] = PasskeyVerifier(database, party, throttle)
-    app[SIGN_IN] = SignIn(database, tokens, throttle, settings)
+    app[SIGN_IN] = parts.sign_in(database, tokens, throttle, settings)
     app[CLOSED_ACCOUNTS] = ClosedAccounts(database)
     app[tags.TAG_LIST] = tags.TagList(database)
     templates = load_templates(settings)
     app[LANGUAGES] = templates.languages
-    app[OUTBOX] = Outbox(database, create_mailer(settings), templates)
+    app[OUTBOX] = Outbox(database, parts.mailer(settings), templates)
     app.cleanup_ctx.append(_provider_http)
     app.cleanup_ctx.append(_database)
     app.cleanup_ctx.append(_change_listener)
@@ -212,6 +233,9 @@ def create_app(
     home.template()
     static_files.contents()
     return app
+
+
+PARTS = web.AppKey("parts", Parts)
 
 
 async def _database(app: web.Application) -> AsyncIterator[None]:
@@ -236,7 +260,7 @@ async def _passwords(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     # The processes of one machine share its cores, and each hash occupies one core.
     threads = max(1, usable_cores() // settings.web_concurrency)
-    passwords = PasswordHasher(
+    passwords = app[PARTS].password_hasher(
         settings.bcrypt_cost,
         threads,
         settings.password_queue_size,

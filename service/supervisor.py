@@ -26,6 +26,8 @@ from service.settings.settings import Settings
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from service.metrics.metrics import Metrics
+
 logger = logging.getLogger(__name__)
 
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM}
@@ -52,6 +54,8 @@ class Supervisor:
         self._sockets: list[socket.socket] = []
         self._workers: dict[int, tuple[int, float]] = {}  # pid -> (index, start time)
         self._heartbeats = Heartbeats(settings.web_concurrency)
+        self._metrics_socket: socket.socket | None = None
+        self._metrics: Metrics | None = None
         self._migration = 0  # The pid of the child that migrates.
 
     def run(self) -> int:
@@ -73,6 +77,10 @@ class Supervisor:
         settings = self._settings
         with interruptible():
             self._sockets = _bind(settings.host, settings.port, settings.web_concurrency)
+            if settings.metrics_port is not None:
+                (self._metrics_socket,) = _bind(
+                    settings.metrics_host, settings.metrics_port, 1, prefix="METRICS_"
+                )
             if settings.embedded:
                 self._embedded = EmbeddedServer(settings.data_dir, logger.info)
                 self._database_url = self._embedded.start()
@@ -121,7 +129,8 @@ class Supervisor:
         with os.fdopen(message, encoding="utf-8") as messages:
             # The objects of the application are permanent: looking for garbage is in vain.
             gc.disable()
-            self._app = _load(self._settings, self._database_url)
+            self._metrics = _open_metrics(self._settings, self._metrics_socket)
+            self._app = _load(self._settings, self._database_url, self._metrics)
             gc.enable()
             error = messages.read()
         _, status = os.waitpid(self._migration, 0)
@@ -132,6 +141,8 @@ class Supervisor:
     def _announce(self) -> None:
         url = self._settings.local_url
         logger.info("Listening on %s", url)
+        if self._metrics is not None:
+            logger.info("Metrics on %s", self._settings.metrics_url)
         if sys.stdout.isatty():
             print(f"Documentation: {url}/docs\nPress Ctrl+C to stop.", flush=True)
 
@@ -161,6 +172,7 @@ class Supervisor:
                 ready_writer,
                 self._heartbeats,
                 index,
+                self._metrics,
             )
         except BaseException:
             logger.exception("worker failed")
@@ -198,10 +210,14 @@ class Supervisor:
             if index in hanging:
                 logger.error("worker sends no heartbeats, killing it: pid=%d", pid)
                 _signal(pid, signal.SIGKILL)
+                if self._metrics is not None:
+                    self._metrics.note_hang()
 
     def _replace_worker(self, pid: int) -> None:
         index, started = self._workers.pop(pid)
         logger.error("worker exited, starting another: pid=%d", pid)
+        if self._metrics is not None:
+            self._metrics.note_exit(index)
         # If each new worker crashes as it starts, the parent must not fork without a pause.
         if time.monotonic() - started < CRASH_LOOP_SECONDS:
             with interruptible():
@@ -213,6 +229,8 @@ class Supervisor:
         # Reject new connections. No worker would serve them if they waited in the accept queue.
         for sock in self._sockets:
             sock.close()
+        if self._metrics_socket is not None:
+            self._metrics_socket.close()
         if self._migration:
             # PostgreSQL rolls an interrupted migration back.
             _signal(self._migration, signal.SIGKILL)
@@ -247,7 +265,7 @@ def _migrate(settings: Settings, url: str, message: int) -> int:
     return 0
 
 
-def _load(settings: Settings, database_url: str) -> "web.Application":
+def _load(settings: Settings, database_url: str, metrics: "Metrics | None") -> "web.Application":
     """Return the application that every worker serves. Raise ``TemplateError``.
 
     It is created before the workers are forked, and runs in none but them: they share most of its
@@ -260,7 +278,17 @@ def _load(settings: Settings, database_url: str) -> "web.Application":
     import_module("service.worker")
     load_blocklist(settings)
     raise_descriptor_limit()
-    return create_app(settings, database_url)
+    log, parts = (metrics.request_log, metrics.parts) if metrics is not None else (None, None)
+    return create_app(settings, database_url, log, parts)
+
+
+def _open_metrics(settings: Settings, sock: socket.socket | None) -> "Metrics | None":
+    """Return the metrics, or ``None`` without a socket. Nothing of them is loaded then."""
+    if sock is None:
+        return None
+    from service.metrics.metrics import Metrics
+
+    return Metrics(settings.web_concurrency, sock)
 
 
 def block_signals() -> None:
@@ -310,10 +338,11 @@ def _next_signal(awaited: set[signal.Signals], timeout: float) -> int | None:
     return received.si_signo if received is not None else None
 
 
-def _bind(host: str, port: int, count: int) -> list[socket.socket]:
-    """Return one listening socket per worker, all on one port. The kernel balances connections.
+def _bind(host: str, port: int, count: int, *, prefix: str = "") -> list[socket.socket]:
+    """Return ``count`` listening sockets, all on one port. The kernel balances connections.
 
-    Retry for ``PORT_TIMEOUT`` seconds while the port is in use, then raise ``StartError``.
+    Retry for ``PORT_TIMEOUT`` seconds while the port is in use, then raise ``StartError``. The
+    names of the settings begin with ``prefix``.
     """
     deadline = time.monotonic() + PORT_TIMEOUT
     while True:
@@ -322,15 +351,15 @@ def _bind(host: str, port: int, count: int) -> list[socket.socket]:
             _socket(host, port, shared=False).close()
             return [_socket(host, port, shared=count > 1) for _ in range(count)]
         except (socket.gaierror, UnicodeError):
-            raise StartError(f"HOST {host} is not an address of this machine.") from None
+            raise StartError(f"{prefix}HOST {host} is not an address of this machine.") from None
         except OSError as error:
             if error.errno == errno.EADDRINUSE and time.monotonic() < deadline:
                 time.sleep(0.1)
                 continue
             reasons = {
-                errno.EADDRINUSE: f"Port {port} is in use: stop that program, or set PORT.",
-                errno.EACCES: f"This user may not listen on port {port}: set PORT.",
-                errno.EADDRNOTAVAIL: f"HOST {host} is not an address of this machine.",
+                errno.EADDRINUSE: f"Port {port} is in use: stop that program, or set {prefix}PORT.",
+                errno.EACCES: f"This user may not listen on port {port}: set {prefix}PORT.",
+                errno.EADDRNOTAVAIL: f"{prefix}HOST {host} is not an address of this machine.",
             }
             reason = reasons.get(error.errno or 0, f"Cannot listen: {error.strerror}.")
             raise StartError(reason) from error

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+from typing import TYPE_CHECKING
 
 import uvloop
 from aiohttp import web
@@ -13,6 +14,9 @@ from aiohttp import web
 from service import logs
 from service.heartbeats import HEARTBEAT_INTERVAL, Heartbeats
 from service.http.server import Server
+
+if TYPE_CHECKING:
+    from service.metrics.metrics import Metrics
 
 
 def run_worker(
@@ -22,11 +26,13 @@ def run_worker(
     ready: int | None,
     heartbeats: Heartbeats,
     index: int,
+    metrics: "Metrics | None" = None,
 ) -> int:
     """Serve requests on ``sock`` until SIGTERM; return the exit status.
 
     Requests get up to ``shutdown_timeout`` seconds to end. ``ready`` is the writing end of a pipe.
-    When the worker accepts requests, it writes one byte to the pipe and closes it.
+    When the worker accepts requests, it writes one byte to the pipe and closes it. ``metrics`` is
+    ``None`` without ``METRICS_PORT``.
     """
     # The terminal sends SIGINT to every process on Ctrl-C. The worker ignores it and
     # waits for the SIGTERM of the parent, so that one Ctrl-C has one effect.
@@ -38,6 +44,8 @@ def run_worker(
     blocked = {signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGTERM, signal.SIGCHLD}
     signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
     logs.configure()
+    if metrics is not None:
+        metrics.use_row(index)
 
     async def serve() -> None:
         stop = asyncio.Event()
@@ -45,6 +53,8 @@ def run_worker(
         loop.add_signal_handler(signal.SIGTERM, stop.set)
         server = Server(app, sock, shutdown_timeout)
         await server.start()
+        if metrics is not None:
+            await metrics.start(app, server.connections)
         # Exclude the objects that exist until the process exits from every later collection.
         gc.collect()
         gc.freeze()
@@ -57,6 +67,8 @@ def run_worker(
             os.close(ready)
         heartbeat_task = asyncio.create_task(_send_heartbeats(heartbeats, index))
         await stop.wait()
+        if metrics is not None:
+            await metrics.stop()
         await server.stop()
         heartbeat_task.cancel()
 

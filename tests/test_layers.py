@@ -34,7 +34,14 @@ ALLOWED = {
         "sql",
     },
 }
-ABOVE = {"service.app", "service.supervisor", "service.worker", "service.cli", "run"}
+ABOVE = {
+    "service.app",
+    "service.supervisor",
+    "service.worker",
+    "service.cli",
+    "service.metrics",
+    "run",
+}
 
 
 def part_of(module: str) -> str:

@@ -55,6 +55,9 @@ WITHOUT_TESTS = {
     "http/openapi/components": "has no rules: test_document.py validates the whole document",
     "accounts/passkeys/library": "test_passkey_login.py and test_passkey_registration.py load it",
     "worker": "test_supervisor_recovery.py and the other files run real workers",
+    "metrics/families": "has no rules: it declares the metrics",
+    "metrics/gauges": "test_endpoint.py reads the gauges of real workers",
+    "metrics/metrics": "test_endpoint.py kills and stops real workers",
     "settings/missing": "test_settings.py and the other files load whole settings",
     "mail/message": "has no rules: it declares a mail and its errors",
 }

@@ -111,6 +111,21 @@ class Database:
         self._breaker = CircuitBreaker()
         self._ping: asyncio.Task[bool] | None = None
 
+    @property
+    def size(self) -> int:
+        """Return the maximum number of connections, without the reserved one."""
+        return self._size
+
+    @property
+    def in_use(self) -> int:
+        """Return how many connections statements and transactions use now."""
+        return self._size - self._slots._value
+
+    @property
+    def waiting(self) -> int:
+        """Return how many statements and transactions wait for a connection."""
+        return sum(not waiter.done() for waiter in self._slots._waiters or ())
+
     async def open(self) -> None:
         """Create the pool without connecting: PostgreSQL may be down. The first query connects."""
         options = {} if self._prepared_statements else {"statement_cache_size": 0}

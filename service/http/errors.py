@@ -7,7 +7,7 @@ a code of ``ErrorCode``.
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -174,6 +174,13 @@ def status_of(error: ApiError, *, strict: bool) -> int:
     return 422 if strict and error.code is ErrorCode.INVALID_INPUT else error.code.status
 
 
+class Render(Protocol):
+    """The interface of ``render``."""
+
+    def __call__(self, error: ApiError, *, strict: bool) -> web.StreamResponse:
+        """Return the response for ``error``."""
+
+
 def render(error: ApiError, *, strict: bool) -> web.StreamResponse:
     """Return the response for ``error``. ``strict`` selects the RealWorld 2.0.0 dialect."""
     status = status_of(error, strict=strict)
@@ -182,16 +189,20 @@ def render(error: ApiError, *, strict: bool) -> web.StreamResponse:
 
 def internal_error_response() -> web.StreamResponse:
     """Return the response to an internal error. Only the log contains the details."""
-    return json_response(
-        error_body(ErrorCode.INTERNAL_ERROR, {"server": ["internal error"]}), status=500
-    )
+    return render(_internal_error(), strict=False)
 
 
-def error_middleware(expected: Mapping[type[Exception], ApiError], *, strict: bool) -> Middleware:
+def _internal_error() -> ApiError:
+    return ApiError(ErrorCode.INTERNAL_ERROR, {"server": ["internal error"]})
+
+
+def error_middleware(
+    expected: Mapping[type[Exception], ApiError], *, strict: bool, render: Render = render
+) -> Middleware:
     """Convert every exception of a handler into an error response of the common shape.
 
     ``expected`` maps exception types of lower layers to the errors that are shown to the client.
-    ``strict`` selects the RealWorld 2.0.0 dialect.
+    ``strict`` selects the RealWorld 2.0.0 dialect. ``render`` returns the response for an error.
     """
 
     @web.middleware
@@ -208,6 +219,6 @@ def error_middleware(expected: Mapping[type[Exception], ApiError], *, strict: bo
             if isinstance(error, ConnectionError) and request.transport is None:
                 raise  # The client disconnected. No response can reach it.
             logger.exception("unhandled error")
-            return internal_error_response()
+            return render(_internal_error(), strict=strict)
 
     return middleware

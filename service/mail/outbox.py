@@ -105,6 +105,11 @@ class Outbox:
         """
         return await sql.outbox.claim(self._database, lease=LEASE, lifetime=LIFETIME)
 
+    async def measure(self) -> Any:
+        """Return how many mails wait, and the age of the oldest in seconds, as a row."""
+        # A pool full of slow statements must not delay this, and this must not delay requests.
+        return await sql.outbox.measure(self._database.reserved)
+
     async def deliver(self, row: Any) -> None:
         """Try to send the mail of a row that ``claim`` returned, and record the result.
 

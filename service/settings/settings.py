@@ -247,6 +247,15 @@ class Settings:
     cors_origins: tuple[str, ...] = _setting(kind.list_of(kind.origin), ())
     """Origins whose web pages may call the service. ``*`` (all) is the embedded default."""
 
+    metrics_port: int | None = _setting(kind.whole_number(1, 65535), None)
+    """TCP port of the metrics for Prometheus. ``None``: the service measures nothing."""
+
+    metrics_host: str = _setting(kind.text, "127.0.0.1")
+    """IP address on which the metrics are served."""
+
+    metrics_token: str | None = _setting(kind.secret, None)
+    """Token that a request for the metrics must have. ``None``: it needs none."""
+
     @property
     def embedded(self) -> bool:
         """Return whether the service uses the embedded PostgreSQL server."""
@@ -281,8 +290,13 @@ class Settings:
     @property
     def local_url(self) -> str:
         """Return the URL of the service for programs on the same machine, without a final slash."""
-        host = "localhost" if self.host in ("0.0.0.0", "::", "") else self.host  # noqa: S104
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        return _url_on_this_machine(self.host, self.port)
+
+    @property
+    def metrics_url(self) -> str:
+        """Return the URL of the metrics for programs on the same machine."""
+        assert self.metrics_port is not None, "METRICS_PORT is not set"
+        return f"{_url_on_this_machine(self.metrics_host, self.metrics_port)}/metrics"
 
     @property
     def public_url(self) -> str:
@@ -329,6 +343,8 @@ class Settings:
         if not on_a_server or values.get("realworld_strict"):
             values.setdefault("password_blocklist", "off")
         settings = cls(**values)
+        if settings.metrics_port == settings.port:
+            errors.append("METRICS_PORT must be another port than PORT.")
         if not errors and not _has_page_of_passkeys(settings):
             errors.append(
                 "PASSKEY_RP_ID must be the domain of FRONTEND_URL, BASE_URL or an origin in "
@@ -337,6 +353,11 @@ class Settings:
         if errors:
             raise SettingsError(errors)
         return settings
+
+
+def _url_on_this_machine(given: str, port: int) -> str:
+    host = "localhost" if given in ("0.0.0.0", "::", "") else given  # noqa: S104
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _has_page_of_passkeys(settings: Settings) -> bool:

@@ -74,6 +74,14 @@ select
 from outbox
 where state <> 'sent'
 
+-- name: measure() -> one
+-- The index of the mails that wait has both, however many were sent.
+select
+    count(*) as pending,
+    coalesce(extract(epoch from now() - min(created_at)), 0)::float8 as oldest_age
+from outbox
+where state = 'pending'
+
 -- name: list_unsent(limit) -> rows
 select id, state, template, recipient, attempts, error, created_at
 from outbox

@@ -292,3 +292,15 @@ def test_embedded_settings_keep_a_given_secret(tmp_path: Path) -> None:
 )
 def test_local_url_names_localhost_when_all_addresses_are_bound(host: str, url: str) -> None:
     assert load(HOST=host, PORT="8080").local_url == url
+
+
+def test_metrics_need_a_port_of_their_own() -> None:
+    assert load().metrics_port is None
+    assert load(METRICS_PORT="9100").metrics_url == "http://127.0.0.1:9100/metrics"
+    assert load(METRICS_PORT="9100", METRICS_HOST="::").metrics_url == (
+        "http://localhost:9100/metrics"
+    )
+    assert errors(METRICS_PORT="3000") == ["METRICS_PORT must be another port than PORT."]
+    assert errors(METRICS_PORT="9100", METRICS_TOKEN="short") == [
+        f"METRICS_TOKEN must be at least 32 bytes long; {ADVICE}."
+    ]

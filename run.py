@@ -28,6 +28,11 @@ def main() -> int:
     commands = parser.add_subparsers(metavar="command")
     for name in ("serve", "migrate", "seed"):
         _add_command(commands, name)
+    doctor = _add_command(commands, "doctor")
+    doctor.add_argument("--send-to", metavar="EMAIL", help="send a test mail to this email")
+    doctor.add_argument(
+        "--json", dest="as_json", action="store_true", help="print the result as JSON"
+    )
     mail = _add_command(commands, "mail")
     mail_commands = mail.add_subparsers(metavar="command")
     retry = _add_command(mail_commands, "mail retry")

@@ -566,6 +566,19 @@ class _Tags:
 class _ChangeListener:
     def send_heartbeat(self, db: _Db, *, channel: Any) -> _Value: ...
 
+class _DatabaseCheck:
+    def read_server(self, db: _Db) -> _One: ...
+    def read_clock(self, db: _Db) -> _Value: ...
+    def list_migrations(self, db: _Db) -> _Rows: ...
+    def read_connections(self, db: _Db) -> _One: ...
+    def list_foreign_tables(self, db: _Db) -> _Rows: ...
+
+class _MailCheck:
+    def read_outbox(self, db: _Db) -> _One: ...
+
+class _SecretCheck:
+    def count_totp_secrets(self, db: _Db) -> _Rows: ...
+
 class _Outbox:
     def write(
         self, db: _Db, *, recipient: Any, template: Any, language: Any, values: Any
@@ -632,4 +645,7 @@ profiles: _Profiles
 seed: _Seed
 tags: _Tags
 change_listener: _ChangeListener
+database_check: _DatabaseCheck
+mail_check: _MailCheck
+secret_check: _SecretCheck
 outbox: _Outbox

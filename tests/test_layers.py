@@ -26,6 +26,14 @@ ALLOWED = {
         "service.mail",
         "sql",
     },
+    "service.doctor": {
+        "service.settings",
+        "service.http",
+        "service.database",
+        "service.mail",
+        "service.accounts",
+        "sql",
+    },
     "service.conduit": {
         "service.settings",
         "service.http",

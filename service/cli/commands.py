@@ -21,6 +21,8 @@ class Command(NamedTuple):
     function: str
     help: str
     """The docstring of the function."""
+    loads_settings: bool = False
+    """Whether the function loads the settings itself. Otherwise they are its first argument."""
 
 
 COMMANDS = {
@@ -34,6 +36,12 @@ COMMANDS = {
     ),
     "seed": Command(
         "seed", "seed", "Fill an empty database with the data of a small example blog."
+    ),
+    "doctor": Command(
+        "doctor",
+        "doctor",
+        "Check the installation: what holds, what does not, and what to do.",
+        loads_settings=True,
     ),
     "mail": Command(
         "mail",
@@ -89,10 +97,10 @@ def run_command(name: str, arguments: Mapping[str, Any]) -> int:
     """
     logs.configure()
     try:
-        settings = Settings.load()
         command = COMMANDS[name]
+        loaded = () if command.loads_settings else (Settings.load(),)
         function = getattr(import_module(f"service.cli.{command.module}"), command.function)
-        status: int = function(settings, **arguments)
+        status: int = function(*loaded, **arguments)
         return status
     except KeyboardInterrupt:
         print("Interrupted. Run the same command again to continue.", file=sys.stderr)

@@ -15,6 +15,7 @@ from service.database.migrate import MigrationError, connect_when_ready, first_l
 from service.settings.settings import Settings
 
 NOTIFICATION_TIMEOUT = 3.0  # Seconds. PostgreSQL delivers within milliseconds of the commit.
+CONNECT_TIMEOUT = 5  # Seconds.
 PROBE = b"select 'probe of the prepared statements of a pooler'"
 
 
@@ -48,6 +49,12 @@ def check_pooler(settings: Settings, report: Callable[[str], None]) -> None:
                 )
     except psycopg.Error as error:
         raise PoolerError(f"The database cannot be used: {first_line(error)}") from error
+
+
+def supports_prepared_statements(url: str) -> bool:
+    """Return whether statements can be prepared at ``url``. Raise ``psycopg.Error``."""
+    with psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_TIMEOUT) as connection:
+        return _can_prepare(connection)
 
 
 def _unheard(listen_url: str | None) -> str:

@@ -53,7 +53,7 @@ from service.embedded_postgres.processes import (
     wait_for_previous_server,
 )
 
-__all__ = ["EmbeddedError", "EmbeddedInUse", "EmbeddedServer"]
+__all__ = ["EmbeddedError", "EmbeddedInUse", "EmbeddedServer", "running_dsn"]
 
 _logger = logging.getLogger(__name__)
 _MAX_CONNECTIONS = 200
@@ -308,6 +308,21 @@ class EmbeddedServer:
             log.seek(log_start)
             lines = log.read().decode(errors="replace").strip().splitlines()
         return " / ".join(lines[-3:]) or "nothing"
+
+
+def running_dsn(data_dir: Path) -> str | None:
+    """Return the DSN of the server that a running process has started, or ``None``.
+
+    Only read: to try the lock would stop a service that starts at this moment.
+    """
+    try:
+        record = (data_dir / "lock").read_text(errors="replace")
+    except OSError:
+        return None
+    holder, _, runtime_path = record.partition("\n")
+    if not runtime_path.strip() or not is_alive(holder):
+        return None
+    return dsn_of(Path(runtime_path.strip()) / SOCKET_FOLDER)
 
 
 def _read_record(lock: int) -> tuple[str, str]:

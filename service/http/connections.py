@@ -53,9 +53,16 @@ def raise_descriptor_limit() -> None:
 def max_connections(reserved: int) -> int:
     """Return how many connections this process can hold with ``reserved`` descriptors kept free."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
+    return connections_within(soft, reserved)
+
+
+def connections_within(descriptors: int, reserved: int) -> int:
+    """Return how many connections a limit of ``descriptors`` allows beside ``reserved`` ones."""
+    if descriptors == resource.RLIM_INFINITY:
         return MAX_CONNECTIONS
-    return min(MAX_CONNECTIONS, max(soft - reserved - RESERVED_DESCRIPTORS, soft // 2))
+    return min(
+        MAX_CONNECTIONS, max(descriptors - reserved - RESERVED_DESCRIPTORS, descriptors // 2)
+    )
 
 
 _CONNECTION: ContextVar["BoundedConnection | None"] = ContextVar("connection", default=None)

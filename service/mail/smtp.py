@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
+from dataclasses import dataclass
 from datetime import datetime
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -28,6 +29,16 @@ logger = logging.getLogger(__name__)
 COMMAND_TIMEOUT = 10.0  # Seconds for the server's reply to one command.
 QUIT_TIMEOUT = 1.0  # Seconds for the reply to QUIT.
 SEND_TIMEOUT = 45.0  # Seconds for one mail, from the connection to the last reply.
+
+
+@dataclass(frozen=True, slots=True)
+class ServerState:
+    """What a connection to the mail server has shown."""
+
+    tls: str | None
+    """The version of TLS, or ``None`` without encryption."""
+    has_login: bool
+    """Whether the server accepted a user and a password."""
 
 
 def create_mailer(settings: Settings) -> Mailer:
@@ -83,22 +94,10 @@ class SmtpServer:
         """
         recipient = _with_ascii_domain(recipient)
         content = self._content(message, recipient, mail_id, written_at)
-        client = aiosmtplib.SMTP(
-            hostname=self._host,
-            port=self._port,
-            username=self._user,
-            password=self._password,
-            use_tls=self._is_tls,
-            start_tls=False if self._is_tls else self._starts_tls,
-            tls_context=self._tls,
-            timeout=COMMAND_TIMEOUT,
-        )
+        client = self._client()
         try:
             async with asyncio.timeout(SEND_TIMEOUT):
-                try:
-                    await client.connect()  # And STARTTLS, and the login.
-                except (aiosmtplib.SMTPException, OSError) as error:
-                    raise MailServerUnavailable(_reason(error)) from error
+                await _connect(client)
                 await client.send_message(content, sender=self._sender, recipients=[recipient])
         except aiosmtplib.SMTPRecipientsRefused as error:
             raise _error_of_reply(error.recipients[0].code) from error
@@ -115,6 +114,30 @@ class SmtpServer:
         finally:
             client.close()
 
+    async def probe(self) -> ServerState:
+        """Connect and log in as for a mail, but send none. Raise ``MailServerUnavailable``."""
+        client = self._client()
+        try:
+            await _connect(client)
+            tls = client.get_transport_info("ssl_object")
+            with contextlib.suppress(aiosmtplib.SMTPException, OSError):
+                await client.quit(timeout=QUIT_TIMEOUT)
+            return ServerState(tls.version() if tls is not None else None, self._user is not None)
+        finally:
+            client.close()
+
+    def _client(self) -> aiosmtplib.SMTP:
+        return aiosmtplib.SMTP(
+            hostname=self._host,
+            port=self._port,
+            username=self._user,
+            password=self._password,
+            use_tls=self._is_tls,
+            start_tls=False if self._is_tls else self._starts_tls,
+            tls_context=self._tls,
+            timeout=COMMAND_TIMEOUT,
+        )
+
     def _content(
         self, message: Message, recipient: str, mail_id: UUID, written_at: datetime
     ) -> EmailMessage:
@@ -128,6 +151,14 @@ class SmtpServer:
         content.set_content(message.text)
         content.add_alternative(message.html, subtype="html")
         return content
+
+
+async def _connect(client: aiosmtplib.SMTP) -> None:
+    """Connect, encrypt and log in. Raise ``MailServerUnavailable``."""
+    try:
+        await client.connect()
+    except (aiosmtplib.SMTPException, OSError) as error:
+        raise MailServerUnavailable(_reason(error)) from error
 
 
 def _with_ascii_domain(email: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from service.settings import parsers
 from service.settings.settings import Settings, SettingsError, read_text
 
+JWT_SECRET, ENCRYPTION_KEY = "jwt_secret", "encryption_key"  # The names of the files.
 BYTES = 48  # Random bytes of a secret. HS256 needs at least 32 (RFC 7518, section 3.2).
 
 
@@ -21,11 +22,24 @@ def with_generated_secrets(settings: Settings) -> Settings:
     Raise ``SettingsError`` if a secret cannot be created or read, or is invalid.
     """
     if settings.jwt_secret is None:
-        secret = load_or_create_secret(settings.data_dir, "jwt_secret")
+        secret = load_or_create_secret(settings.data_dir, JWT_SECRET)
         settings = replace(settings, jwt_secret=secret)
     if settings.embedded and not settings.encryption_keys:
-        key = load_or_create_secret(settings.data_dir, "encryption_key")
+        key = load_or_create_secret(settings.data_dir, ENCRYPTION_KEY)
         settings = replace(settings, encryption_keys=(key,))
+    return settings
+
+
+def with_existing_secrets(settings: Settings) -> Settings:
+    """Return ``settings`` with the secrets that an earlier start has generated. Create none.
+
+    Raise ``SettingsError`` if one of them cannot be read, or is invalid.
+    """
+    folder = settings.data_dir
+    if settings.jwt_secret is None and (folder / JWT_SECRET).exists():
+        settings = replace(settings, jwt_secret=_load(folder / JWT_SECRET))
+    if settings.embedded and not settings.encryption_keys and (folder / ENCRYPTION_KEY).exists():
+        settings = replace(settings, encryption_keys=(_load(folder / ENCRYPTION_KEY),))
     return settings
 
 
@@ -46,6 +60,10 @@ def load_or_create_secret(data_dir: Path, name: str) -> str:
             "set DATABASE_URL to use a PostgreSQL server."
         )
         raise SettingsError([message]) from error
+    return _load(path)
+
+
+def _load(path: Path) -> str:
     try:
         return parsers.secret(_read(path))
     except ValueError as error:

@@ -395,6 +395,25 @@ def _read(
     return given
 
 
+def files_of_settings(
+    environment: Mapping[str, str] | None = None, env_file: Path = Path(".env")
+) -> dict[str, Path]:
+    """Return the files that settings come from, by variable name: ``env_file`` or ``NAME_FILE``.
+
+    A setting of the environment itself comes from no file.
+    """
+    environment = environment if environment is not None else os.environ
+    in_file = dotenv_values(env_file, interpolate=False) if env_file.is_file() else {}
+    found: dict[str, Path] = {}
+    for setting in fields(Settings):
+        name = setting.name.upper()
+        if path := environment.get(f"{name}_FILE") or in_file.get(f"{name}_FILE"):
+            found[name] = Path(path)
+        elif in_file.get(name) and not environment.get(name):
+            found[name] = env_file
+    return found
+
+
 def read_text(path: Path) -> str:
     """Return the text of a file. Raise ``ValueError`` with the reason when it cannot be read."""
     try:

@@ -52,6 +52,10 @@ class Discovery:
                 self._endpoints = _read_document(await self._http.get(url), self._issuer)
             return self._endpoints
 
+    async def fetch_keys(self) -> None:
+        """Fetch the keys, and keep them. Raise ``InvalidResponse`` and ``NoResponse``."""
+        self._keys = _read_keys(await self._http.get((await self.endpoints()).jwks))
+
     async def key(self, key_id: object, algorithm: str) -> Any:
         """Return the public key that signs with ``algorithm`` and has the id ``key_id``.
 

@@ -79,5 +79,9 @@ class UnexpectedStatus(InvalidResponse):
         self.status = status
 
 
+class ClientRejected(InvalidResponse):
+    """The provider does not accept the client id and the client secret."""
+
+
 class NoResponse(Exception):
     """A provider did not respond as it should in time. The message is for the log."""

@@ -6,7 +6,11 @@ GitHub Docs, "Authorizing OAuth apps", and "REST API endpoints for emails".
 from collections.abc import Mapping
 from typing import Any
 
-from service.accounts.identity_providers.errors import InvalidResponse, UnexpectedStatus
+from service.accounts.identity_providers.errors import (
+    ClientRejected,
+    InvalidResponse,
+    UnexpectedStatus,
+)
 from service.accounts.identity_providers.profile import (
     Profile,
     email,
@@ -16,6 +20,7 @@ from service.accounts.identity_providers.profile import (
     subject,
 )
 from service.accounts.identity_providers.provider import (
+    UNKNOWN_CODE,
     AuthorizationRequest,
     Callback,
     Provider,
@@ -60,8 +65,14 @@ class GitHub(Provider):
             },
         )
 
-    async def _fetch_profile(self, callback: Callback) -> Profile:
-        status, body = await self._http.post_form(
+    async def probe(self) -> None:
+        """Ask for the token of an unknown code."""
+        status, body = await self._post_code(UNKNOWN_CODE)
+        if status == 404 or error_of(body) == "incorrect_client_credentials":
+            raise ClientRejected(f"token: status {status}, {error_of(body)}")
+
+    async def _post_code(self, callback: Callback) -> tuple[int, Any]:
+        return await self._http.post_form(
             TOKEN_URL,
             {
                 "client_id": self._client_id,
@@ -71,6 +82,9 @@ class GitHub(Provider):
                 "code_verifier": callback.code_verifier,
             },
         )
+
+    async def _fetch_profile(self, callback: Callback) -> Profile:
+        status, body = await self._post_code(callback)
         # GitHub sends its errors with status 200.
         if not isinstance(body, dict) or not isinstance(body.get("access_token"), str):
             raise InvalidResponse(f"token: status {status}, {error_of(body)}")

@@ -5,10 +5,11 @@ from typing import Any
 from urllib.parse import quote_plus
 
 from service.accounts.identity_providers.discovery import Discovery, Endpoints
-from service.accounts.identity_providers.errors import InvalidResponse
+from service.accounts.identity_providers.errors import ClientRejected, InvalidResponse
 from service.accounts.identity_providers.id_tokens import read_header, verify_id_token
 from service.accounts.identity_providers.profile import Profile, openid_profile
 from service.accounts.identity_providers.provider import (
+    UNKNOWN_CODE,
     AuthorizationRequest,
     Callback,
     Provider,
@@ -77,7 +78,16 @@ class OpenIdProvider(Provider):
                 raise InvalidResponse("userinfo: another subject")
         return openid_profile(self.issuer, claims, userinfo)
 
-    async def _fetch_tokens(self, endpoints: Endpoints, callback: Callback) -> dict[str, str]:
+    async def probe(self) -> None:
+        """Fetch the documents of the provider, and ask for the tokens of an unknown code."""
+        endpoints = await self._discovery.endpoints()
+        await self._discovery.fetch_keys()
+        status, body = await self._post_code(endpoints, UNKNOWN_CODE)
+        # RFC 6749, section 5.2.
+        if status == 401 or error_of(body) in ("invalid_client", "unauthorized_client"):
+            raise ClientRejected(f"token: status {status}, {error_of(body)}")
+
+    async def _post_code(self, endpoints: Endpoints, callback: Callback) -> tuple[int, Any]:
         client, headers = self._client, {}
         form = {
             "grant_type": "authorization_code",
@@ -91,7 +101,10 @@ class OpenIdProvider(Provider):
             headers["Authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
         else:
             form |= {"client_id": client.client_id, "client_secret": client.client_secret}
-        status, body = await self._http.post_form(endpoints.token, form, headers)
+        return await self._http.post_form(endpoints.token, form, headers)
+
+    async def _fetch_tokens(self, endpoints: Endpoints, callback: Callback) -> dict[str, str]:
+        status, body = await self._post_code(endpoints, callback)
         if status != 200 or not isinstance(body, dict):
             raise InvalidResponse(f"token: status {status}, {error_of(body)}")
         tokens = {name: body.get(name) for name in ("id_token", "access_token")}

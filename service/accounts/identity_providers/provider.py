@@ -48,6 +48,10 @@ class Callback:
     code_verifier: str
 
 
+UNKNOWN_CODE = Callback(code="unknown", issuer=None, nonce="", code_verifier="unknown" * 7)
+"""A code that no provider has issued. The verifier has the length that RFC 7636 demands."""
+
+
 class Provider(ABC):
     """An identity provider."""
 
@@ -64,6 +68,14 @@ class Provider(ABC):
 
     @abstractmethod
     async def _fetch_profile(self, callback: Callback) -> Profile: ...
+
+    @abstractmethod
+    async def probe(self) -> None:
+        """Ask for the tokens of a code that the provider did not issue.
+
+        That shows whether it responds and accepts this client. Raise ``ClientRejected``, another
+        ``InvalidResponse``, and ``NoResponse``.
+        """
 
     async def authorization_url(self, request: AuthorizationRequest) -> str:
         """Return the URL of the provider to which the browser is redirected.

@@ -1,0 +1,1 @@
+"""Check an installation: ``python run.py doctor``. One module per subject."""

@@ -18,7 +18,7 @@ from service.accounts import (
     security_log,
     users,
 )
-from service.accounts.administration import events
+from service.accounts.administration import events, session_routes, user_routes
 from service.accounts.administration.api_keys import ApiKeys
 from service.accounts.cleanup import clean_up_periodically
 from service.accounts.closed_accounts import CLOSED_ACCOUNTS, ClosedAccounts
@@ -103,6 +103,8 @@ ROUTES = (
     reauthentication.routes,
     sessions.routes,
     security_log.routes,
+    user_routes.routes,
+    session_routes.routes,
     events.routes,
     enrolment.routes,
     export.routes,

@@ -336,6 +336,9 @@ class _SecurityLog:
     ) -> _None: ...
     def list(self, db: _Db, *, user_id: Any, before: Any, limit: Any) -> _Rows: ...
 
+class _SessionRoutes:
+    def has_account(self, db: _Db, *, user_id: Any) -> _Value: ...
+
 class _Sessions:
     def find_with_user(self, db: _Db, *, id: Any, user_id: Any) -> _Row: ...
     def lock_user(self, db: _Db, *, user_id: Any) -> _Value: ...
@@ -626,6 +629,7 @@ reset: _Reset
 roles: _Roles
 second_factor: _SecondFactor
 security_log: _SecurityLog
+session_routes: _SessionRoutes
 sessions: _Sessions
 sign_in_methods: _SignInMethods
 throttle: _Throttle

@@ -179,4 +179,6 @@ def test_accounts_take_a_request_only_in_handlers() -> None:
         "service.accounts.link_pages.result",
         "service.accounts.link_pages.error_result",
         "service.accounts.passwords.reset._form",
+        # What every act of an administrator does with its request.
+        "service.accounts.administration.user_routes._act",
     }

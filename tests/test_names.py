@@ -46,6 +46,7 @@ OTHER_TESTS = {
 
 WITHOUT_TESTS = {
     "accounts/credential_changes": "test_passkeys.py and test_identities.py see its effects",
+    "accounts/administration/user_schemas": "test_user_routes.py checks responses against them",
     "accounts/identity_providers/errors": "has no rules: it declares errors",
     "accounts/identity_providers/flows": "test_callback.py and test_exchange.py use each step",
     "cli/database": "test_migrate.py and test_seed.py run the commands that use it",

@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from aiohttp import hdrs, web
@@ -64,6 +64,11 @@ def client_of(request: web.Request) -> Client:
         language = language_of(request, request.app[LANGUAGES])
         client = request["client"] = _client_at(_ip_of(request), readable or None, language)
     return client
+
+
+def administrator_of(request: web.Request) -> Client:
+    """Return the client of a request with an API key, with the name of the key as the actor."""
+    return replace(client_of(request), actor=request["key"].name)
 
 
 # Clients send many requests. For IPv6, making a client takes longer than the rest of a cached

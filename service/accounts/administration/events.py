@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 import sql
+from service.accounts.administration import user_schemas
 from service.accounts.administration.api_keys import Scope
 from service.accounts.administration.user_details import event_json
 from service.accounts.security_log import EVENT, ID
@@ -21,7 +22,6 @@ from service.http.routes import Auth, RouteTableDef
 
 routes = RouteTableDef(tag="Administration")
 
-USER_ID = string(example="5c7e1a34-2f0b-4c1e-8d7a-9b6f3e2d1c00", form="uuid")
 _OWN = {
     name: field for name, field in EVENT.schema["properties"].items() if name != "by_administrator"
 }
@@ -29,7 +29,7 @@ ADMINISTRATED_EVENT = Named(
     "AdministratedEvent",
     object_of(
         **_OWN,
-        user_id=nullable(USER_ID),
+        user_id=nullable(user_schemas.ID),
         actor=nullable(
             {
                 **string(example="backoffice"),
@@ -75,7 +75,7 @@ async def list_all(request: web.Request) -> web.StreamResponse:
     operation_id="ListUserEvents",
     auth=Auth.KEY,
     scope=Scope.EVENTS_READ,
-    parameters={"id": USER_ID},
+    parameters={"id": user_schemas.ID},
     query=PAGE,
     responses={200: EVENTS},
     errors=(NotFound("user"),),

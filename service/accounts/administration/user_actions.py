@@ -2,7 +2,7 @@
 
 The ``client`` of each function is the administrator, with an ``actor``. The statements of a
 function must run in one transaction. An account that does not exist, or that is closed, raises
-``NotFound``. ``account_lock`` has the lock of an account.
+``NotFound``.
 """
 
 from dataclasses import replace
@@ -11,7 +11,7 @@ from uuid import UUID
 
 import sql
 from service.accounts import one_time_tokens
-from service.accounts.account_lock import AccountLocked
+from service.accounts.account_lock import AccountLocked, lock_account, unlock_account
 from service.accounts.closed_accounts import close_account
 from service.accounts.emails import queue_reset_email
 from service.accounts.one_time_tokens import Purpose
@@ -22,6 +22,18 @@ from service.accounts.two_factor.second_factor import queue_factor_notice
 from service.http.client import Client
 from service.http.errors import NotFound
 from service.settings.settings import Settings
+
+
+async def lock(connection: sql.Connection, client: Client, user_id: UUID) -> bool:
+    """Lock an account and end its sessions. Return whether it was unlocked."""
+    await _lock_user(connection, user_id)
+    return await lock_account(connection, client, user_id)
+
+
+async def unlock(connection: sql.Connection, client: Client, user_id: UUID) -> bool:
+    """Unlock an account. Return whether it was locked."""
+    await _lock_user(connection, user_id)
+    return await unlock_account(connection, client, user_id)
 
 
 async def sign_out_user(connection: sql.Connection, client: Client, user_id: UUID) -> int:

@@ -37,18 +37,40 @@ async def find_user(database: Database, name: str) -> UUID | None:
     """
     if not is_storable(name):
         return None
-    user_id, email_key = _id_or_none(name), None
-    with contextlib.suppress(vol.Invalid):  # It may be a username.
-        email_key = fields.email_key(fields.email(name))
-    rows = await sql.user_details.find_by_name(
-        database, id=user_id, email_key=email_key, username_key=fields.uniqueness_key(name)
-    )
+    keys = _keys(name)
+    rows = await sql.user_details.find_by_name(database, **keys)
+    user_id: UUID | None = keys["id"]
     ids = [row["id"] for row in sorted(rows, key=lambda row: not row["has_email"])]
     if user_id in ids:
         return user_id
     if len(ids) > 1:
         raise AmbiguousName(ids)
     return ids[0] if ids else None
+
+
+async def find_users(database: Database, name: str) -> list[dict[str, Any]]:
+    """Return the users with the id, the email or the username ``name``, ready for JSON.
+
+    Strangers choose usernames, so there may be up to three.
+    """
+    rows = await sql.user_details.find_by_name(database, **_keys(name))
+    found = [
+        await sql.user_details.describe(database, user_id=row["id"])
+        for row in sorted(rows, key=lambda row: not row["has_email"])
+    ]
+    return [summary(row) for row in found if row is not None]
+
+
+def _keys(name: str) -> dict[str, Any]:
+    """Return what ``name`` may be: an id, the key of an email, the key of a username."""
+    email_key = None
+    with contextlib.suppress(vol.Invalid):  # It may be a username.
+        email_key = fields.email_key(fields.email(name))
+    return {
+        "id": _id_or_none(name),
+        "email_key": email_key,
+        "username_key": fields.uniqueness_key(name),
+    }
 
 
 def _id_or_none(name: str) -> UUID | None:
@@ -65,6 +87,17 @@ async def describe_user(
 
     It has the ways to sign in, the open sessions and the latest events, without secrets.
     """
+    described = await describe_account(database, user_id, settings)
+    if described is None:
+        return None
+    events = await sql.user_details.list_events(database, user_id=user_id, limit=MAX_EVENTS)
+    return {**described, "events": [event_json(event) for event in events]}
+
+
+async def describe_account(
+    database: Database, user_id: UUID, settings: Settings
+) -> dict[str, Any] | None:
+    """Return what ``describe_user`` does without the events, which need another scope."""
     row = await sql.user_details.describe(database, user_id=user_id)
     if row is None:
         return None
@@ -99,12 +132,6 @@ async def describe_user(
             ],
         },
         "sessions": await list_sessions(database, user_id),
-        "events": [
-            event_json(event)
-            for event in await sql.user_details.list_events(
-                database, user_id=user_id, limit=MAX_EVENTS
-            )
-        ],
     }
 
 

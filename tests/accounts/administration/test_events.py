@@ -1,7 +1,6 @@
 """The security log of all accounts: its pages, its filter, and what only administrators see."""
 
 from dataclasses import replace
-from typing import Any
 from uuid import uuid4
 
 import asyncpg
@@ -12,6 +11,7 @@ from service.accounts.account_lock import lock_account, unlock_account
 from service.accounts.administration.api_keys import Scope
 from service.accounts.closed_accounts import close_account
 from service.http.client import Client as HttpClient
+from tests.accounts.account_locks import id_of
 from tests.accounts.administration.administrators import Administrator
 from tests.conftest import Client
 from tests.responses import assert_error, assert_invalid
@@ -23,10 +23,6 @@ CLI = replace(HttpClient.at(""), actor="cli")
 @pytest.fixture
 async def administrator(client: Client) -> Administrator:
     return await Administrator.create(client, Scope.EVENTS_READ)
-
-
-async def id_of(db: asyncpg.Connection, name: str) -> Any:
-    return await db.fetchval("select id from users where username = $1", name)
 
 
 async def test_events_have_the_administrator_and_the_account(

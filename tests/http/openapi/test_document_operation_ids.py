@@ -45,7 +45,7 @@ def test_operation_ids_are_unique_and_begin_with_a_verb(client: Client) -> None:
     ids = sorted(operation_ids(client).values())
     assert len(ids) == len(set(ids))
     verbs = (
-        "Begin|Complete|Confirm|Create|Decline|Delete|Exchange|Follow|Get|Link|List|Login|Logout"
+        "Begin|Complete|Confirm|Create|Decline|Delete|Exchange|Follow|Get|Link|List|Lock|Login|Logout"
         "|Reauthenticate|Refresh|Replace|Report|Reset|Revoke|Send|Unfollow|Unlink|Unlock|Update"
         "|Verify"
     )
@@ -60,7 +60,7 @@ def test_summaries_begin_with_a_verb_and_are_short(client: Client) -> None:
         for operation in methods.values()
     ]
     verbs = (
-        "Begin|Change|Check|Confirm|Create|Delete|Exchange|Favorite|Follow|Get|Link|List|Log|Register"
+        "Begin|Change|Check|Confirm|Create|Delete|Exchange|Favorite|Follow|Get|Link|List|Lock|Log|Register"
         "|Replace|Report|Reset|Revoke|Send|Unfavorite|Unfollow|Unlink|Unlock|Update|Verify"
     )
     pattern = rf"(?:{verbs}) [^.:;]{{2,80}}"

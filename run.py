@@ -70,19 +70,60 @@ def main() -> int:
     listing.add_argument("--json", action="store_true", help="print JSON")
     revoke = _add_command(key_commands, "keys revoke")
     revoke.add_argument("key_name", metavar="NAME", help="the name of the key")
-    users = commands.add_parser("users", help="Import accounts, and manage single ones.")
+    _add_user_commands(commands)
+    arguments = vars(parser.parse_args())
+    return run_command(arguments.pop("name"), arguments)
+
+
+def _add_user_commands(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+) -> None:
+    """Add the commands of ``users``."""
+    users = commands.add_parser("users", help="Look at accounts, act on them, and import them.")
     user_commands = users.add_subparsers(metavar="command", required=True)
     users_import = _add_command(user_commands, "users import")
     users_import.add_argument("file", type=Path, help="the file, with an account a line")
-    for name in ("users disable-two-factor", "users lock", "users unlock"):
-        command = _add_command(user_commands, name)
-        command.add_argument("email", metavar="EMAIL", help="the email of the account")
-    roles = _add_command(user_commands, "users roles")
-    roles.add_argument("email", metavar="EMAIL", help="the email of the account")
+    listing = _add_command(user_commands, "users list")
+    listing.add_argument("--search", metavar="TEXT", help="a part of the username or the email")
+    listing.add_argument("--locked", action="store_true", help="only locked accounts")
+    listing.add_argument("--unverified", action="store_true", help="only unverified emails")
+    listing.add_argument(
+        "--limit",
+        metavar="NUMBER",
+        type=_count,
+        help="at most so many accounts (default: 50, and with --json all)",
+    )
+    listing.add_argument("--after", metavar="PLACE", help="continue a list at this place")
+    named = {
+        name: _add_command(user_commands, f"users {name}")
+        for name in (
+            "show",
+            "lock",
+            "unlock",
+            "verify",
+            "reset",
+            "delete",
+            "export",
+            "disable-two-factor",
+            "roles",
+        )
+    }
+    for command in named.values():
+        command.add_argument("user", metavar="USER", help="the email, username or id of the user")
+    for name, command in {**named, "list": listing, "import": users_import}.items():
+        if name != "export":
+            command.add_argument("--json", action="store_true", help="print JSON")
+    named["delete"].add_argument("--yes", action="store_true", help="do not ask")
+    roles = named["roles"]
     for name, help_text in (("add", "give this role"), ("remove", "take this role away")):
         roles.add_argument(f"--{name}", metavar="ROLE", action="append", default=[], help=help_text)
-    arguments = vars(parser.parse_args())
-    return run_command(arguments.pop("name"), arguments)
+
+
+def _count(text: str) -> int:
+    """Return a number from 1 to 1000. Raise ``ValueError``."""
+    if not 1 <= (number := int(text)) <= 1000:
+        raise argparse.ArgumentTypeError("must be from 1 to 1000")
+    return number
 
 
 def _add_command(

@@ -5,6 +5,7 @@ import sys
 import time
 import traceback
 from contextvars import ContextVar
+from typing import TextIO
 
 import asyncpg
 import orjson
@@ -61,12 +62,16 @@ def describe(error: BaseException) -> str:
     return "\ncaused by:\n".join(parts)
 
 
-def configure() -> None:
-    """Send every record to standard output: plain text on a terminal, JSON otherwise."""
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(PlainFormatter() if sys.stdout.isatty() else JsonFormatter())
+def configure(stream: TextIO | None = None, level: int = logging.INFO) -> None:
+    """Send every record of ``level`` to ``stream``: plain text on a terminal, JSON otherwise.
+
+    The default of ``stream`` is standard output.
+    """
+    stream = stream or sys.stdout
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(PlainFormatter() if stream.isatty() else JsonFormatter())
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(logging.INFO)
+    root.setLevel(level)
     # yoyo logs each step of each migration. The service logs one line per migration itself.
     logging.getLogger("yoyo").setLevel(logging.WARNING)

@@ -144,6 +144,7 @@ class EventKind(StrEnum):
         "An administrator locked the account, which ended all sessions.",
     )
     ACCOUNT_UNLOCKED = "account_unlocked", "An administrator unlocked the account."
+    EXPORTED = "exported", "An administrator exported what is stored about the account."
     ROLES_CHANGED = "roles_changed", "An administrator changed the roles of the user."
     ACCOUNT_DELETED = (
         "account_deleted",

@@ -1,5 +1,7 @@
 """Run a command and convert its errors to messages and an exit status."""
 
+import logging
+import os
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -9,6 +11,7 @@ from service import logs
 from service.settings.settings import Settings
 
 INTERRUPTED = 130  # The convention of shells: 128 plus the number of SIGINT.
+OUTPUT_CLOSED = 141  # 128 plus the number of SIGPIPE.
 
 
 class Command(NamedTuple):
@@ -64,6 +67,30 @@ COMMANDS = {
     "keys revoke": Command(
         "api_keys", "revoke", "Revoke an API key. The next request with it is rejected."
     ),
+    "users list": Command("user_views", "list_all", "List accounts, the newest first."),
+    "users show": Command(
+        "user_views",
+        "show",
+        "Show an account: its ways to sign in, its open sessions and its latest events.",
+    ),
+    "users export": Command(
+        "user_views",
+        "export",
+        "Print everything that is stored about a user as JSON, as they can export it themselves.",
+    ),
+    "users verify": Command(
+        "users",
+        "verify",
+        "Mark the email of an account as verified, as its owner does with a mailed link.",
+    ),
+    "users reset": Command(
+        "users",
+        "reset",
+        "Mail a link with which the owner of an account chooses a new password.",
+    ),
+    "users delete": Command(
+        "users", "delete", "Delete an account with everything that its user wrote. Ask first."
+    ),
     "users import": Command(
         "users",
         "import_accounts",
@@ -88,6 +115,9 @@ COMMANDS = {
 }
 """The commands by name."""
 
+LOGGING = {"serve", "migrate", "seed"}
+"""The commands whose output is the log."""
+
 
 def run_command(name: str, arguments: Mapping[str, Any]) -> int:
     """Run the command ``name`` with the settings of the environment. Return the exit status.
@@ -95,16 +125,25 @@ def run_command(name: str, arguments: Mapping[str, Any]) -> int:
     An error that the operator can fix has an attribute ``exit_status``, and its message is for
     them.
     """
-    logs.configure()
+    if name in LOGGING:
+        logs.configure()
+    else:
+        # A program may read what the command prints. A warning tells what its error tells.
+        logs.configure(sys.stderr, logging.ERROR)
     try:
         command = COMMANDS[name]
         loaded = () if command.loads_settings else (Settings.load(),)
         function = getattr(import_module(f"service.cli.{command.module}"), command.function)
         status: int = function(*loaded, **arguments)
+        sys.stdout.flush()
         return status
     except KeyboardInterrupt:
         print("Interrupted. Run the same command again to continue.", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:
+        # The reader, such as `head`, has read enough. Python would fail again at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OUTPUT_CLOSED
     except Exception as error:
         exit_status: int | None = getattr(error, "exit_status", None)
         if exit_status is None:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import sql
 from service.cli.database import run_with_database
+from service.cli.terminal import safe
 from service.database.pool import Database
 from service.mail.outbox import LEASE
 from service.mail.templates import SUBJECT, load_templates
@@ -70,7 +71,8 @@ def _lines(row: Any) -> list[str]:
     """Return the two lines that describe a mail without its values, which may contain a token."""
     state = "refused" if row["state"] == "refused" else "waiting"
     written = row["created_at"].strftime("%Y-%m-%d %H:%M UTC")
-    detail = f"    {row['template']}, {row['error'] or 'no error'}, to {row['recipient']}"
+    # The mail server wrote the error.
+    detail = safe(f"    {row['template']}, {row['error'] or 'no error'}, to {row['recipient']}")
     if len(detail) > COLUMNS:
         detail = detail[: COLUMNS - 3] + "..."
     return [f"{row['id']}  {state}  written {written}  attempts {row['attempts']}", detail]

@@ -1,39 +1,32 @@
 """``run.py users roles``: show the roles of a user, and change them."""
 
 import sys
+from uuid import UUID
 
 import voluptuous as vol
 
 import sql
 from service.accounts.administration import roles
-from service.cli.database import run_with_database
-from service.cli.users import COMMAND, email_key_of
-from service.database.pool import Database
+from service.cli.terminal import safe
+from service.cli.users import COMMAND, UserError, act, print_result
 from service.settings.settings import Settings
 
 
-def change_roles(settings: Settings, email: str, add: list[str], remove: list[str]) -> int:
+def change_roles(
+    settings: Settings, user: str, add: list[str], remove: list[str], json: bool
+) -> int:
     """Show the roles of a user, and change them."""
-    email_key = email_key_of(email)
-    if email_key is None:
-        return 2
 
-    async def change(connection: sql.Connection) -> list[str]:
-        user_id = await sql.users.find_id(connection, email_key=email_key)
-        if user_id is None:
-            raise roles.UnknownUser
+    async def change(connection: sql.Connection, user_id: UUID) -> list[str]:
         return await roles.change_roles(connection, COMMAND, user_id, add=add, remove=remove)
 
-    async def work(database: Database) -> list[str]:
-        return await database.transact(change)
-
     try:
-        after = run_with_database(settings, work)
-    except roles.UnknownUser:
-        print(f"{email} has no account.", file=sys.stderr)
-        return 1
+        user_id, after = act(settings, user, change)
+    except roles.UnknownUser as error:
+        raise UserError(f"The account of {safe(user)} has just changed.") from error
     except vol.Invalid as error:
         print(f"The roles {error}.", file=sys.stderr)
         return 2
-    print(f"The roles of {email}: {', '.join(after) or 'none'}.")
+    sentence = f"The roles of {safe(user)}: {', '.join(after) or 'none'}."
+    print_result(sentence, json=json, user_id=user_id, roles=after)
     return 0

@@ -6,9 +6,10 @@ size takes the memory of one page. A client that stops to read is disconnected, 
 cannot be completed ends without the end of the document, so that no client takes it for complete.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -109,28 +110,42 @@ async def export(request: web.Request) -> web.StreamResponse:
     """
     user: User = request["user"]
     await request.app[THROTTLE].admit_export(user.id)
-    account = await sql.export.find_account(request.app[DATABASE], user_id=user.id)
-    if account is None:
+    # The session may end while the document is sent.
+    document = await export_document(
+        request.app[DATABASE], user.id, partial(reauthenticate, request)
+    )
+    if document is None:
         raise revoked_token()
     return StreamedJson(
-        _document(request, account),
+        document,
         {str(hdrs.CONTENT_DISPOSITION): 'attachment; filename="account.json"'},
         expected=(DatabaseUnavailable,),
     )
 
 
-async def _document(request: web.Request, account: Any) -> AsyncIterator[bytes]:
-    """Yield the document of the current user in pieces of about a megabyte at most."""
-    user: User = request["user"]
+async def export_document(
+    database: Database, user_id: UUID, after_page: Callable[[], Awaitable[object]]
+) -> AsyncIterator[bytes] | None:
+    """Return the document of a user, in pieces of about a megabyte at most.
+
+    ``after_page`` is awaited after each page, and may raise an error to end the document early.
+    Return ``None`` if the account does not exist.
+    """
+    account = await sql.export.find_account(database, user_id=user_id)
+    return None if account is None else _document(database, user_id, account, after_page)
+
+
+async def _document(
+    database: Database, user_id: UUID, account: Any, after_page: Callable[[], Awaitable[object]]
+) -> AsyncIterator[bytes]:
     yield b'{"account":' + orjson.dumps(_item(account))
     for section in SECTIONS:
         yield b',"' + section.name.encode() + b'":['
         separator = b""
-        async for items in _pages(request.app[DATABASE], user.id, section):
+        async for items in _pages(database, user_id, section):
             yield separator + b",".join(items)
             separator = b","
-            # The session may end while the document is sent.
-            await reauthenticate(request)
+            await after_page()
         yield b"]"
     yield b"}"
 

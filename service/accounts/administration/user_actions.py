@@ -19,6 +19,7 @@ from service.accounts.security_log import EventKind, write_event
 from service.accounts.throttling.throttle import Throttle
 from service.accounts.two_factor.removal import remove_second_factor
 from service.accounts.two_factor.second_factor import queue_factor_notice
+from service.database.pool import Database
 from service.http.client import Client
 from service.http.errors import NotFound
 from service.settings.settings import Settings
@@ -151,6 +152,11 @@ async def delete_account(connection: sql.Connection, client: Client, user_id: UU
 def _sender(client: Client) -> Client:
     """Return ``client`` without the IP address, which is not for the owner of the account."""
     return replace(client, ip=None)
+
+
+async def log_export(database: Database, client: Client, user_id: UUID) -> None:
+    """Log that an administrator gets everything that is stored about a user."""
+    await write_event(database, client, EventKind.EXPORTED, user_id=user_id)
 
 
 async def _lock_user(connection: sql.Connection, user_id: UUID) -> Any:

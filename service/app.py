@@ -76,7 +76,7 @@ from service.mail.message import Mailer
 from service.mail.outbox import OUTBOX, Outbox
 from service.mail.smtp import create_mailer
 from service.mail.templates import load_templates
-from service.operations import docs, health, home, openapi, static_files
+from service.operations import docs, health, home, openapi, seen_client, static_files
 from service.settings.settings import Settings
 
 # The handlers of this service read ``request["user"]``: its key is a plain string on purpose.
@@ -84,6 +84,7 @@ warnings.filterwarnings("ignore", category=web.NotAppKeyWarning)
 
 ROUTES = (
     health.routes,
+    seen_client.routes,
     users.routes,
     two_factor_login.routes,
     current_user.routes,

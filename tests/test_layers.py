@@ -31,6 +31,7 @@ ALLOWED = {
         "service.http",
         "service.database",
         "service.mail",
+        "service.operations",
         "service.accounts",
         "sql",
     },

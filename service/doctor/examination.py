@@ -10,6 +10,7 @@ from service.doctor.listen_check import check_listen
 from service.doctor.mail_check import check_mail
 from service.doctor.provider_check import check_providers
 from service.doctor.secret_check import check_secrets
+from service.doctor.service_check import check_service
 from service.doctor.settings_check import check_settings
 from service.doctor.storage_check import check_storage
 
@@ -23,6 +24,7 @@ CHECKS: Mapping[str, Check] = {
     "storage": check_storage,
     "database": check_database,
     "listen": check_listen,
+    "service": check_service,
     "mail": check_mail,
     "providers": check_providers,
 }

@@ -213,6 +213,7 @@ async def test_routes_have_exactly_these_flags() -> None:
     }
     assert listed == {
         ("GET", "/health", Auth.NONE),
+        ("GET", "/health/client", Auth.NONE),
         ("POST", "/api/users", Auth.NONE),
         ("POST", "/api/users/login", Auth.NONE),
         ("POST", "/api/users/login/two-factor", Auth.NONE),

@@ -60,6 +60,8 @@ class Line(NamedTuple):
     seconds: float
     """The duration until the response was complete, in seconds."""
     user_id: UUID | None
+    key: str | None = None
+    """The name of the API key, which has no character that JSON must escape."""
 
 
 class RequestLog:
@@ -89,21 +91,22 @@ class RequestLog:
 
     @staticmethod
     def _plain(line: Line) -> str:
-        _, request_id, method, route, status, seconds, user_id = line
+        _, request_id, method, route, status, seconds, user_id, key = line
         text = f"{status} {method} {route or '(no such path)'} {seconds * 1000:.2f} ms"
-        return f"{text}  {request_id} {user_id or ''}".rstrip() + "\n"
+        return f"{text}  {request_id} {user_id or key or ''}".rstrip() + "\n"
 
     def _json(self, line: Line) -> str:
         # Formatting by hand takes half the time of a JSON library. It is safe: none of these texts
         # can contain a character that JSON must escape.
-        responded_at, request_id, method, route, status, seconds, user_id = line
+        responded_at, request_id, method, route, status, seconds, user_id, key = line
         level = "error" if status >= 500 and status != VERSION_NOT_SUPPORTED else "info"
         route_json = f'"{route}"' if route is not None else "null"
         user_json = f'"{user_id}"' if user_id is not None else "null"
+        key_json = f',"key":"{key}"' if key is not None else ""
         return (
             f'{{"time":"{self._format_time(responded_at)}","level":"{level}","request_id":"{request_id}",'
             f'"method":"{method}","route":{route_json},"status":{status},'
-            f'"milliseconds":{seconds * 1000:.2f},"user_id":{user_json}}}\n'
+            f'"milliseconds":{seconds * 1000:.2f},"user_id":{user_json}{key_json}}}\n'
         )
 
     def _format_time(self, seconds: float) -> str:
@@ -144,6 +147,7 @@ def request_log_middleware(log: RequestLog) -> Middleware:
             return response
         finally:
             user = request.get("user")
+            key = request.get("key") if user is None else None
             log.write(
                 Line(
                     time.time(),
@@ -153,6 +157,7 @@ def request_log_middleware(log: RequestLog) -> Middleware:
                     status,
                     time.perf_counter() - started,
                     user.id if user is not None else None,
+                    key.name if key is not None else None,
                 )
             )
 

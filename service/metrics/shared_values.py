@@ -176,7 +176,7 @@ class WorkerValues:
     def observe_requests(self, lines: Sequence[Line]) -> None:
         """Count completed requests. This is the only cost that most requests have."""
         row, bases = self.row, self._bases
-        for _, _, method, route, status, seconds, _ in lines:
+        for _, _, method, route, status, seconds, _, _ in lines:
             key = (method if route is not None else UNMATCHED[0], route, status)
             base = bases.get(key)
             if base is None:

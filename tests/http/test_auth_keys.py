@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import asyncpg
+import orjson
 import pytest
 import voluptuous as vol
 from aiohttp import web
@@ -297,3 +298,13 @@ async def test_page_of_no_origin_may_call_a_route_with_a_key(
 def test_route_with_a_key_must_name_its_scope(flags: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must have both a scope and Auth.KEY"):
         RouteTableDef().get("/users", **flags)
+
+
+async def test_log_line_of_a_request_has_the_name_of_the_key(
+    service: Client, make_key: MakeKey
+) -> None:
+    key = await make_key("users:read")
+    assert (await ask(service, "/users", f"Bearer {key}")).status == 200
+    line = orjson.loads(service.log.getvalue().splitlines()[-1])
+    assert (line["route"], line["user_id"], line["key"]) == ("/users", None, "backoffice")
+    assert key not in service.log.getvalue()

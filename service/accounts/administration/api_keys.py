@@ -8,9 +8,8 @@ key is rejected by the next request in every process.
 import contextlib
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import sql
 from service.accounts.sessions.opaque_tokens import digest_of, new_token
@@ -28,8 +27,8 @@ USE_INTERVAL = 3600  # Minimum seconds between two updates of ``last_used_at``.
 CLI = "cli"
 """The actor of the commands of ``run.py users``. No key has this name."""
 
-_KEY = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{43}}")
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,49}")
+_LENGTH = len(PREFIX) + 43
+_NAME = r"[a-z0-9][a-z0-9._-]{0,49}"
 
 
 class Scope(StrEnum):
@@ -56,8 +55,7 @@ class ApiKeyError(Exception):
     exit_status = 2
 
 
-@dataclass(frozen=True, slots=True)
-class ApiKey:
+class ApiKey(NamedTuple):
     """The key of a request, as handlers see it in ``request["key"]``."""
 
     name: str
@@ -77,7 +75,7 @@ class ApiKeys:
         Raise ``InvalidKey`` if it is unknown or revoked, and ``TooManyAttempts`` after too many
         of these from the IP address of ``client``. A valid key is never throttled.
         """
-        if _KEY.fullmatch(plain) is None:
+        if len(plain) != _LENGTH or not plain.startswith(PREFIX) or not plain.isascii():
             raise invalid_key()
         row = await sql.api_keys.find(
             self._database, digest=digest_of(plain), interval=USE_INTERVAL
@@ -94,7 +92,7 @@ class ApiKeys:
 
 async def create_key(database: Database, name: str, scopes: Collection[str]) -> str:
     """Create a key and return its text, which is not stored. Raise ``ApiKeyError``."""
-    if _NAME.fullmatch(name) is None or name == CLI:
+    if re.fullmatch(_NAME, name) is None or name == CLI:
         raise ApiKeyError(
             "The name of a key consists of a-z, 0-9, '.', '_' and '-', begins with a letter or a "
             f"digit, has at most 50 characters, and is not {CLI}."

@@ -5,9 +5,8 @@ users than the limit, or with none, that is not the last one.
 """
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import sql
@@ -23,11 +22,10 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 NEWEST = (datetime.max.replace(tzinfo=UTC), UUID(int=2**128 - 1))
 
-_CURSOR = re.compile(r"(-?[0-9]{1,18})\.([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
+_CURSOR = r"(-?[0-9]{1,18})\.([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
 
 
-@dataclass(frozen=True, slots=True)
-class UserFilter:
+class UserFilter(NamedTuple):
     """Which users a list has. ``None`` means any."""
 
     text: str | None = None
@@ -36,8 +34,7 @@ class UserFilter:
     is_verified: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class UserPage:
+class UserPage(NamedTuple):
     """A page of users, ready for JSON."""
 
     users: list[dict[str, Any]]
@@ -104,7 +101,7 @@ def _cursor(row: Any) -> str:
 
 
 def _parse_cursor(text: str) -> tuple[datetime, UUID]:
-    match = _CURSOR.fullmatch(text)
+    match = re.fullmatch(_CURSOR, text)
     if match is None:
         raise ValueError("is no place in the list")
     try:

@@ -51,7 +51,16 @@ from service.accounts.two_factor import enrolment
 from service.accounts.two_factor import login as two_factor_login
 from service.accounts.two_factor.requirement import require_two_factor
 from service.accounts.two_factor.second_factor import SECOND_FACTOR, SecondFactor
-from service.conduit import articles, comments, export, favorites, listing, profiles, tags
+from service.conduit import (
+    articles,
+    comments,
+    export,
+    favorites,
+    listing,
+    profiles,
+    tags,
+    user_export,
+)
 from service.database.change_listener import CHANGE_LISTENER, ChangeListener
 from service.database.circuit_breaker import DatabaseUnavailable
 from service.database.pool import DATABASE, Database
@@ -109,6 +118,7 @@ ROUTES = (
     events.routes,
     enrolment.routes,
     export.routes,
+    user_export.routes,
     profiles.routes,
     # The feed's path must come before /api/articles/{slug}, which would match it.
     listing.routes,

@@ -274,6 +274,7 @@ async def test_routes_have_exactly_these_flags() -> None:
         ("PUT", "/api/admin/users/{id}/roles", Auth.KEY),
         ("GET", "/api/admin/users/{id}/sessions", Auth.KEY),
         ("DELETE", "/api/admin/users/{id}/sessions/{session_id}", Auth.KEY),
+        ("GET", "/api/admin/users/{id}/export", Auth.KEY),
         ("GET", "/api/admin/users/{id}/events", Auth.KEY),
         ("GET", "/api/admin/events", Auth.KEY),
         ("GET", "/api/profiles/{username}", Auth.OPTIONAL),

@@ -47,9 +47,15 @@ def main() -> int:
         default=Path("mail-preview"),
         help="the folder to write to (default: mail-preview)",
     )
-    keys = commands.add_parser("keys", help="Manage API keys, and the keys of ENCRYPTION_KEYS.")
+    keys = commands.add_parser("keys", help="Manage API keys, the keys of tokens, and encryption.")
     key_commands = keys.add_subparsers(metavar="command", required=True)
     _add_command(key_commands, "keys reencrypt")
+    rotate = _add_command(key_commands, "keys rotate")
+    rotate.add_argument(
+        "--revoke-old",
+        action="store_true",
+        help="also make the tokens of all earlier keys invalid, at once",
+    )
     create = _add_command(key_commands, "keys create")
     create.add_argument(
         "--name",

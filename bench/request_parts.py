@@ -73,7 +73,7 @@ async def _measure(log: RequestLog) -> list[Row]:
     listener = cast(Any, _AlwaysTrusted())
     tokens, cache = AccessTokens(SECRET, (), 86_400), SessionCache(SESSIONS)
     requests = [_request(tokens, cache, number) for number in range(SESSIONS)]
-    authenticator = Authenticator(cast(Any, None), tokens, cache, listener)
+    authenticator = Authenticator(cast(Any, None), tokens, cache, listener, cast(Any, None))
     logged = request_log_middleware(log)
     others = [
         logged,

@@ -38,12 +38,18 @@ from service.accounts.passwords import reset
 from service.accounts.passwords.hasher import PASSWORDS, PasswordHasher, usable_cores
 from service.accounts.passwords.policy import PASSWORD_POLICY, create_policy
 from service.accounts.passwords.verification import CREDENTIAL_VERIFIER, CredentialVerifier
-from service.accounts.sessions import reauthentication, refresh, sessions
-from service.accounts.sessions.access_tokens import AccessTokens
+from service.accounts.sessions import jwks, reauthentication, refresh, sessions
+from service.accounts.sessions.asymmetric_tokens import create_tokens
 from service.accounts.sessions.authentication import SESSION_CACHE, TOKENS, Authenticator
 from service.accounts.sessions.cache import SessionCache
 from service.accounts.sessions.cache_invalidation import cache_invalidation_middleware
 from service.accounts.sessions.reauthentication import FreshProof
+from service.accounts.sessions.signing_keys import (
+    KEYS_CHANGED,
+    SIGNING_KEYS,
+    KeyRing,
+    SigningKeys,
+)
 from service.accounts.sign_in import SIGN_IN, SignIn
 from service.accounts.throttling.login_attempts import LOGIN_ATTEMPTS, LoginAttempts
 from service.accounts.throttling.throttle import THROTTLE, Throttle
@@ -112,6 +118,7 @@ ROUTES = (
     refresh.routes,
     reauthentication.routes,
     sessions.routes,
+    jwks.routes,
     security_log.routes,
     user_routes.routes,
     session_routes.routes,
@@ -174,19 +181,33 @@ def create_app(
         pooled=settings.database_listen_url is not None,
         prepared_statements=settings.database_prepared_statements,
     )
-    tokens = AccessTokens(
-        settings.jwt_secret, settings.jwt_previous_secrets, settings.access_token_ttl
-    )
+    encryption = Encryption(settings.encryption_keys)
     session_cache = parts.session_cache(settings.user_cache_size)
+    key_ring = KeyRing()
+    tokens = create_tokens(settings, settings.jwt_secret, key_ring)
+    signing_keys = SigningKeys(database, encryption, key_ring, session_cache.claims.clear, settings)
+
+    def invalidate(payload: str) -> None:
+        if payload == KEYS_CHANGED:
+            signing_keys.wake()
+        else:
+            session_cache.invalidate(payload)
+
+    def clear() -> None:
+        session_cache.clear()
+        signing_keys.wake()
+
     change_listener = ChangeListener(
         database,
         settings.database_listen_url or database_url,
         "accounts",
         settings.user_cache_staleness,
-        session_cache.invalidate,
-        session_cache.clear,
+        invalidate,
+        clear,
     )
-    authenticator = parts.authenticator(database, tokens, session_cache, change_listener)
+    authenticator = parts.authenticator(
+        database, tokens, session_cache, change_listener, signing_keys.learn
+    )
 
     app = web.Application(
         middlewares=[
@@ -222,7 +243,8 @@ def create_app(
     app[AUTHENTICATE_KEY] = ApiKeys(database, throttle).authenticate
     app[LOGIN_ATTEMPTS] = LoginAttempts(database, settings)
     app[PASSWORD_POLICY] = create_policy(settings)
-    app[ENCRYPTION] = Encryption(settings.encryption_keys)
+    app[ENCRYPTION] = encryption
+    app[SIGNING_KEYS] = signing_keys
     app[RELYING_PARTY] = party = RelyingParty(settings)
     app[PASSKEY_VERIFIER] = PasskeyVerifier(database, party, throttle)
     app[SIGN_IN] = parts.sign_in(database, tokens, throttle, settings)
@@ -233,6 +255,7 @@ def create_app(
     app[OUTBOX] = Outbox(database, parts.mailer(settings), templates)
     app.cleanup_ctx.append(_provider_http)
     app.cleanup_ctx.append(_database)
+    app.cleanup_ctx.append(_signing_keys)
     app.cleanup_ctx.append(_change_listener)
     app.cleanup_ctx.append(_passwords)
     app.cleanup_ctx.append(_cleanup)
@@ -260,6 +283,12 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
 async def _provider_http(app: web.Application) -> AsyncIterator[None]:
     yield
     await app[PROVIDER_HTTP].close()
+
+
+async def _signing_keys(app: web.Application) -> AsyncIterator[None]:
+    await app[SIGNING_KEYS].start()
+    yield
+    await app[SIGNING_KEYS].stop()
 
 
 async def _change_listener(app: web.Application) -> AsyncIterator[None]:

@@ -3,8 +3,8 @@
 All rows are deleted after each test. ``TEST_DATABASE_URL`` names the PostgreSQL server to use, of
 version 15 or later. Without it the tests start the embedded server. The tests create their own
 databases on the server and drop them at the end.
-``TEST_USER_CACHE_SIZE=0`` runs the tests with the session cache disabled, and ``TEST_PGBOUNCER=1``
-runs them through a PgBouncer in transaction mode.
+``TEST_USER_CACHE_SIZE=0`` runs the tests with the session cache disabled, ``TEST_TOKEN_ALGORITHM``
+with another ``TOKEN_ALGORITHM``, and ``TEST_PGBOUNCER=1`` through a PgBouncer in transaction mode.
 """
 
 import asyncio
@@ -41,6 +41,7 @@ SETTINGS: dict[str, Any] = {
     "encryption_keys": ("tests encrypt with this, 32 bytes and more",),
     "bcrypt_cost": 4,
     "password_blocklist": "off",
+    "token_algorithm": os.environ.get("TEST_TOKEN_ALGORITHM", "HS256"),
     "database_pool_size": 20,
     "user_cache_size": int(os.environ.get("TEST_USER_CACHE_SIZE", "100000")),
 }
@@ -133,6 +134,7 @@ TABLES = (
     "tag_counts",
     "article_tags",
     "article_totals",
+    "signing_keys",
 )
 DELETE_ROWS = "; ".join(f"delete from {table}" for table in TABLES)  # noqa: S608
 # `cascade` truncates the other tables, which refer to `users`.

@@ -15,6 +15,7 @@ import asyncpg
 
 import sql
 from service.accounts.one_time_tokens import KEEP_EXPIRED, Purpose
+from service.accounts.sessions.key_rotation import MARGIN
 from service.database.pool import Database
 from service.mail.outbox import REFUSED_TTL, SENT_TTL
 from service.settings.settings import Settings
@@ -46,6 +47,9 @@ async def clean_up(database: Database, settings: Settings) -> int:
             sql.cleanup.delete_unknown_account_events,
             max_age=UNKNOWN_ACCOUNT_EVENT_TTL,
             limit=BATCH,
+        ),
+        "signing_keys.delete_superseded": partial(
+            sql.signing_keys.delete_superseded, max_age=settings.access_token_ttl + MARGIN
         ),
         "throttle.delete_expired": partial(sql.throttle.delete_expired, limit=BATCH),
         "known_ips.delete_expired": partial(

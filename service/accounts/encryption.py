@@ -1,9 +1,10 @@
 """Encrypt the secrets that the service must be able to read again, such as those of TOTP.
 
 AES-256-GCM with the keys of ``ENCRYPTION_KEYS``: the first key encrypts, all of them decrypt. A
-ciphertext begins with the id of its key. The purpose and the user's id are authenticated with it
-(the associated data of NIST SP 800-38D). A ciphertext that is copied to another user or to another
-column is useless. The email is not part of it: a user who changed it needs the same secrets.
+ciphertext begins with the id of its key. The purpose and the id of its owner, a user or
+a row, are authenticated with it (the associated data of NIST SP 800-38D). A ciphertext that is
+copied to another owner or to another column is useless. The email is not part of it: a user who
+changed it needs the same secrets.
 """
 
 import os
@@ -49,16 +50,16 @@ class Encryption:
         """Whether there is a key."""
         return self._current is not None
 
-    def encrypt(self, plain: bytes, *, purpose: str, user_id: UUID) -> bytes:
-        """Return the ciphertext of ``plain``, for ``decrypt`` with the same purpose and user.
+    def encrypt(self, plain: bytes, *, purpose: str, owner_id: UUID) -> bytes:
+        """Return the ciphertext of ``plain``, for ``decrypt`` with the same purpose and owner.
 
         Raise ``NoEncryptionKey``.
         """
         key_id, nonce = self.current_key_id, os.urandom(NONCE_BYTES)
-        encrypted = self._ciphers[key_id].encrypt(nonce, plain, _associated_data(purpose, user_id))
+        encrypted = self._ciphers[key_id].encrypt(nonce, plain, _associated_data(purpose, owner_id))
         return key_id + nonce + encrypted
 
-    def decrypt(self, ciphertext: bytes, *, purpose: str, user_id: UUID) -> bytes:
+    def decrypt(self, ciphertext: bytes, *, purpose: str, owner_id: UUID) -> bytes:
         """Return the text that ``encrypt`` encrypted. Raise ``DecryptionError``."""
         key_id, nonce = ciphertext[:KEY_ID_BYTES], ciphertext[KEY_ID_BYTES:][:NONCE_BYTES]
         cipher = self._ciphers.get(key_id)
@@ -66,9 +67,9 @@ class Encryption:
             raise DecryptionError(f"no key of ENCRYPTION_KEYS has the id {key_id.hex()}")
         encrypted = ciphertext[KEY_ID_BYTES + NONCE_BYTES :]
         try:
-            return cipher.decrypt(nonce, encrypted, _associated_data(purpose, user_id))
+            return cipher.decrypt(nonce, encrypted, _associated_data(purpose, owner_id))
         except (InvalidTag, ValueError):
-            raise DecryptionError("it was changed, or encrypted for another user") from None
+            raise DecryptionError("it was changed, or encrypted for another owner") from None
 
 
 def _derive(key: str) -> tuple[bytes, bytes]:
@@ -82,8 +83,8 @@ def _derive(key: str) -> tuple[bytes, bytes]:
     return expand(b"key id", KEY_ID_BYTES), expand(b"AES-256-GCM", 32)
 
 
-def _associated_data(purpose: str, user_id: UUID) -> bytes:
-    return user_id.bytes + purpose.encode()
+def _associated_data(purpose: str, owner_id: UUID) -> bytes:
+    return owner_id.bytes + purpose.encode()
 
 
 ENCRYPTION = web.AppKey("encryption", Encryption)

@@ -58,7 +58,10 @@ COMMANDS = {
         "mail", "preview", "Write every mail in every language to files, with sample values."
     ),
     "keys reencrypt": Command(
-        "keys", "reencrypt", "Encrypt every TOTP secret with the first key of ENCRYPTION_KEYS."
+        "keys", "reencrypt", "Encrypt every secret with the first key of ENCRYPTION_KEYS."
+    ),
+    "keys rotate": Command(
+        "signing_keys", "rotate", "Replace the key that signs access tokens. No user is signed out."
     ),
     "keys create": Command(
         "api_keys", "create", "Create an API key with a name and scopes, and print it once."

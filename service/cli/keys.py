@@ -3,6 +3,7 @@
 import sys
 
 from service.accounts.encryption import Encryption
+from service.accounts.sessions import key_rotation
 from service.accounts.two_factor import totp
 from service.cli.database import run_with_database
 from service.database.pool import Database
@@ -11,13 +12,15 @@ from service.settings.settings import Settings, SettingsError
 
 
 def reencrypt(settings: Settings) -> int:
-    """Encrypt every TOTP secret with the first key of ENCRYPTION_KEYS."""
+    """Encrypt every secret with the first key of ENCRYPTION_KEYS."""
     encryption = Encryption(with_generated_secrets(settings).encryption_keys)
     if not encryption.is_available:
         raise SettingsError(["ENCRYPTION_KEYS is missing: there is no key to encrypt with."])
 
     async def work(database: Database) -> tuple[int, int]:
-        return await totp.reencrypt(database, encryption, _show_progress)
+        signing_keys = await key_rotation.reencrypt(database, encryption)
+        secrets = await totp.reencrypt(database, encryption, _show_progress)
+        return signing_keys[0] + secrets[0], signing_keys[1] + secrets[1]
 
     replaced, failed = run_with_database(settings, work)
     print(f"Secrets encrypted with the first key of ENCRYPTION_KEYS: {replaced}.")

@@ -31,6 +31,16 @@ def missing_settings(
             "ENCRYPTION_KEYS is missing: without a key no account could set up the second "
             "factor that REQUIRE_TWO_FACTOR demands."
         )
+    if on_a_server and values.get("token_algorithm", "HS256") != "HS256":
+        if lacks("ENCRYPTION_KEYS"):
+            errors.append(
+                "ENCRYPTION_KEYS is missing: TOKEN_ALGORITHM needs it to encrypt the private keys."
+            )
+        if lacks("BASE_URL"):
+            errors.append(
+                "BASE_URL is missing: tokens with TOKEN_ALGORITHM name the URL of this service, "
+                "such as https://accounts.example.org."
+            )
     if on_a_server and values.get("bcrypt_cost", 12) < LOWEST_PRODUCTION_COST:
         errors.append(
             f"BCRYPT_COST must be at least {LOWEST_PRODUCTION_COST}; "

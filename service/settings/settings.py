@@ -92,8 +92,16 @@ class Settings:
     jwt_previous_secrets: tuple[str, ...] = _setting(kind.list_of(kind.secret), ())
     """Former secrets, which only verify tokens, so that a rotation logs out no user."""
 
+    token_algorithm: str = _setting(kind.one_of("HS256", "ES256", "EdDSA"), "HS256")
+    """Algorithm that signs access tokens. Other services can verify those of ES256 and EdDSA."""
+
+    token_audience: str | None = _setting(kind.text, None)
+    """The claim ``aud`` of tokens with ES256 and EdDSA. ``None`` is ``public_url``."""
+
     encryption_keys: tuple[str, ...] = _setting(kind.list_of(kind.secret), ())
-    """Keys that encrypt the secrets of authenticator apps. The first encrypts, all decrypt.
+    """Keys that encrypt the secrets of authenticator apps and the private keys of tokens.
+
+    The first encrypts, all decrypt.
 
     Without a key, no account can turn on a second factor. With the embedded server,
     ``with_generated_secrets`` creates one.
@@ -305,6 +313,11 @@ class Settings:
         Without ``BASE_URL`` that is the URL on this machine. No request header changes it.
         """
         return self.base_url or self.local_url
+
+    @property
+    def audience(self) -> str:
+        """Return the claim ``aud`` of access tokens that other services verify."""
+        return self.token_audience or self.public_url
 
     @property
     def relying_party_id(self) -> str:

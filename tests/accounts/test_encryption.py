@@ -12,11 +12,11 @@ PURPOSE = "totp"
 
 
 def encrypt(*keys: str, plain: bytes = b"secret") -> bytes:
-    return Encryption(keys).encrypt(plain, purpose=PURPOSE, user_id=ALICE)
+    return Encryption(keys).encrypt(plain, purpose=PURPOSE, owner_id=ALICE)
 
 
 def decrypt(ciphertext: bytes, *keys: str) -> bytes:
-    return Encryption(keys).decrypt(ciphertext, purpose=PURPOSE, user_id=ALICE)
+    return Encryption(keys).decrypt(ciphertext, purpose=PURPOSE, owner_id=ALICE)
 
 
 def test_ciphertext_is_decrypted_by_the_same_key() -> None:
@@ -47,9 +47,9 @@ def test_ciphertext_of_another_user_or_purpose_is_rejected() -> None:
     encryption = Encryption([NEW])
     ciphertext = encrypt(NEW)
     with pytest.raises(DecryptionError, match="another user"):
-        encryption.decrypt(ciphertext, purpose=PURPOSE, user_id=BOB)
+        encryption.decrypt(ciphertext, purpose=PURPOSE, owner_id=BOB)
     with pytest.raises(DecryptionError):
-        encryption.decrypt(ciphertext, purpose="other", user_id=ALICE)
+        encryption.decrypt(ciphertext, purpose="other", owner_id=ALICE)
 
 
 def test_changed_or_cut_ciphertext_is_rejected() -> None:

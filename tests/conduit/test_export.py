@@ -27,6 +27,7 @@ LEFT_OUT = {
     "article_tags": "an index of the tags in the articles",
     "outbox": "mails on their way, which are deleted after they were sent",
     "refresh_tokens": "digests of secrets",
+    "signing_keys": "keys of the service, of no person",
     "tag_counts": "counts of tags, of no person",
     "throttle": "digests and counts, which expire",
     "user_counts": "counts of what is in the document",

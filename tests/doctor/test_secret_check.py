@@ -91,7 +91,7 @@ async def test_stored_secrets_are_counted_in_the_database(
         "insert into users (username, username_key, email, email_key)"
         " values ('jake', 'jake', 'jake@example.test', 'jake@example.test') returning id"
     )
-    secret = Encryption([OLD]).encrypt(b"x", purpose="totp", user_id=user_id)
+    secret = Encryption([OLD]).encrypt(b"x", purpose="totp", owner_id=user_id)
     await db.execute("insert into totp_secrets (user_id, secret) values ($1, $2)", user_id, secret)
     findings = await run_check(check_secrets, database_url, data_dir=folder, encryption_keys=(NEW,))
     assert problems(findings) == ["secrets of authenticator apps without their key: 1"]

@@ -1,11 +1,12 @@
-"""Access tokens: JWTs (RFC 7519) signed with HS256. Everything else is rejected."""
+"""Access tokens: JWTs (RFC 7519) signed with HS256. ``asymmetric_tokens`` has the other kinds."""
 
 import hmac
 import re
 import time
 from binascii import b2a_base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jwt
 from asyncpg.pgproto.pgproto import UUID  # In C, and asyncpg's own class: fast to compare.
@@ -42,6 +43,11 @@ class Claims:
     user_id: UUID
     session_id: UUID
     expires_at: int
+
+
+def claims_of(claims: Mapping[str, Any]) -> Claims:
+    """Return the claims that the service uses. Raise ``ValueError`` and ``OverflowError``."""
+    return Claims(UUID(claims["sub"]), UUID(str(claims["sid"])), int(claims["exp"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +98,7 @@ class AccessTokens:
     def verify(self, token: str) -> Claims:
         """Return the claims of ``token``. Raise ``Unauthorized`` if it is invalid or expired."""
         if not _SPELLING.fullmatch(token):
-            raise invalid_token()
+            return self._verify_other(token)
         for secret in self._accepted_secrets:
             try:
                 claims = jwt.decode(
@@ -103,12 +109,15 @@ class AccessTokens:
                     # `iat` is not checked: the clock of another machine may be ahead.
                     options={"require": REQUIRED_CLAIMS, "verify_iat": False},
                 )
-                session_id = UUID(str(claims["sid"]))
-                return Claims(UUID(claims["sub"]), session_id, int(claims["exp"]))
+                return claims_of(claims)
             except jwt.InvalidSignatureError:
                 continue
             except jwt.ExpiredSignatureError:
                 raise Unauthorized("token", "has expired", code=ErrorCode.TOKEN_EXPIRED) from None
             except (jwt.InvalidTokenError, ValueError, OverflowError, RecursionError):
                 break
+        raise invalid_token()
+
+    def _verify_other(self, token: str) -> Claims:
+        """Return the claims of a token that is not signed with HS256. Raise ``Unauthorized``."""
         raise invalid_token()

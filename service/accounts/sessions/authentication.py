@@ -1,12 +1,14 @@
 """Authentication: from an access token to ``request["user"]``."""
 
 import time
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
 import sql
 from service.accounts.security_log import EventKind
 from service.accounts.sessions.access_tokens import AccessTokens, Claims
+from service.accounts.sessions.asymmetric_tokens import UnknownKey
 from service.accounts.sessions.cache import SessionCache
 from service.accounts.user import User
 from service.database.change_listener import ChangeListener, clock
@@ -24,11 +26,14 @@ class Authenticator:
         tokens: AccessTokens,
         cache: SessionCache,
         change_listener: ChangeListener,
+        learn_keys: Callable[[], Awaitable[None]],
     ) -> None:
+        """``learn_keys`` reads the keys of tokens whose key is unknown to this process."""
         self._database = database
         self._tokens = tokens
         self._cache = cache
         self._change_listener = change_listener
+        self._learn_keys = learn_keys
 
     async def authenticate(self, token: str) -> User:
         """Return the user of ``token``.
@@ -39,7 +44,7 @@ class Authenticator:
         cache, now = self._cache, time.time()
         claims = cache.claims.get(token)
         if claims is None or claims.expires_at <= now:
-            claims = self._tokens.verify(token)
+            claims = await self._verify(token)
             cache.put_claims(token, claims)
         if clock() < self._change_listener.trusted_until:
             user = cache.users.get(claims.session_id)
@@ -52,6 +57,13 @@ class Authenticator:
             ):
                 return user
         return await self._load(claims)
+
+    async def _verify(self, token: str) -> Claims:
+        try:
+            return self._tokens.verify(token)
+        except UnknownKey:
+            await self._learn_keys()
+            return self._tokens.verify(token)
 
     async def _load(self, claims: Claims) -> User:
         trusted = self._change_listener.is_trusted()

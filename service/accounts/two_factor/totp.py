@@ -73,12 +73,12 @@ def qr_code(uri: str) -> str:
 
 def encrypt(encryption: Encryption, secret: str, user_id: UUID) -> bytes:
     """Return the ciphertext of a user's secret. Raise ``NoEncryptionKey``."""
-    return encryption.encrypt(secret.encode(), purpose=PURPOSE, user_id=user_id)
+    return encryption.encrypt(secret.encode(), purpose=PURPOSE, owner_id=user_id)
 
 
 def decrypt(encryption: Encryption, ciphertext: bytes, user_id: UUID) -> str:
     """Return the secret of a user. Raise ``DecryptionError``."""
-    return encryption.decrypt(ciphertext, purpose=PURPOSE, user_id=user_id).decode()
+    return encryption.decrypt(ciphertext, purpose=PURPOSE, owner_id=user_id).decode()
 
 
 async def reencrypt(

@@ -54,6 +54,7 @@ TAGS = [
         "description": "Log in through Google, GitHub or an OpenID provider, and link identities.",
     },
     {"name": "Sessions", "description": "Refresh tokens, list and revoke sessions."},
+    {"name": "Tokens", "description": "Verify access tokens in other services."},
     {"name": "Profiles", "description": "Show and follow other users."},
     {"name": "Articles", "description": "Write, list, read and favorite articles."},
     {"name": "Comments", "description": "Comment on articles."},

@@ -11,6 +11,8 @@ create table api_keys (
     last_used_at timestamptz,
     revoked_at timestamptz,
     constraint api_keys_name_key unique (name),
+    -- The request log has the name, and its JSON needs no escaping.
+    constraint api_keys_name_check check (name ~ '^[a-z0-9][a-z0-9._-]{0,49}$'),
     constraint api_keys_digest_key unique (digest)
 );
 

@@ -3,10 +3,9 @@
 import sys
 from typing import Any
 
-import orjson
-
 from service.accounts.administration.api_keys import create_key, list_keys, revoke_key
 from service.cli.database import run_with_database
+from service.cli.terminal import table, terminal_width, write_json
 from service.database.pool import Database
 from service.http.responses import timestamp
 from service.settings.settings import Settings
@@ -28,10 +27,12 @@ def list_all(settings: Settings, json: bool) -> int:
     """List the API keys, also those that are revoked."""
     rows = run_with_database(settings, list_keys)
     if json:
-        print(orjson.dumps([_item(row) for row in rows], option=orjson.OPT_INDENT_2).decode())
-        return 0
-    for row in rows:
-        print(_line(row))
+        for row in rows:
+            write_json(_item(row))
+    elif rows:
+        lines = [_columns(row) for row in rows]
+        header = ("NAME", "SCOPES", "CREATED", "LAST USED", "REVOKED")
+        print("\n".join(table(header, lines, terminal_width())))
     return 0
 
 
@@ -57,13 +58,11 @@ def _item(row: Any) -> dict[str, Any]:
     return {"name": row["name"], "scopes": row["scopes"], **times}
 
 
-def _line(row: Any) -> str:
-    """Return the line about one key."""
-    used = f"used {_date(row['last_used_at'])}" if row["last_used_at"] else "never used"
-    state = f"  revoked {_date(row['revoked_at'])}" if row["revoked_at"] else ""
-    scopes = ", ".join(row["scopes"])
-    return f"{row['name']}  {scopes}  created {_date(row['created_at'])}  {used}{state}"
+def _columns(row: Any) -> tuple[str, ...]:
+    times = (_minute(row[name]) for name in ("created_at", "last_used_at", "revoked_at"))
+    return (row["name"], " ".join(row["scopes"]), *times)
 
 
-def _date(time: Any) -> str:
-    return str(time.strftime("%Y-%m-%d %H:%M UTC"))
+def _minute(time: Any) -> str:
+    """Return a time to the minute, in UTC."""
+    return str(time.strftime("%Y-%m-%d %H:%M")) if time is not None else "never"

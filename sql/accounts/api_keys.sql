@@ -6,12 +6,13 @@ on conflict (name) do nothing
 returning id
 
 -- name: find(digest, interval) -> row
--- Find a key that is not revoked, and whether its use was recorded within `interval` seconds.
+-- Find a key, also a revoked one, and whether its use was recorded within `interval` seconds.
 select
     id, name, scopes,
+    revoked_at is not null as is_revoked,
     coalesce(last_used_at > now() - make_interval(secs => $2::integer), false) as is_use_recorded
 from api_keys
-where digest = $1 and revoked_at is null
+where digest = $1
 
 -- name: record_use(id) -> none
 update api_keys

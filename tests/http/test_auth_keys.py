@@ -220,7 +220,7 @@ async def test_key_in_the_query_or_a_cookie_is_ignored(service: Client, make_key
 
 
 async def test_revoked_key_is_rejected_by_the_next_request_in_every_process(
-    service: Client, make_key: MakeKey, extend: Extend
+    service: Client, make_key: MakeKey, extend: Extend, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = await extend(routes)
     key = await make_key("users:read")
@@ -231,6 +231,7 @@ async def test_revoked_key_is_rejected_by_the_next_request_in_every_process(
         *(ask(client, "/users", f"Bearer {key}") for client in (service, other) * 5)
     ):
         assert_invalid_key(response)
+    assert set(caplog.messages) == {"revoked API key used: key=backoffice ip=127.0.0.1"}
 
 
 async def test_key_that_is_revoked_while_the_body_arrives_is_rejected(

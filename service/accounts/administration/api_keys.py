@@ -6,6 +6,7 @@ key is rejected by the next request in every process.
 """
 
 import contextlib
+import logging
 import re
 from collections.abc import Collection
 from enum import StrEnum
@@ -18,6 +19,8 @@ from service.database.circuit_breaker import DatabaseUnavailable
 from service.database.pool import Database
 from service.http.auth import invalid_key
 from service.http.client import Client
+
+logger = logging.getLogger(__name__)
 
 PREFIX = "conduit_key_"
 """The start of every key. Scanners for leaked secrets recognize it."""
@@ -80,8 +83,11 @@ class ApiKeys:
         row = await sql.api_keys.find(
             self._database, digest=digest_of(plain), interval=USE_INTERVAL
         )
-        if row is None:
+        if row is None or row["is_revoked"]:
             await self._throttle.admit_wrong_key(client)
+            if row is not None:
+                # A program still has it, or a thief.
+                logger.warning("revoked API key used: key=%s ip=%s", row["name"], client.ip)
             raise invalid_key()
         if not row["is_use_recorded"]:
             # A database that only reads, after a failover, must not reject the key.

@@ -154,11 +154,11 @@ class Poolers:
     def url(self, server_url: str) -> str:
         """Return the URL through a PgBouncer to the database of ``server_url``.
 
-        Return ``server_url`` itself if it has several hosts, or one that does not exist.
+        Return ``server_url`` itself if it has no host, several hosts, or one that does not exist.
         """
         server = conninfo_to_dict(server_url)
         host, port = str(server.get("host") or ""), str(server.get("port") or "")
-        if "," in host or (host.startswith("/") and not Path(host).exists()):
+        if not host or "," in host or (host.startswith("/") and not Path(host).exists()):
             return server_url
         if (host, port) not in self._by_server:
             pgbouncer = PgBouncer(server_url, pool_size=100)

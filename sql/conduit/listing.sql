@@ -163,7 +163,10 @@ counted as materialized (
 total as materialized (
     select
         articles_count,
-        case when $3::bigint < articles_count then $3::bigint + $2::bigint else 0 end as reach
+        case
+            when $3::bigint < articles_count then least($3::bigint, articles_count) + $2::bigint
+            else 0
+        end as reach
     from counted
 ),
 sample as materialized (

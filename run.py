@@ -26,7 +26,10 @@ def main() -> int:
     )
     parser.set_defaults(name="serve")
     commands = parser.add_subparsers(metavar="command")
-    for name in ("serve", "migrate", "seed"):
+    serve = _add_command(commands, "serve")
+    serve.add_argument("--handover", type=int, help=argparse.SUPPRESS)  # For a reload.
+    serve.add_argument("--check", action="store_true", help=argparse.SUPPRESS)
+    for name in ("migrate", "seed"):
         _add_command(commands, name)
     doctor = _add_command(commands, "doctor")
     doctor.add_argument("--send-to", metavar="EMAIL", help="send a test mail to this email")

@@ -6,22 +6,24 @@ a child process as one (SIGCHLD). Between signals the parent checks the heartbea
 """
 
 import contextlib
-import errno
 import gc
 import logging
 import os
+import select
 import signal
 import socket
 import sys
 import time
 from collections.abc import Iterator
 from importlib import import_module
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from service.embedded_postgres.server import EmbeddedServer
 from service.heartbeats import HEARTBEAT_INTERVAL, Heartbeats, exit_with_parent
+from service.listening_sockets import StartError, bind
+from service.reload import Check, Handover
 from service.settings.settings import Settings
+from service.signals import STOP_SIGNALS, block_signals, has_terminal, interruptible, next_signal
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -30,25 +32,20 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM}
-INTERRUPT_RETRY = 0.05  # Seconds until a dropped ``KeyboardInterrupt`` is raised again.
-PORT_TIMEOUT = 2.0  # Seconds to wait until a service that is stopping releases the port.
+INTERRUPTS = STOP_SIGNALS - {signal.SIGHUP}  # SIGHUP waits until the start has ended.
 CRASH_LOOP_SECONDS = 1.0  # Wait this long before replacing a worker that ran for less than this.
 KILL_DELAY = 5.0  # Seconds after the drain until a worker that still runs is killed.
 POLL_INTERVAL = 0.02  # Seconds between two checks whether the workers have exited.
-
-
-class StartError(Exception):
-    """The service cannot start. The message is one sentence."""
-
-    exit_status = 1
+TAKE_OVER_TIMEOUT = 60.0  # Seconds for the new workers of a reload to become ready.
 
 
 class Supervisor:
     """Run the service until a signal stops it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, handover: Handover | None = None) -> None:
+        """With ``handover``, take over from the version that ran in this process before."""
         self._settings = settings
+        self._handover = handover
         self._embedded: EmbeddedServer | None = None
         self._database_url = settings.database_url or ""
         self._sockets: list[socket.socket] = []
@@ -57,16 +54,23 @@ class Supervisor:
         self._metrics_socket: socket.socket | None = None
         self._metrics: Metrics | None = None
         self._migration = 0  # The pid of the child that migrates.
+        self._retiring: dict[int, float] = {}  # pid -> time at which it is killed
+        self._check: Check | None = None
+        self._must_check_again = False
+        self._has_terminal = has_terminal()
 
     def run(self) -> int:
-        """Start the service, wait for SIGTERM, SIGINT or SIGHUP, stop it, return the exit status.
+        """Start the service, wait for SIGTERM or SIGINT, stop it, return the exit status.
 
         Raise ``StartError``, ``EmbeddedError`` or ``MigrationError`` if the service cannot start.
         """
         block_signals()
         try:
             with contextlib.suppress(KeyboardInterrupt):
-                self._start()
+                if self._handover is None:
+                    self._start()
+                else:
+                    self._take_over(self._handover)
                 self._watch()
             logger.info("Stopping")
             return 0
@@ -75,10 +79,10 @@ class Supervisor:
 
     def _start(self) -> None:
         settings = self._settings
-        with interruptible():
-            self._sockets = _bind(settings.host, settings.port, settings.web_concurrency)
+        with interruptible(INTERRUPTS):
+            self._sockets = bind(settings.host, settings.port, settings.web_concurrency)
             if settings.metrics_port is not None:
-                (self._metrics_socket,) = _bind(
+                (self._metrics_socket,) = bind(
                     settings.metrics_host, settings.metrics_port, 1, prefix="METRICS_"
                 )
             if settings.embedded:
@@ -89,17 +93,59 @@ class Supervisor:
                 logger.info("identity provider: name=%s callback_url=%s", name, url)
             if not settings.embedded and settings.smtp_url is None:
                 logger.warning("mails are printed, SMTP_URL is not set")
+        if self._start_workers():
+            self._announce()
+
+    def _take_over(self, handover: Handover) -> None:
+        """Start workers beside those of the former version, then let those drain.
+
+        Nothing is lost if that fails: the former workers go on, and the next reload tries again.
+        """
+        self._sockets = [socket.socket(fileno=descriptor) for descriptor in handover.sockets]
+        for sock in self._sockets:
+            sock.set_inheritable(False)
+        if handover.metrics_socket is not None:
+            self._metrics_socket = socket.socket(fileno=handover.metrics_socket)
+            self._metrics_socket.set_inheritable(False)
+        if handover.embedded is not None:
+            self._embedded = EmbeddedServer.adopt(
+                self._settings.data_dir, logger.info, handover.embedded
+            )
+            self._database_url = handover.embedded.dsn
+        self._retiring = handover.retiring
+        now = time.monotonic()
+        count = self._settings.web_concurrency
+        self._workers = {pid: (index % count, now) for pid, index in handover.workers.items()}
+        former = set(self._workers)
+        try:
+            with interruptible(INTERRUPTS):
+                self._metrics = _open_metrics(self._settings, self._metrics_socket)
+                self._app = _load(self._settings, self._database_url, self._metrics)
+            is_ready = self._start_workers(TAKE_OVER_TIMEOUT)
+        except Exception:
+            logger.exception("reload failed, the former workers go on")
+            is_ready = False
+        replaced = former if is_ready else self._workers.keys() - former
+        for pid in replaced:
+            self._retire(pid)
+        if is_ready:
+            logger.info("reloaded: workers=%d", self._settings.web_concurrency)
+        else:
+            logger.error("reload failed, the former workers go on: error=no worker became ready")
+
+    def _start_workers(self, timeout: float | None = None) -> bool:
+        """Start all workers. Return whether they became ready within ``timeout`` seconds."""
         # The workers share the memory of what is loaded. A collection in a worker writes to every
         # object that is not frozen, and the kernel then copies its page.
         gc.collect()
         gc.freeze()
+        count = self._settings.web_concurrency
         with _ready_pipe() as (ready, ready_writer):
-            for index in range(settings.web_concurrency):
+            for index in range(count):
                 self._start_worker(index, ready_writer)
             os.close(ready_writer)
-            with interruptible():
-                if _wait_until_ready(ready, settings.web_concurrency):
-                    self._announce()
+            with interruptible(INTERRUPTS):
+                return _wait_until_ready(ready, count, timeout)
 
     def _migrate_and_load(self) -> None:
         """Migrate the database in a child process, and load the application meanwhile.
@@ -159,16 +205,16 @@ class Supervisor:
             exit_with_parent(parent)
             if self._embedded is not None:
                 self._embedded.detach()
-            for other, sock in enumerate(self._sockets):
-                if other != index:
+            served = self._sockets_of(index)
+            for sock in self._sockets:
+                if sock not in served:
                     sock.close()
-            sock = self._sockets[index]
             from service.worker import run_worker
 
             status = run_worker(
                 self._app,
                 self._settings.shutdown_timeout,
-                sock,
+                served,
                 ready_writer,
                 self._heartbeats,
                 index,
@@ -180,27 +226,82 @@ class Supervisor:
             sys.stdout.flush()
             os._exit(status)
 
+    def _sockets_of(self, index: int) -> list[socket.socket]:
+        """Return the sockets on which the worker at ``index`` accepts connections.
+
+        After a reload there may be more or fewer workers than sockets. A socket that no worker
+        served would keep the connections that the kernel gives it waiting.
+        """
+        served = self._sockets[index :: self._settings.web_concurrency]
+        return served or [self._sockets[index % len(self._sockets)]]
+
     def _watch(self) -> None:
-        """Replace workers that exit or hang, and restart PostgreSQL, until a signal to stop."""
+        """Replace workers that exit or hang, restart PostgreSQL, reload, until a signal to stop."""
         awaited = {number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
         next_check = time.monotonic() + HEARTBEAT_INTERVAL
         while True:
-            number = _next_signal(awaited | {signal.SIGCHLD}, next_check - time.monotonic())
-            if number in awaited:
+            number = next_signal(awaited | {signal.SIGCHLD}, next_check - time.monotonic())
+            if number == signal.SIGHUP and not self._is_hung_up():
+                self._reload()
+            elif number in awaited:
                 return
-            if number == signal.SIGCHLD:
-                self._replace_exited()
+            elif number == signal.SIGCHLD:
+                self._handle_exits()
             if time.monotonic() >= next_check:
                 self._kill_silent_workers()
                 next_check = time.monotonic() + HEARTBEAT_INTERVAL
 
-    def _replace_exited(self) -> None:
-        for pid in _reap():
+    def _is_hung_up(self) -> bool:
+        """Return whether SIGHUP means what its name says: the terminal was closed."""
+        return self._has_terminal and not has_terminal()
+
+    def _reload(self) -> None:
+        """Check the new version in a child process. ``_handle_exits`` continues."""
+        if self._check is not None:
+            # The files may have changed since that check has read them.
+            self._must_check_again = True
+            return
+        logger.info("reloading: checking the new version and its settings")
+        self._check = Check(self._hand_over())
+
+    def _finish_check(self, check: Check, status: int) -> None:
+        error = check.error(status)
+        self._check = None
+        if self._must_check_again:
+            self._must_check_again = False
+            self._reload()
+        elif error is None:
+            self._hand_over().execute()
+        else:
+            logger.error("reload failed, the running version goes on: error=%s", error)
+
+    def _hand_over(self) -> Handover:
+        return Handover(
+            _addresses(self._settings),
+            self._metrics_socket.fileno() if self._metrics_socket is not None else None,
+            [sock.fileno() for sock in self._sockets],
+            {pid: index for pid, (index, _) in self._workers.items()},
+            self._retiring,
+            self._embedded.inheritance() if self._embedded is not None else None,
+        )
+
+    def _retire(self, pid: int) -> None:
+        """Let a worker finish its requests, and its clients leave, before it exits."""
+        del self._workers[pid]
+        self._retiring[pid] = time.monotonic() + self._settings.shutdown_timeout + KILL_DELAY
+        _signal(pid, signal.SIGUSR1)
+
+    def _handle_exits(self) -> None:
+        for pid, status in _reap():
             if pid in self._workers:
                 self._replace_worker(pid)
+            elif self._retiring.pop(pid, None) is not None:
+                continue
+            elif self._check is not None and pid == self._check.pid:
+                self._finish_check(self._check, status)
             elif self._embedded is not None and pid == self._embedded.pid:
                 logger.error("embedded postgresql exited, starting it again: pid=%d", pid)
-                with interruptible():
+                with interruptible(INTERRUPTS):
                     self._embedded.restart()
 
     def _kill_silent_workers(self) -> None:
@@ -212,6 +313,9 @@ class Supervisor:
                 _signal(pid, signal.SIGKILL)
                 if self._metrics is not None:
                     self._metrics.note_hang()
+        for pid, deadline in self._retiring.items():
+            if time.monotonic() > deadline:
+                _signal(pid, signal.SIGKILL)
 
     def _replace_worker(self, pid: int) -> None:
         index, started = self._workers.pop(pid)
@@ -220,7 +324,7 @@ class Supervisor:
             self._metrics.note_exit(index)
         # If each new worker crashes as it starts, the parent must not fork without a pause.
         if time.monotonic() - started < CRASH_LOOP_SECONDS:
-            with interruptible():
+            with interruptible(INTERRUPTS):
                 time.sleep(CRASH_LOOP_SECONDS)
         self._start_worker(index)
 
@@ -234,35 +338,72 @@ class Supervisor:
         if self._migration:
             # PostgreSQL rolls an interrupted migration back.
             _signal(self._migration, signal.SIGKILL)
-        for pid in self._workers:
+        if self._check is not None:
+            _signal(self._check.pid, signal.SIGKILL)
+        running = {*self._workers, *self._retiring}
+        for pid in running:
             _signal(pid, signal.SIGTERM)
         deadline = time.monotonic() + self._settings.shutdown_timeout + KILL_DELAY
-        while self._workers and time.monotonic() < deadline:
+        while running and time.monotonic() < deadline:
             time.sleep(POLL_INTERVAL)
-            for pid in _reap():
-                self._workers.pop(pid, None)
-        for pid in self._workers:
+            running -= {pid for pid, _ in _reap()}
+        for pid in running:
             _signal(pid, signal.SIGKILL)
         if self._embedded is not None:
             self._embedded.stop()
 
 
+def check_new_version(settings: Settings, handover: Handover) -> None:
+    """Check whether this version can take over from a running one, and migrate the database.
+
+    The migration comes now, because only here its failure leaves the running version in place.
+    Raise ``StartError``, ``MigrationError`` or any error that a start raises.
+    """
+    if _addresses(settings) != handover.addresses:
+        raise StartError(
+            "HOST, PORT, METRICS_HOST and METRICS_PORT cannot change in a reload: restart the"
+            " service."
+        )
+    data_dir = str(settings.data_dir.absolute()) if settings.embedded else None
+    if data_dir != (handover.embedded.data_dir if handover.embedded is not None else None):
+        raise StartError(
+            "The embedded database and DATA_DIR cannot change in a reload: restart the service."
+        )
+    url = handover.embedded.dsn if handover.embedded is not None else settings.database_url or ""
+    _prepare_database(settings, url)
+    with socket.socket() as sock:  # The metrics need one, and nothing listens here.
+        is_measured = settings.metrics_port is not None
+        _load(settings, url, _open_metrics(settings, sock if is_measured else None))
+
+
+def _addresses(settings: Settings) -> list[str | int | None]:
+    """Return the settings that decide on which addresses the service listens."""
+    return [settings.host, settings.port, settings.metrics_host, settings.metrics_port]
+
+
 def _migrate(settings: Settings, url: str, message: int) -> int:
     """Migrate the database. Return the exit status. Write the text of an error to ``message``."""
-    from service.database.connection_limit import warn_of_connection_limit
-    from service.database.migrate import MigrationError, migrate
-    from service.database.pooler_check import check_pooler
+    from service.database.migrate import MigrationError
 
-    session_url = settings.session_database_url or url
     try:
-        with interruptible():
-            check_pooler(settings, logger.info)
-            migrate(session_url, logger.info)
-            warn_of_connection_limit(settings, session_url)
+        with interruptible(INTERRUPTS):
+            _prepare_database(settings, url)
     except MigrationError as error:
         os.write(message, str(error).encode())
         return 1
     return 0
+
+
+def _prepare_database(settings: Settings, url: str) -> None:
+    """Check the URLs of the database and migrate it. Raise ``MigrationError``."""
+    from service.database.connection_limit import warn_of_connection_limit
+    from service.database.migrate import migrate
+    from service.database.pooler_check import check_pooler
+
+    session_url = settings.session_database_url or url
+    check_pooler(settings, logger.info)
+    migrate(session_url, logger.info)
+    warn_of_connection_limit(settings, session_url)
 
 
 def _load(settings: Settings, database_url: str, metrics: "Metrics | None") -> "web.Application":
@@ -291,98 +432,6 @@ def _open_metrics(settings: Settings, sock: socket.socket | None) -> "Metrics | 
     return Metrics(settings.web_concurrency, sock)
 
 
-def block_signals() -> None:
-    """Block the stop signals, so that none is lost between two waits for a signal.
-
-    Run each slow step inside ``interruptible``, which unblocks them.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS | {signal.SIGCHLD})
-    for number in STOP_SIGNALS:
-        ignored = signal.getsignal(number) == signal.SIG_IGN
-        if not (ignored and number == signal.SIGHUP):  # Keep SIGHUP ignored for nohup.
-            signal.signal(number, _interrupt)
-    sys.unraisablehook = _interrupt_again
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Unblock the stop signals: one of them raises ``KeyboardInterrupt`` inside the block."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    # Interrupt only once: a second signal must not interrupt the cleanup.
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    raise KeyboardInterrupt
-
-
-def _interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:
-    # Python drops an exception that is raised in a finalizer or in a hook after a fork, so raise it
-    # again a little later. docs/decisions/supervisor.md has the figures.
-    if unraisable.exc_type is not KeyboardInterrupt:
-        sys.__unraisablehook__(unraisable)
-        return
-    signal.setitimer(signal.ITIMER_REAL, INTERRUPT_RETRY)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
-
-
-def _next_signal(awaited: set[signal.Signals], timeout: float) -> int | None:
-    """Wait for a blocked signal in ``awaited``. Return ``None`` after ``timeout`` seconds."""
-    if sys.platform == "darwin":  # No sigtimedwait on macOS, so no detection of hanging workers.
-        return signal.sigwait(awaited)
-    received = signal.sigtimedwait(awaited, max(0.0, timeout))
-    return received.si_signo if received is not None else None
-
-
-def _bind(host: str, port: int, count: int, *, prefix: str = "") -> list[socket.socket]:
-    """Return ``count`` listening sockets, all on one port. The kernel balances connections.
-
-    Retry for ``PORT_TIMEOUT`` seconds while the port is in use, then raise ``StartError``. The
-    names of the settings begin with ``prefix``.
-    """
-    deadline = time.monotonic() + PORT_TIMEOUT
-    while True:
-        try:
-            # First bind without SO_REUSEPORT, which would share the port with another program.
-            _socket(host, port, shared=False).close()
-            return [_socket(host, port, shared=count > 1) for _ in range(count)]
-        except (socket.gaierror, UnicodeError):
-            raise StartError(f"{prefix}HOST {host} is not an address of this machine.") from None
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE and time.monotonic() < deadline:
-                time.sleep(0.1)
-                continue
-            reasons = {
-                errno.EADDRINUSE: f"Port {port} is in use: stop that program, or set {prefix}PORT.",
-                errno.EACCES: f"This user may not listen on port {port}: set {prefix}PORT.",
-                errno.EADDRNOTAVAIL: f"{prefix}HOST {host} is not an address of this machine.",
-            }
-            reason = reasons.get(error.errno or 0, f"Cannot listen: {error.strerror}.")
-            raise StartError(reason) from error
-
-
-def _socket(host: str, port: int, *, shared: bool) -> socket.socket:
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    sock = socket.socket(family, kind, protocol)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        sock.bind(address)
-        # Until a socket listens, another one with SO_REUSEADDR can bind the same port.
-        sock.listen()
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
 @contextlib.contextmanager
 def _ready_pipe() -> Iterator[tuple[int, int]]:
     ready, ready_writer = os.pipe()
@@ -392,21 +441,27 @@ def _ready_pipe() -> Iterator[tuple[int, int]]:
         os.close(ready)
 
 
-def _wait_until_ready(ready: int, count: int) -> bool:
-    """Wait for ``count`` workers. Return ``False`` if one of them exited before it was ready."""
-    return all(os.read(ready, 1) for _ in range(count))
+def _wait_until_ready(ready: int, count: int, timeout: float | None) -> bool:
+    """Wait for ``count`` workers, each at most ``timeout`` seconds after the one before.
+
+    Return ``False`` if one of them exited before it was ready.
+    """
+    poll = select.poll()
+    poll.register(ready, select.POLLIN)
+    milliseconds = None if timeout is None else timeout * 1000
+    return all(poll.poll(milliseconds) and os.read(ready, 1) for _ in range(count))
 
 
-def _reap() -> Iterator[int]:
-    """Reap the children that exited and yield their process ids."""
+def _reap() -> Iterator[tuple[int, int]]:
+    """Reap the children that exited and yield their process ids and statuses."""
     while True:
         try:
-            pid, _ = os.waitpid(-1, os.WNOHANG)
+            pid, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
             return
         if pid == 0:
             return
-        yield pid
+        yield pid, status
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -22,13 +23,16 @@ if TYPE_CHECKING:
 def run_worker(
     app: web.Application,
     shutdown_timeout: float,
-    sock: socket.socket,
+    sockets: Sequence[socket.socket],
     ready: int | None,
     heartbeats: Heartbeats,
     index: int,
     metrics: "Metrics | None" = None,
 ) -> int:
-    """Serve requests on ``sock`` until SIGTERM; return the exit status.
+    """Serve requests on ``sockets`` until SIGTERM or SIGUSR1; return the exit status.
+
+    After SIGUSR1 another process serves the sockets. So the clients of idle connections have as
+    much time for their next request, which is the last one.
 
     Requests get up to ``shutdown_timeout`` seconds to end. ``ready`` is the writing end of a pipe.
     When the worker accepts requests, it writes one byte to the pipe and closes it. ``metrics`` is
@@ -48,10 +52,16 @@ def run_worker(
         metrics.use_row(index)
 
     async def serve() -> None:
-        stop = asyncio.Event()
+        stop, retire = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, stop.set)
-        server = Server(app, sock, shutdown_timeout)
+
+        def on_stop() -> None:
+            retire.set()
+            stop.set()
+
+        loop.add_signal_handler(signal.SIGTERM, on_stop)
+        loop.add_signal_handler(signal.SIGUSR1, retire.set)
+        server = Server(app, sockets, shutdown_timeout)
         await server.start()
         if metrics is not None:
             await metrics.start(app, server.connections)
@@ -66,10 +76,10 @@ def run_worker(
             os.write(ready, b".")
             os.close(ready)
         heartbeat_task = asyncio.create_task(_send_heartbeats(heartbeats, index))
-        await stop.wait()
+        await retire.wait()
         if metrics is not None:
             await metrics.stop()
-        await server.stop()
+        await server.stop(is_urgent=stop.is_set)
         heartbeat_task.cancel()
 
     uvloop.run(serve())

@@ -44,7 +44,7 @@ async def serving(settings: Settings, database_url: str, log: Any) -> AsyncItera
     app = create_app(settings, database_url, RequestLog(log))
     listening = socket.create_server(("127.0.0.1", 0))
     base_url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    server = Server(app, listening, 1.0)
+    server = Server(app, [listening], 1.0)
     await server.start()
     try:
         yield base_url

@@ -46,6 +46,9 @@ ALLOWED = {
 ABOVE = {
     "service.app",
     "service.supervisor",
+    "service.reload",
+    "service.listening_sockets",
+    "service.signals",
     "service.worker",
     "service.cli",
     "service.metrics",

@@ -114,7 +114,7 @@ def test_more_signals_during_the_drain_have_no_effect(tmp_path: Path) -> None:
         assert service.remaining_processes() == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_idle_connections_do_not_delay_the_stop(
     tmp_path: Path, new_database: NewDatabase, number: signal.Signals
 ) -> None:
@@ -198,7 +198,7 @@ def test_signal_during_the_start_stops_it_cleanly(
 def test_interrupt_is_raised_again_when_python_drops_it(tmp_path: Path) -> None:
     program = """if True:
         import os, signal, time
-        from service.supervisor import interruptible, block_signals
+        from service.signals import interruptible, block_signals
 
         class Finalized:
             def __del__(self):

@@ -12,7 +12,7 @@ from service.database.circuit_breaker import DatabaseUnavailable
 from service.database.pool import Database
 from service.embedded_postgres.server import EmbeddedInUse, EmbeddedServer
 from service.settings.settings import Settings
-from service.supervisor import block_signals, interruptible
+from service.signals import block_signals, interruptible
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from service.supervisor import interruptible
+from service.signals import interruptible
 
 REPLACEMENT = "\ufffd"
 ELLIPSIS = "\u2026"

@@ -132,7 +132,39 @@ def is_ready(folder: Path, pid: int) -> bool:
     return len(lines) > 7 and lines[0] == str(pid) and lines[7].strip() == "ready"
 
 
-def stop_process(process: subprocess.Popen[bytes]) -> None:
+class AdoptedProcess:
+    """A child process that was started before this process executed its present program."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Return ``None`` while the process runs."""
+        if self.returncode is None:
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:  # Reaped before.
+                self.returncode = 0
+            else:
+                self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the exit of the process. Raise ``TimeoutExpired`` after ``seconds``."""
+        deadline = time.monotonic() + seconds
+        while self.poll() is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("postgres", seconds)
+            time.sleep(_POLL_SECONDS)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process if it has not exited."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+
+def stop_process(process: subprocess.Popen[bytes] | AdoptedProcess) -> None:
     """Stop a server: fast shutdown, immediate shutdown, then SIGKILL, within 30 seconds in total.
 
     Do nothing if the server has already exited.

@@ -9,6 +9,8 @@ event loop and no threads. It starts the server, forks workers, and waits. Lifet
   this to the *thread* that called ``start``, so that must be the main thread.
 - A forked worker inherits the lock and must call ``detach``. Otherwise the lock would stay held
   until the last worker exits. Programs started with exec do not inherit the lock.
+- A parent that executes another program calls ``inheritance`` before, and ``adopt`` in the new
+  program. PostgreSQL runs on: the kernel keeps the process, its children and the locks.
 - The parent may reap children with ``os.waitpid(-1, ...)``. When that returns ``pid``, PostgreSQL
   has exited: call ``restart`` or ``stop``. Both accept a child that has already been reaped.
   ``start`` runs other short-lived children, so the parent must not reap before ``start`` returns.
@@ -26,7 +28,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from service.embedded_postgres.files import (
     PORT,
@@ -41,6 +45,7 @@ from service.embedded_postgres.files import (
     remove_leftovers,
 )
 from service.embedded_postgres.processes import (
+    AdoptedProcess,
     EmbeddedError,
     EmbeddedInUse,
     Owner,
@@ -53,7 +58,7 @@ from service.embedded_postgres.processes import (
     wait_for_previous_server,
 )
 
-__all__ = ["EmbeddedError", "EmbeddedInUse", "EmbeddedServer", "running_dsn"]
+__all__ = ["EmbeddedError", "EmbeddedInUse", "EmbeddedServer", "Inheritance", "running_dsn"]
 
 _logger = logging.getLogger(__name__)
 _MAX_CONNECTIONS = 200
@@ -63,6 +68,28 @@ _REPORT_AFTER_SECONDS = 3.0
 _ORPHANED_LOCK_SECONDS = 10.0
 _MAX_LOG_BYTES = 5_000_000
 _NOT_DURABLE = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+
+
+@dataclass(frozen=True)
+class Inheritance:
+    """A running server, for the next program of the process that started it."""
+
+    data_dir: str
+    pid: int
+    lock: int
+    runtime_lock: int
+    runtime: tuple[str, str, str, str]
+    owner: tuple[int, int]
+
+    @property
+    def descriptors(self) -> tuple[int, int]:
+        """Return the descriptors that the next program must inherit."""
+        return self.lock, self.runtime_lock
+
+    @property
+    def dsn(self) -> str:
+        """Return the DSN of the server."""
+        return dsn_of(Path(self.runtime[1]))
 
 
 class EmbeddedServer:
@@ -91,7 +118,34 @@ class EmbeddedServer:
         self._runtime_lock: int | None = None
         self._owner: Owner | None = None
         self._runtime: RuntimeDirectory | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | AdoptedProcess | None = None
+
+    def inheritance(self) -> Inheritance:
+        """Describe the running server for ``adopt``."""
+        runtime, owner = self._runtime, self._owner
+        assert runtime is not None and owner is not None and self._process is not None
+        assert self._lock is not None and self._runtime_lock is not None
+        return Inheritance(
+            str(self._data_dir),
+            self._process.pid,
+            self._lock,
+            self._runtime_lock,
+            (str(runtime.path), str(runtime.socket), str(runtime.binaries), runtime.major),
+            (owner.uid, owner.gid),
+        )
+
+    @classmethod
+    def adopt(cls, data_dir: Path, report: Callable[[str], None], inheritance: Inheritance) -> Self:
+        """Return the server that an earlier program of this process started."""
+        server = cls(data_dir, report)
+        path, socket, binaries, major = inheritance.runtime
+        server._runtime = RuntimeDirectory(Path(path), Path(socket), Path(binaries), major)
+        server._owner = Owner(*inheritance.owner)
+        server._lock, server._runtime_lock = inheritance.descriptors
+        for descriptor in inheritance.descriptors:
+            os.set_inheritable(descriptor, False)
+        server._process = AdoptedProcess(inheritance.pid)
+        return server
 
     @property
     def pid(self) -> int | None:
@@ -272,12 +326,12 @@ class EmbeddedServer:
         try:
             log_start = os.fstat(log).st_size
             options = spawn_options(self._owner, self._folder, signal.SIGINT)
-            self._process = subprocess.Popen(
+            process = self._process = subprocess.Popen(
                 command, stdout=log, stderr=subprocess.STDOUT, **options
             )
         finally:
             os.close(log)
-        self._wait_until_ready(self._process, log_start)
+        self._wait_until_ready(process, log_start)
 
     def _open_log(self) -> int:
         path = self._data_dir / "postgres.log"

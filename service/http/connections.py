@@ -260,6 +260,8 @@ class Connections:
 
     def __init__(self, max_count: int) -> None:
         self.max_count = max_count
+        self.is_draining = False
+        """Whether each connection closes after its next response."""
         self.unread = UnreadResponses()
         self._open: set[BoundedConnection] = set()
         self._unsent: list[BoundedConnection] = []

@@ -1,8 +1,10 @@
 """Run the HTTP server, and give aiohttp's own rejections the common error shape."""
 
 import asyncio
+import logging
 import socket
 import time
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from aiohttp import web
@@ -24,10 +26,13 @@ from service.http.security_headers import require_https
 from service.http.static_routes import StaticRoutes
 from service.http.unread_responses import limit_kernel_buffers
 
+logger = logging.getLogger(__name__)
+
 KEEPALIVE_SECONDS = 75.0  # Longer than common proxies' idle timeout: they must close first.
 BACKLOG = 1024
 ENDING = 1.0  # Seconds for a request to end after it is canceled.
 POLL = 0.02  # Seconds between two checks for running requests.
+IDLE_SECONDS = 0.5  # Seconds for a request that is on its way on an idle connection when it stops.
 
 
 class RequestProtocol(BoundedConnection):
@@ -120,8 +125,8 @@ class RequestProtocol(BoundedConnection):
             require_https(resp)
         if request.content.exception() is not None:
             resp.force_close()  # Incomplete body: the start of the next request is unknown.
-        elif self._is_half_closed and not self._messages:
-            resp.force_close()  # No further request can arrive.
+        elif (self._is_half_closed or self._connections.is_draining) and not self._messages:
+            resp.force_close()  # No further request can arrive, or none should.
         return super().finish_response(request, resp, start_time)
 
     def log_exception(self, *args: Any, **options: Any) -> None:
@@ -148,15 +153,17 @@ class RequestProtocol(BoundedConnection):
 
 
 class Server:
-    """An HTTP server for ``app`` on the socket ``sock``."""
+    """An HTTP server for ``app`` on ``sockets``."""
 
-    def __init__(self, app: web.Application, sock: socket.socket, shutdown_timeout: float) -> None:
+    def __init__(
+        self, app: web.Application, sockets: Sequence[socket.socket], shutdown_timeout: float
+    ) -> None:
         """Set how long ``stop`` waits for running requests: ``shutdown_timeout``, in seconds."""
         self._app = app
-        self._sock = sock
+        self._sockets = sockets
         self._shutdown_timeout = shutdown_timeout
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=ENDING)
-        self._listening: asyncio.Server | None = None
+        self._listening: list[asyncio.Server] = []
         self.connections = Connections(max_connections(app[SETTINGS].database_pool_size))
 
     async def start(self) -> None:
@@ -181,20 +188,38 @@ class Server:
                 auto_decompress=False,
             )
 
-        limit_kernel_buffers(self._sock)
-        self._listening = await loop.create_server(protocol, sock=self._sock, backlog=BACKLOG)
+        for sock in self._sockets:
+            limit_kernel_buffers(sock)
+            listening = await loop.create_server(protocol, sock=sock, backlog=BACKLOG)
+            self._listening.append(listening)
         self.connections.start()
 
-    async def stop(self) -> None:
-        """Stop accepting connections, wait for running requests, then close the application."""
-        if self._listening is not None:
-            self._listening.close()
+    async def stop(self, is_urgent: Callable[[], bool] = lambda: True) -> None:
+        """Stop accepting connections, wait for running requests, then close the application.
+
+        Each connection closes after its next response, which says so: a client that has just sent
+        a request on an idle connection gets its response. The idle connections are closed
+        ``IDLE_SECONDS`` after ``is_urgent`` returned true, and otherwise at the shutdown timeout.
+        """
+        for listening in self._listening:
+            listening.close()
+        self.connections.is_draining = True
         if (server := self._runner.server) is not None:
             # Wait here, because aiohttp applies its timeout twice and treats 0 as no timeout.
             await asyncio.sleep(0)  # Requests that have just arrived count as running.
-            deadline = time.monotonic() + self._shutdown_timeout
-            while server.connections and time.monotonic() < deadline:
-                server.pre_shutdown()
+            deadline = idle_deadline = time.monotonic() + self._shutdown_timeout
+            while server.connections and (now := time.monotonic()) < deadline:
+                if is_urgent():
+                    idle_deadline = min(idle_deadline, now + IDLE_SECONDS)
+                if now >= idle_deadline:
+                    server.pre_shutdown()
                 await asyncio.sleep(POLL)
+            self._log_aborted()
         self.connections.stop()
         await self._runner.cleanup()
+
+    def _log_aborted(self) -> None:
+        """Log how many requests did not finish in time. Each also gets a line with status 499."""
+        count = sum(not connection.is_idle() for connection in self.connections)
+        if count:
+            logger.warning("requests aborted, they exceeded SHUTDOWN_TIMEOUT: count=%d", count)

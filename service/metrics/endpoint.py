@@ -97,6 +97,6 @@ def create_endpoint(values: SharedValues, service: web.Application, sock: socket
     app[SETTINGS] = settings
     app[REQUEST_LOG] = RequestLog()  # For requests that are not valid HTTP. Scrapes are not logged.
     app.router.add_get("/metrics", metrics)
-    server = Server(app, sock, SHUTDOWN_TIMEOUT)
+    server = Server(app, [sock], SHUTDOWN_TIMEOUT)
     server.connections.max_count = MAX_CONNECTIONS
     return server

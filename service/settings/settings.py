@@ -61,7 +61,7 @@ class Settings:
     web_concurrency: int = _setting(kind.whole_number(1, 256), 1)
     """Number of processes that serve requests."""
 
-    shutdown_timeout: int = _setting(kind.whole_number(0, 3600), 20)
+    shutdown_timeout: int = _setting(kind.whole_number(0, 3600), 24)
     """Seconds that running requests get to finish after SIGTERM."""
 
     database_url: str | None = _setting(kind.database_url, None)

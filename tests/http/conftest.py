@@ -94,7 +94,7 @@ async def serve(database_url: str, db: asyncpg.Connection, tmp_path: Path) -> As
         app.add_routes(routes)
         listening = socket.create_server(("127.0.0.1", 0))
         port = listening.getsockname()[1]
-        servers.append(Server(app, listening, 1.0))
+        servers.append(Server(app, [listening], 1.0))
         await servers[-1].start()
         return RawConnection(port, log, servers[-1])
 

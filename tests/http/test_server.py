@@ -1,6 +1,7 @@
 """Test the HTTP server with raw bytes: requests that reach no middleware, and half-closing."""
 
 import asyncio
+import json
 import logging
 import socket
 from pathlib import Path
@@ -151,6 +152,85 @@ def held_routes() -> web.RouteTableDef:
         return json_response(len(await request.read()))
 
     return routes
+
+
+async def open_idle(wire: RawConnection) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Return a connection that has had a response."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
+    writer.write(ONE % b"quick")
+    head = await reader.readuntil(b'"quick"')
+    assert b"Connection: close" not in head
+    return reader, writer
+
+
+async def start_to_stop(wire: RawConnection) -> asyncio.Task[None]:
+    """Stop the server when another process serves the port, and return when it is draining."""
+    task = asyncio.create_task(wire.server.stop(is_urgent=lambda: False))
+    while not wire.server.connections.is_draining:
+        await asyncio.sleep(0)
+    return task
+
+
+async def test_idle_connection_gets_one_more_response_when_the_server_drains(
+    serve: Serve,
+) -> None:
+    wire = await serve(held_routes())
+    reader, writer = await open_idle(wire)
+    stopping = await start_to_stop(wire)
+    writer.write(ONE % b"quick")
+    response = response_of(await reader.read())
+    assert response.body == "quick" and response.headers["Connection"] == "close"
+    writer.close()
+    await stopping
+
+
+async def test_pipelined_requests_get_their_responses_when_the_server_drains(serve: Serve) -> None:
+    wire = await serve(held_routes())
+    reader, writer = await open_idle(wire)
+    stopping = await start_to_stop(wire)
+    writer.write(ONE % b"quick" * 3)
+    raw = await reader.read()
+    assert raw.count(b'"quick"') == 3 and raw.count(b"Connection: close") == 1
+    writer.close()
+    await stopping
+
+
+async def test_response_says_that_the_connection_closes_when_the_server_drains(
+    serve: Serve,
+) -> None:
+    wire = await serve(held_routes())
+    reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
+    other_reader, other = await open_idle(wire)
+    writer.write(ONE % b"held")
+    await asyncio.sleep(0)
+    other.write(ONE % b"quick")  # When it has its response, the held request has been read.
+    await other_reader.readuntil(b'"quick"')
+    stopping = await start_to_stop(wire)
+    other.write(ONE % b"release")
+    assert response_of(await reader.read()).headers["Connection"] == "close"
+    assert response_of(await other_reader.read()).headers["Connection"] == "close"
+    for each in (writer, other):
+        each.close()
+    await stopping
+
+
+async def test_request_that_exceeds_the_shutdown_timeout_is_logged(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    wire = await serve(held_routes())
+    reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
+    idle_reader, idle = await open_idle(wire)
+    writer.write(ONE % b"held")
+    await asyncio.sleep(0)
+    idle.write(ONE % b"quick")
+    await idle_reader.readuntil(b'"quick"')
+    await wire.server.stop(is_urgent=lambda: False)
+    assert await reader.read() == await idle_reader.read() == b""
+    assert "requests aborted, they exceeded SHUTDOWN_TIMEOUT: count=1" in caplog.text
+    line = json.loads(wire.log.getvalue().splitlines()[-1])
+    assert (line["route"], line["status"]) == ("/held", 499)
+    for each in (writer, idle):
+        each.close()
 
 
 HALF_CLOSED = {

@@ -1,0 +1,119 @@
+"""Replace the running service by a new version of itself, in the same process.
+
+``docs/decisions/supervisor.md`` has the steps. What the new program inherits, such as the listening
+sockets and the workers, is described by a ``Handover`` in a file without a name. Its descriptor is
+an argument of the new program.
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from service.embedded_postgres.server import Inheritance
+from service.heartbeats import exit_with_parent
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Handover:
+    """What a service passes on to its new version."""
+
+    addresses: list[str | int | None]
+    """The settings that must not change."""
+    metrics_socket: int | None
+    """The descriptor of the socket of ``METRICS_PORT``."""
+    sockets: list[int]
+    """The descriptors of the listening sockets."""
+    workers: dict[int, int]
+    """The process ids of the workers, with their indexes."""
+    retiring: dict[int, float]
+    """The process ids of the workers of former versions, with the time at which to kill them."""
+    embedded: Inheritance | None
+
+    def write(self) -> int:
+        """Write the handover to a file without a name, and return its descriptor."""
+        with tempfile.TemporaryFile() as file:
+            file.write(json.dumps(asdict(self)).encode())
+            file.flush()
+            return os.dup(file.fileno())
+
+    @classmethod
+    def read(cls, descriptor: int) -> Self:
+        """Return the handover in the file ``descriptor``, and close it."""
+        with os.fdopen(descriptor, "rb") as file:
+            file.seek(0)
+            values: dict[str, Any] = json.load(file)
+        for name in ("workers", "retiring"):
+            values[name] = {int(pid): value for pid, value in values[name].items()}
+        if values["embedded"] is not None:
+            values["embedded"] = Inheritance(**values["embedded"])
+        return cls(**values)
+
+    def execute(self) -> None:
+        """Replace the program of this process by its new version. Return if that fails."""
+        inherited = [self.write(), *self.sockets]
+        if self.metrics_socket is not None:
+            inherited.append(self.metrics_socket)
+        if self.embedded is not None:
+            inherited += self.embedded.descriptors
+        for descriptor in inherited:
+            os.set_inheritable(descriptor, True)
+        sys.stdout.flush()
+        try:
+            os.execv(sys.executable, _command(inherited[0]))  # noqa: S606
+        except OSError as error:
+            for descriptor in inherited:
+                os.set_inheritable(descriptor, False)
+            os.close(inherited[0])
+            logger.error("reload failed, the running version goes on: error=%s", error)
+
+
+class Check:
+    """A child process that checks whether the new version can take over."""
+
+    def __init__(self, handover: Handover) -> None:
+        """Start the process."""
+        # A file, because the parent reads no pipe while it waits for signals.
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+        descriptor = handover.write()
+        sys.stdout.flush()
+        parent = os.getpid()
+        self.pid = os.fork()
+        if not self.pid:
+            try:
+                exit_with_parent(parent)
+                signal.pthread_sigmask(signal.SIG_SETMASK, ())
+                os.dup2(self._errors.fileno(), 2)
+                os.set_inheritable(descriptor, True)
+                os.execv(sys.executable, [*_command(descriptor), "--check"])  # noqa: S606
+            finally:
+                os._exit(1)
+        os.close(descriptor)
+
+    def error(self, status: int) -> str | None:
+        """Return why the new version cannot take over, or ``None`` if it can.
+
+        That is what the process wrote to standard error, or the last line of a traceback.
+        ``status`` is its status of ``os.waitpid``.
+        """
+        with self._errors as file:
+            file.seek(0)
+            lines = file.read().decode(errors="replace").split("\n")
+        if not status:
+            return None
+        written = [line.strip() for line in lines if line.strip()]
+        if not written:
+            return f"the check ended with status {status}"
+        return written[-1] if "Traceback" in written[0] else " ".join(written)
+
+
+def _command(handover: int) -> list[str]:
+    """Return the command line of the new version: the same program with ``serve``."""
+    program = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1]
+    return [sys.executable, *program, "serve", "--handover", str(handover)]

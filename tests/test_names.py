@@ -33,6 +33,7 @@ OTHER_TESTS = {
     "browser/two_factor": "the second factor in Chromium, with the code of docs/two-factor.md",
     "browser/identity_providers": "logins through a provider in Chromium",
     "browser/pages": "the pages of all modules in Chromium",
+    "deployment": "Dockerfile, compose.yaml, monitoring/ and app.json",
     "documents": "README.md, docs/ and the other documents",
     "fuzz": "tests/fuzz.py",
     "layers": "the imports of all modules",

@@ -132,7 +132,6 @@ class BoundedConnection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Parse ``data``. Record when a request head begins and how many bytes of it arrived."""
-        self.flush()
         super().data_received(data)
         if not data or not self.is_idle():
             return

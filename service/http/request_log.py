@@ -15,12 +15,10 @@ from uuid import UUID
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
-from multidict import istr
 
 from service.http.errors import Handler
+from service.http.responses import REQUEST_ID_HEADER, JsonResponse
 from service.logs import REQUEST_ID
-
-HEADER = istr("X-Request-ID")
 
 _ACCEPTABLE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _NUMBERS = itertools.count(1)
@@ -41,7 +39,7 @@ os.register_at_fork(after_in_child=_renew_prefix)
 
 def request_id_of(request: web.BaseRequest) -> str:
     """Return the client's ``X-Request-ID`` if it is short and safe to log, or a new id."""
-    given = request.headers.get(HEADER)
+    given = request.headers.get(REQUEST_ID_HEADER)
     if given is not None and _ACCEPTABLE.fullmatch(given):
         return given
     return f"{_prefix}-{next(_NUMBERS):x}"
@@ -142,7 +140,10 @@ def request_log_middleware(log: RequestLog) -> Middleware:
         status = CLIENT_GONE
         try:
             response = await handler(request)
-            response.headers[HEADER] = request_id
+            if type(response) is JsonResponse:
+                response.request_id = request_id
+            else:
+                response.headers[REQUEST_ID_HEADER] = request_id
             status = response.status
             return response
         finally:

@@ -11,9 +11,12 @@ import orjson
 from aiohttp import HttpVersion10, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_writer import _serialize_headers
+from aiohttp.web_response import REASON_PHRASES
+from multidict import istr
 
 from service.http.security_headers import NOSNIFF, may_have_token
 
+REQUEST_ID_HEADER = istr("X-Request-ID")
 JSON = "application/json; charset=utf-8"
 MAX_PAGE_BYTES = 2 * 1024 * 1024  # Limits any page of items. One item always fits.
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -31,67 +34,63 @@ class JsonResponse(web.StreamResponse):
     def __init__(self, body: bytes, status: int, headers: Mapping[str, str] | None) -> None:
         super().__init__(status=status, headers=headers)
         self.body = body
-        self.is_last = False
-        """Whether the connection closes after this response."""
-        self._request: web.BaseRequest | None = None
+        self.request_id: str | None = None
+        """The value of the ``X-Request-ID`` header, without control characters."""
 
     @property
-    def prepared(self) -> bool:
-        """Return whether the head was written."""
-        return self._request is not None
-
-    @property
-    def keep_alive(self) -> bool:
-        """Return whether the connection stays open after this response."""
-        return self._request is not None and self._request.keep_alive and not self.is_last
-
-    def force_close(self) -> None:
-        """Close the connection after this response."""
-        self.is_last = True
+    def is_last(self) -> bool:
+        """Return whether the connection closes after this response."""
+        return self._keep_alive is False
 
     def render(self, request: web.BaseRequest) -> bytes:
         """Return the bytes of the response to ``request``: the head (RFC 9112) and the body."""
-        self._request = request
+        self._payload_writer = request.writer
         is_old = request.version == HttpVersion10
-        headers = self.headers
-        if not self.keep_alive:
-            if not is_old:
-                headers[hdrs.CONNECTION] = "close"
-        elif is_old:
-            headers[hdrs.CONNECTION] = "keep-alive"
-        if may_have_token(request):
-            headers[hdrs.CACHE_CONTROL] = "no-store"
-        headers[hdrs.CONTENT_LENGTH] = str(len(self.body))
-        head = _head(is_old, self.status, self.reason, int(time.time()))
-        # The serializer rejects control characters. Its first line is the status line: an empty one
-        # leaves only the end of the line before it.
-        head += _serialize_headers("", headers)
-        return head if request.method == hdrs.METH_HEAD else head + self.body
+        if self._keep_alive is None:
+            self._keep_alive = request.keep_alive
+        if self._keep_alive is is_old:  # Not the default of the version.
+            self.headers[hdrs.CONNECTION] = "keep-alive" if is_old else "close"
+        is_private = may_have_token(request)
+        start = _start(is_old, self.status, is_private, int(time.time()))
+        head = f"{start}{hdrs.CONTENT_LENGTH}: {len(self.body)}\r\n"
+        if self.request_id is not None:
+            head += f"{REQUEST_ID_HEADER}: {self.request_id}\r\n"
+        rest = b"\r\n"
+        if self.headers:
+            if is_private:
+                self.headers.popall(hdrs.CACHE_CONTROL, None)
+            # Rejects control characters. The first line is the status line, which is empty here.
+            rest = _serialize_headers("", self.headers).removeprefix(b"\r\n")
+        body = b"" if request.method == hdrs.METH_HEAD else self.body
+        return b"".join((head.encode(), rest, body))
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
         """Write the whole response, on a connection of aiohttp's own protocol."""
-        if self._request is None:
+        if not self.prepared:
             await request.writer.write(self.render(request))
         return request.writer
 
     async def write_eof(self, data: bytes = b"") -> None:
         """End the response. ``data`` is always empty."""
-        assert self._request is not None, "the head comes first"
-        await self._request.writer.write_eof()
+        assert self._payload_writer is not None, "the head comes first"
+        await self._payload_writer.write_eof()
 
 
 @functools.lru_cache(maxsize=16)
-def _head(is_old: bool, status: int, reason: str, second: int) -> bytes:
+def _start(is_old: bool, status: int, is_private: bool, second: int) -> str:
     """Return the start of a head, which all responses of one second share.
 
     The rejection of an unknown version of HTTP is sent as HTTP/1.1 (RFC 9110, section 2.5).
     """
-    return (
-        f"HTTP/1.{0 if is_old else 1} {status} {reason}\r\n"
-        f"{hdrs.CONTENT_TYPE}: {JSON}\r\n"
-        f"{hdrs.DATE}: {formatdate(second, usegmt=True)}\r\n"
-        f"{NOSNIFF}: nosniff"
-    ).encode()
+    lines = [
+        f"HTTP/1.{0 if is_old else 1} {status} {REASON_PHRASES.get(status, '')}",
+        f"{hdrs.CONTENT_TYPE}: {JSON}",
+        f"{hdrs.DATE}: {formatdate(second, usegmt=True)}",
+        f"{NOSNIFF}: nosniff",
+    ]
+    if is_private:
+        lines.append(f"{hdrs.CACHE_CONTROL}: no-store")
+    return "\r\n".join([*lines, ""])
 
 
 def json_response(

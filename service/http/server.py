@@ -20,8 +20,8 @@ from service.http.errors import (
     framework_error_response,
     internal_error_response,
 )
-from service.http.request_log import HEADER, REQUEST_LOG, Line, RequestLog, request_id_of
-from service.http.responses import JsonResponse, json_response
+from service.http.request_log import REQUEST_LOG, Line, RequestLog, request_id_of
+from service.http.responses import REQUEST_ID_HEADER, JsonResponse, json_response
 from service.http.security_headers import require_https
 from service.http.static_routes import StaticRoutes
 from service.http.unread_responses import limit_kernel_buffers
@@ -146,7 +146,7 @@ class RequestProtocol(BoundedConnection):
 
     def _note(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         request_id = request_id_of(request)
-        response.headers[HEADER] = request_id
+        response.headers[REQUEST_ID_HEADER] = request_id
         self._request_log.write(
             Line(time.time(), request_id, request.method, None, response.status, 0.0, None)
         )

@@ -39,6 +39,11 @@ async def last(request: web.Request) -> web.StreamResponse:
     return response
 
 
+@routes.get("/revalidated", auth=Auth.NONE)
+async def revalidated(request: web.Request) -> web.StreamResponse:
+    return json_response(DATA, headers={"Cache-Control": "no-cache"})
+
+
 @routes.get("/injected/{value}", auth=Auth.NONE)
 async def injected(request: web.Request) -> web.StreamResponse:
     return json_response(DATA, headers={"X-Value": request.match_info["value"]})
@@ -106,6 +111,22 @@ async def test_header_with_a_control_character_is_never_sent(serve: Serve, value
     writer.close()
     await writer.wait_closed()
     assert b"Set-Cookie" not in received and b"X: y" not in received and b"\0" not in received
+
+
+@pytest.mark.parametrize(
+    ("line", "cached"), [(b"", b"no-cache"), (b"Authorization: Token a\r\n", b"no-store")]
+)
+async def test_response_to_an_authenticated_request_is_never_stored(
+    serve: Serve, line: bytes, cached: bytes
+) -> None:
+    wire = await serve(routes)
+    sent = b"GET /revalidated HTTP/1.1\r\nHost: x\r\nConnection: close\r\n%b\r\n" % line
+    reader, writer = await asyncio.open_connection("127.0.0.1", wire.port)
+    writer.write(sent)
+    received = await reader.read()
+    writer.close()
+    assert received.count(b"Cache-Control: ") == 1
+    assert b"\r\nCache-Control: %b\r\n" % cached in received
 
 
 async def test_connection_closes_when_the_response_says_so(serve: Serve) -> None:

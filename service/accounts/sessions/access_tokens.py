@@ -6,7 +6,7 @@ import time
 from binascii import b2a_base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jwt
 from asyncpg.pgproto.pgproto import UUID  # In C, and asyncpg's own class: fast to compare.
@@ -50,8 +50,7 @@ def claims_of(claims: Mapping[str, Any]) -> Claims:
     return Claims(UUID(claims["sub"]), UUID(str(claims["sid"])), int(claims["exp"]))
 
 
-@dataclass(frozen=True, slots=True)
-class AccessToken:
+class AccessToken(NamedTuple):
     """A new token, valid for ``expires_in`` seconds."""
 
     token: str
@@ -69,7 +68,7 @@ class AccessTokens:
 
         ``ttl`` is the lifetime of a token in seconds.
         """
-        self._key = secret.encode()
+        self._mac = hmac.new(secret.encode(), digestmod="sha256")
         self._accepted_secrets = (secret, *previous_secrets)
         self._ttl = ttl
 
@@ -92,7 +91,9 @@ class AccessTokens:
         if roles:  # Their names need no escaping: see `users_roles_check`.
             claims = claims[:-1] + ',"roles":["' + '","'.join(roles) + '"]}'
         signed = _HEADER + _base64url(claims.encode())
-        signature = _base64url(hmac.digest(self._key, signed, "sha256"))
+        mac = self._mac.copy()  # Copies the hashed key.
+        mac.update(signed)
+        signature = _base64url(mac.digest())
         return AccessToken((signed + b"." + signature).decode(), expires_at - now)
 
     def verify(self, token: str) -> Claims:

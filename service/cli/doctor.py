@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import orjson
 import voluptuous as vol
@@ -17,6 +18,7 @@ from service.embedded_postgres.server import running_dsn
 from service.settings.generated_secrets import with_existing_secrets
 from service.settings.settings import Settings, SettingsError
 
+THREADS = 64
 CHECK_WIDTH = max(map(len, CHECKS)) + 2
 STATUS_WIDTH = len(Status.PROBLEM) + 2
 
@@ -42,6 +44,8 @@ def doctor(send_to: str | None, *, as_json: bool) -> int:
     url = running_dsn(settings.data_dir) if settings.embedded else settings.database_url
     # Not ``asyncio.run``, which waits for threads: the lookup of a name cannot be cancelled.
     loop = asyncio.new_event_loop()
+    # Lookups that hang must not take the threads of other checks.
+    loop.set_default_executor(ThreadPoolExecutor(THREADS))
     loop.run_until_complete(_show(output, Context(settings, url, send_to)))
     status = output.finish()
     sys.stdout.flush()

@@ -152,6 +152,8 @@ def connection_finding(settings: Settings, limits: Any) -> Finding:
     if wanted > limits["allowed"]:
         action = "lower WEB_CONCURRENCY or DATABASE_POOL_SIZE, or raise max_connections"
         return problem(message, action)
+    if 2 * wanted > limits["allowed"]:
+        return note(f"{message}; a reload opens up to twice as many for a moment")
     return ok(message)
 
 

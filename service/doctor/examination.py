@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from service.doctor.database_check import check_database
 from service.doctor.descriptor_check import check_descriptors
 from service.doctor.findings import Check, Context, Finding, problem
+from service.doctor.host_check import check_hosts
 from service.doctor.listen_check import check_listen
 from service.doctor.mail_check import check_mail
 from service.doctor.provider_check import check_providers
@@ -23,6 +24,7 @@ CHECKS: Mapping[str, Check] = {
     "files": check_descriptors,
     "storage": check_storage,
     "database": check_database,
+    "hosts": check_hosts,
     "listen": check_listen,
     "service": check_service,
     "mail": check_mail,

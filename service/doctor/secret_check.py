@@ -15,6 +15,7 @@ from service.settings.settings import Settings, files_of_settings
 
 SECRETS = ("JWT_SECRET", "ENCRYPTION_KEYS")
 DAY = 86_400
+MAX_DAYS = 730  # NIST SP 800-57 part 1, section 5.3.6: symmetric keys protect for up to two years.
 
 
 async def check_secrets(context: Context) -> AsyncIterator[Finding]:
@@ -40,13 +41,17 @@ async def check_secrets(context: Context) -> AsyncIterator[Finding]:
             connect(url, setting) as connection,
             connection.transaction(readonly=True),
         ):
-            rows = await sql.secret_check.count_totp_secrets(connection)
+            rows = await sql.secret_check.count_encrypted_secrets(connection)
+            signing_key = await sql.secret_check.find_signing_key(connection)
     except CannotConnect:
         yield note("the encrypted secrets cannot be read, see the check of the database")
         return
     counts = {bytes(row["key_id"]): int(row["count"]) for row in rows}
     for finding in encryption_findings(settings.encryption_keys, counts):
         yield finding
+    if settings.token_algorithm in ("ES256", "EdDSA") and signing_key is not None:
+        name = f"signing key for {signing_key['algorithm']}"
+        yield age_finding(name, "was made", signing_key["days"], "`python run.py keys rotate`")
 
 
 def encryption_findings(keys: tuple[str, ...], counts: Mapping[bytes, int]) -> list[Finding]:
@@ -59,8 +64,8 @@ def encryption_findings(keys: tuple[str, ...], counts: Mapping[bytes, int]) -> l
     if lost := sum(count for key_id, count in counts.items() if key_id not in known):
         findings.append(
             problem(
-                f"secrets of authenticator apps without their key: {lost}",
-                "add the former key to ENCRYPTION_KEYS: without it these users cannot log in",
+                f"stored secrets without their key: {lost}",
+                "add the former key to ENCRYPTION_KEYS: it encrypts authenticator apps and tokens",
             )
         )
     if keys:
@@ -75,6 +80,12 @@ def encryption_findings(keys: tuple[str, ...], counts: Mapping[bytes, int]) -> l
             total = sum(counts.values())
             findings.append(ok(f"encryption: the first key reads all {total} stored secrets"))
     return findings
+
+
+def age_finding(name: str, event: str, days: float, action: str) -> Finding:
+    """Return the finding for a secret whose ``event`` was ``days`` ago."""
+    message = f"{name}: {event} {days:.0f} days ago"
+    return note(message, f"make a new one: {action}") if days > MAX_DAYS else ok(message)
 
 
 def _is_given(settings: Settings, name: str) -> bool:
@@ -94,7 +105,8 @@ def _check_files(files: Mapping[str, Path]) -> list[Finding]:
             findings.append(note(f"{name}: {path} cannot be read: {error.strerror}"))
             continue
         days = max(0.0, time.time() - state.st_mtime) / DAY
-        findings.append(ok(f"{name}: {path} was last changed {days:.0f} days ago"))
+        action = "docs/operations.md says how, without logging out a user"
+        findings.append(age_finding(name, f"{path} was last changed", days, action))
         # Secret stores mount files in folders that no other user can enter.
         if path.parent in (Path(), Path()) and state.st_mode & stat.S_IROTH:
             findings.append(

@@ -103,7 +103,8 @@ def test_clock_skew_is_a_problem_beyond_its_limit(
     ("processes", "allowed", "wanted", "status"),
     [
         (0, 97, "up to 36 (processes: 2", Status.OK),
-        (5, 97, "up to 90 (processes: 5", Status.OK),
+        (2, 72, "up to 36 (processes: 2", Status.OK),
+        (5, 97, "up to 90 (processes: 5", Status.NOTE),
         (6, 97, "up to 108 (processes: 6", Status.PROBLEM),
         (0, 35, "up to 36 (processes: 2", Status.PROBLEM),
     ],

@@ -2,13 +2,14 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
 
 from service.accounts.encryption import Encryption
 from service.doctor.findings import Status
-from service.doctor.secret_check import check_secrets, encryption_findings
+from service.doctor.secret_check import age_finding, check_secrets, encryption_findings
 from tests.doctor.checks import messages, problems, run_check
 
 OLD, NEW, LOST = (f"{name}-key-of-at-least-32-random-bytes" for name in ("old", "new", "lost"))
@@ -56,6 +57,35 @@ async def test_former_signing_keys_are_noted(folder: Path) -> None:
     assert "former signing keys still verify: 2" in messages(findings)
 
 
+@pytest.mark.parametrize(("days", "status"), [(729.0, Status.OK), (731.0, Status.NOTE)])
+def test_old_secret_is_noted(days: float, status: Status) -> None:
+    finding = age_finding("JWT_SECRET", "was made", days, "keys rotate")
+    assert finding.status is status
+    assert (finding.action == "make a new one: keys rotate") is (status is Status.NOTE)
+
+
+async def test_age_of_the_signing_key_is_shown(
+    db: asyncpg.Connection, database_url: str, folder: Path
+) -> None:
+    await db.execute(
+        "insert into signing_keys (id, algorithm, public_key, private_key, created_at, signs_at)"
+        " values (gen_random_uuid(), 'ES256', '', $1, now() - interval '3 days', now()),"
+        " (gen_random_uuid(), 'ES256', '', $1, now(), now() + interval '1 hour')",
+        key_id(NEW),
+    )
+    try:
+        settings: dict[str, Any] = {"data_dir": folder, "encryption_keys": (NEW,)}
+        text = messages(
+            await run_check(check_secrets, database_url, token_algorithm="ES256", **settings)
+        )
+        assert "signing key for ES256: was made 3 days ago" in text
+        assert "reads all 2 stored secrets" in text
+        text = messages(await run_check(check_secrets, database_url, **settings))
+        assert "signing key for" not in text
+    finally:
+        await db.execute("delete from signing_keys")
+
+
 def key_id(key: str) -> bytes:
     return Encryption([key]).current_key_id
 
@@ -94,6 +124,6 @@ async def test_stored_secrets_are_counted_in_the_database(
     secret = Encryption([OLD]).encrypt(b"x", purpose="totp", owner_id=user_id)
     await db.execute("insert into totp_secrets (user_id, secret) values ($1, $2)", user_id, secret)
     findings = await run_check(check_secrets, database_url, data_dir=folder, encryption_keys=(NEW,))
-    assert problems(findings) == ["secrets of authenticator apps without their key: 1"]
+    assert problems(findings) == ["stored secrets without their key: 1"]
     unreachable = "postgresql://u@127.0.0.1:1/x"
     assert "cannot be read" in messages(await run_check(check_secrets, unreachable))

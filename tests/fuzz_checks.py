@@ -1,9 +1,10 @@
-"""The check ``documented`` for schemathesis.
+"""The authentication and the check ``documented`` for schemathesis.
 
 The response ``default`` of every operation satisfies the check for statuses that schemathesis has.
 This check also compares the status and the code with the operation.
 """
 
+import os
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,6 +14,28 @@ from multidict import CIMultiDict
 
 from tests.conftest import Response
 from tests.document import check_response, read_document
+
+TOKEN, KEY = "FUZZ_TOKEN", "FUZZ_KEY"
+"""Variables of the environment: the token of a user, and an API key that has all scopes."""
+
+
+class Authorization:
+    """Send the token of a user, or the API key where the operation requires one."""
+
+    def get(self, case: Any, context: Any) -> str:
+        """Return the value of the header."""
+        del context
+        security = case.operation.definition.raw["security"]
+        requires_key = any("Key" in requirement for requirement in security)
+        return f"Bearer {os.environ[KEY]}" if requires_key else f"Token {os.environ[TOKEN]}"
+
+    def set(self, case: Any, data: str, context: Any) -> None:
+        """Add the header to a request."""
+        del context
+        case.headers["Authorization"] = data
+
+
+schemathesis.auth(cache_by_key=lambda case, _: case.operation.label)(Authorization)
 
 
 @schemathesis.check

@@ -16,7 +16,7 @@ async def test_responses_to_generated_requests_are_documented(
     settings = Settings(**{**SETTINGS, "data_dir": tmp_path})
     async with serving(settings, database_url, io.StringIO()) as base_url:
         status, output = await fuzz(
-            *(base_url, tmp_path),
+            *(base_url, database_url, tmp_path),
             *("--max-examples", "3", "--generation-deterministic", "--no-shrink"),
             *("--phases", "examples,coverage,fuzzing"),
         )

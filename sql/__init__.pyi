@@ -146,19 +146,22 @@ class _Login:
     def use_challenge(self, db: _Db, *, digest: Any) -> _Value: ...
 
 class _LoginAttempts:
-    def reserve(
+    def admit(
         self,
         db: _Db,
         *,
-        keys: Any,
+        email_key: Any,
+        account_id: Any,
+        suffixes: Any,
+        are_of_account: Any,
+        are_wide: Any,
         max_counts: Any,
         seconds: Any,
-        wide_keys: Any,
-        account_id: Any,
         ip_key: Any,
         known_ttl: Any,
+        max_failures: Any,
         lease: Any,
-    ) -> _Rows: ...
+    ) -> _One: ...
     def record_failure(self, db: _Db, *, keys: Any, windows: Any) -> _Rows: ...
     def release(self, db: _Db, *, keys: Any, windows: Any) -> _None: ...
     def record_success(
@@ -358,7 +361,12 @@ class _Sessions:
         amr: Any,
         is_fresh: Any,
         known_only: Any,
-    ) -> _Row: ...
+        keys: Any,
+        windows: Any,
+        pair_key: Any,
+        known_ttl: Any,
+        max_failures: Any,
+    ) -> _One: ...
     def count_open(self, db: _Db, *, user_id: Any) -> _Value: ...
     def evict_oldest(
         self, db: _Db, *, user_id: Any, keep: Any, ip: Any, user_agent: Any

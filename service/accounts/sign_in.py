@@ -12,17 +12,19 @@ from service.accounts.email_verification import EmailNotVerified, queue_verifica
 from service.accounts.identity_providers.identity_proof import IdentityProof
 from service.accounts.notices import queue_sign_in_notice
 from service.accounts.one_time_tokens import Purpose
-from service.accounts.passwords.verification import wrong_credentials
+from service.accounts.passwords.verification import CredentialVerifier, wrong_credentials
 from service.accounts.responses import login_response
 from service.accounts.security_log import EventKind, write_event
 from service.accounts.sessions.access_tokens import AccessTokens
 from service.accounts.sessions.authentication_methods import PASSWORD, Method
 from service.accounts.sessions.sessions import (
+    NewSession,
     PasswordChanged,
     SessionLimitReached,
     open_session,
     open_session_of_known_login,
 )
+from service.accounts.throttling.login_attempts import Attempt, unknown_account_id
 from service.accounts.throttling.throttle import Throttle
 from service.database.pool import Database
 from service.http.client import Client
@@ -57,6 +59,41 @@ class SignIn:
         self._throttle = throttle
         self._settings = settings
 
+    async def log_in(
+        self, client: Client, email_key: str, password: str, verifier: CredentialVerifier
+    ) -> web.StreamResponse:
+        """Log in with a password: 200 with the tokens of a new session.
+
+        Raise the errors of ``verify_credentials`` and of ``finish``. For a login with a device and
+        from an IP address that the user knows, one statement records the right password and opens
+        the session.
+        """
+        session: NewSession | None = None
+
+        async def open_session_if_known(user: Any, attempt: Attempt) -> bool:
+            nonlocal session
+            if self._settings.session_limit or not self._needs_nothing_else(user):
+                return await attempt.record_success()
+            counts, session = await open_session_of_known_login(
+                self._database,
+                client,
+                self._settings,
+                user_id=user["id"],
+                password_version=user["password_version"],
+                methods=PASSWORD,
+                success=attempt.success(),
+            )
+            return attempt.note_success(counts)
+
+        user = await verifier.verify_credentials(
+            client,
+            unknown_account_id(email_key),
+            password,
+            email_key=email_key,
+            record_success=open_session_if_known,
+        )
+        return await self.finish(client, user, PASSWORD, session=session)
+
     async def finish(
         self,
         client: Client,
@@ -64,6 +101,7 @@ class SignIn:
         methods: Collection[Method],
         confirm: Callable[[sql.Connection], Awaitable[Any]] | None = None,
         proof: IdentityProof | None = None,
+        session: NewSession | None = None,
     ) -> web.StreamResponse:
         """End a login of ``client``: 200 with the tokens of a new session.
 
@@ -83,18 +121,11 @@ class SignIn:
 
         ``proof`` is the identity at a provider that has proved who the client is. It is linked, or
         recorded as used, in the same transaction: with a second factor, in that of the second step.
+
+        ``session`` is the session if ``log_in`` has opened it already.
         """
-        if confirm is None and proof is None and self._needs_nothing_else(user, methods):
-            session = await open_session_of_known_login(
-                self._database,
-                client,
-                self._settings,
-                user_id=user["id"],
-                password_version=user["password_version"],
-                methods=methods,
-            )
-            if session is not None:
-                return login_response(user, session, self._tokens, self._settings)
+        if session is not None:
+            return login_response(user, session, self._tokens, self._settings)
 
         # An error that is returned, not raised, commits the transaction.
         async def sign_in(connection: sql.Connection) -> web.StreamResponse | ApiError:
@@ -164,12 +195,10 @@ class SignIn:
             raise EmailNotVerified
         return response
 
-    def _needs_nothing_else(self, user: Any, methods: Collection[Method]) -> bool:
-        """Return whether ``user`` may be signed in: unlocked, verified, with all factors."""
-        return (
-            user["locked_at"] is None
-            and (user["email_verified_at"] is not None or not self._settings.require_verified_email)
-            and (user["two_factor_since"] is None or Method.MULTIPLE in methods)
+    def _needs_nothing_else(self, user: Any) -> bool:
+        """Return whether a password is enough: the account is unlocked and the email verified."""
+        return user["locked_at"] is None and (
+            user["email_verified_at"] is not None or not self._settings.require_verified_email
         )
 
     async def _issue_challenge(

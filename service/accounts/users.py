@@ -17,7 +17,6 @@ from service.accounts.passwords.verification import (
     wrong_credentials,
 )
 from service.accounts.responses import LOGIN_RESPONSE
-from service.accounts.sessions.authentication_methods import PASSWORD
 from service.accounts.sessions.sessions import SessionLimitReached
 from service.accounts.sign_in import SIGN_IN, TwoFactorRequired
 from service.accounts.throttling.login_attempts import unknown_account_id
@@ -132,8 +131,5 @@ async def login(request: web.Request) -> web.StreamResponse:
     """
     given = (await read_body(request))["user"]
     client, email_key = client_of(request), fields.email_key(given["email"])
-    user_id = await sql.users.find_id(request.app[DATABASE], email_key=email_key)
-    row = await request.app[CREDENTIAL_VERIFIER].verify_credentials(
-        client, user_id or unknown_account_id(email_key), given["password"]
-    )
-    return await request.app[SIGN_IN].finish(client, row, PASSWORD)
+    verifier = request.app[CREDENTIAL_VERIFIER]
+    return await request.app[SIGN_IN].log_in(client, email_key, given["password"], verifier)

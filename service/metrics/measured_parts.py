@@ -22,6 +22,7 @@ from service.accounts.sessions.access_tokens import Claims
 from service.accounts.sessions.authentication import Authenticator
 from service.accounts.sessions.authentication_methods import PASSWORD, Method
 from service.accounts.sessions.cache import PendingLoad, SessionCache
+from service.accounts.sessions.sessions import NewSession
 from service.accounts.sign_in import SignIn
 from service.accounts.user import User
 from service.app import Parts
@@ -135,9 +136,10 @@ class MeasuredSignIn(SignIn):
         methods: Collection[Method],
         confirm: Callable[[sql.Connection], Awaitable[Any]] | None = None,
         proof: IdentityProof | None = None,
+        session: NewSession | None = None,
     ) -> web.StreamResponse:
         """End a login, and count it if it opened a session."""
-        response = await super().finish(client, user, methods, confirm, proof)
+        response = await super().finish(client, user, methods, confirm, proof, session)
         self._sign_ins[method_name(methods)].increment()
         return response
 

@@ -20,7 +20,9 @@ where id = $1
 for no key update
 
 -- name: open(user_id, password_version, ttl, digest, refresh_token_ttl, kind, ip, user_agent,
---     ip_key, amr, is_fresh, known_only) -> row
+--     ip_key, amr, is_fresh, known_only, keys, windows, pair_key, known_ttl, max_failures) -> one
+-- Record the success of a login attempt, if `keys` is not null: see the function
+-- `record_login_success`. Open no session if it does not count (`counts`).
 -- Open a session only while the verified password is current and the account is not locked. A
 -- password change and a lock of the account lock the user's row until they commit, and end all
 -- sessions that were opened before. The IP address is stored as one of the user's ten latest. Older
@@ -58,6 +60,15 @@ owner as (
         and (not $12::boolean or (select is_known from login))
     for share
 ),
+-- Every transaction locks the user before the counters. To count the owners is to lock them first.
+attempt as materialized (
+    select
+        case
+            when $13::bytea[] is null then true
+            else record_login_success($13, $14, $15, $1, $9, $16, $17)
+        end as counts
+    from (select count(*) from owner) as locked
+),
 session as (
     insert into sessions (user_id, expires_at, idle_expires_at, ip, user_agent, amr, auth_time)
     select
@@ -65,6 +76,7 @@ session as (
         case when $11::boolean then now() else to_timestamp(0) end
     from owner
     cross join (select now() + make_interval(secs => $3) as expires_at) as absolute
+    where (select counts from attempt)
     returning id, user_id, idle_expires_at
 ),
 token as (
@@ -97,10 +109,13 @@ removed as (
     ) as surplus
     where known_ips.user_id = $1 and known_ips.ip_key = surplus.ip_key
 )
-select session.id, session.idle_expires_at as expires_at, login.is_known, owner.roles
-from session
+select
+    attempt.counts,
+    session.id, session.idle_expires_at as expires_at, login.is_known, owner.roles
+from attempt
 cross join login
-cross join owner
+left join session on true
+left join owner on owner.id = session.user_id
 
 -- name: count_open(user_id) -> value
 select count(*)

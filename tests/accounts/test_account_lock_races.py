@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 
 import sql
+from service.accounts.sessions.sessions import NO_ATTEMPT
 from service.settings.rate_limit import NO_LIMIT
 from tests.accounts.account_locks import (
     LOCK_WITHOUT_SIDE_EFFECTS,
@@ -110,8 +111,9 @@ async def test_lock_ends_the_session_of_a_login_that_it_has_waited_for(
             amr=["pwd"],
             is_fresh=True,
             known_only=False,
+            **NO_ATTEMPT,
         )
-        assert opened is not None
+        assert opened["id"] is not None
         locking = asyncio.create_task(lock(client, user_id))
         await until_blocked(db, 1)
     assert await locking

@@ -1,24 +1,29 @@
 """The end of a login, which is the only code that opens a session."""
 
 import ast
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import orjson
 import pytest
 
 import sql
+from service.accounts.passwords.hasher import PASSWORDS
 from service.accounts.sessions.authentication_methods import PASSWORD
 from service.accounts.sign_in import SIGN_IN
+from service.database import pool
 from service.database.pool import DATABASE
 from service.http.client import Client as HttpClient
 from service.http.errors import Unauthorized
 from service.settings.rate_limit import Limit
 from tests.accounts.mailed_links import VERIFY, client_without_delivery, last_token, links
 from tests.accounts.two_instances import queries_of
-from tests.conftest import Client, Dialect, MakeClient
+from tests.conftest import Client, Dialect, MakeClient, until_blocked
 from tests.responses import assert_error
 
+ALICE = {"user": {"email": "alice@example.test", "password": "alice-secret"}}
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -56,28 +61,58 @@ async def test_finish_opens_a_session_without_a_request(
     assert tuple(event) == ("signed_in", "203.0.113.9", "curl/8.5.0")
 
 
-async def test_login_with_a_known_device_opens_its_session_with_the_first_statement(
+async def test_login_with_a_known_device_takes_one_statement_before_and_one_after_the_hash(
     client: Client, alice: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = queries_of(monkeypatch)
     await client.sign_in("alice")
-    assert names[names.index("record_success") + 1 :] == ["open"]
+    assert names == ["admit", "open"]
 
 
 async def test_login_with_a_known_device_rejects_a_password_that_has_changed(
-    client: Client, alice: str, db: asyncpg.Connection
+    client: Client, alice: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The password changes between the two statements of the login."""
     app = client.http.app
     assert app is not None
-    user = await sql.users.find_credentials(
-        app[DATABASE], id=await db.fetchval("select id from users")
-    )
-    caller = HttpClient.at("203.0.113.9", "curl/8.5.0")
-    await app[SIGN_IN].finish(caller, user, PASSWORD)
-    await db.execute("update users set password_version = password_version + 1")
-    with pytest.raises(Unauthorized):
-        await app[SIGN_IN].finish(caller, user, PASSWORD)
-    assert await db.fetchval("select count(*) from sessions where ip = '203.0.113.9'") == 1
+    verify = app[PASSWORDS].verify
+
+    async def verify_before_a_change(*arguments: Any) -> bool:
+        matches: bool = await verify(*arguments)
+        await db.execute("update users set password_version = password_version + 1")
+        return matches
+
+    monkeypatch.setattr(app[PASSWORDS], "verify", verify_before_a_change)
+    response = await client.post("/api/users/login", ALICE)
+    assert_error(response, 401, "invalid_credentials", {"credentials": ["invalid"]})
+    assert await db.fetchval("select count(*) from sessions") == 1
+
+
+async def test_login_locks_the_user_before_its_counters(
+    client: Client, alice: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failed login holds the lock of the user, and then locks the same counters."""
+    monkeypatch.setattr(pool, "CONFLICTS", ())  # No retry: a deadlock is a 500.
+    app = client.http.app
+    assert app is not None
+    verify = app[PASSWORDS].verify
+    verified, go_on = asyncio.Event(), asyncio.Event()
+
+    async def verify_and_wait(*arguments: Any) -> bool:
+        matches: bool = await verify(*arguments)
+        verified.set()
+        await go_on.wait()
+        return matches
+
+    monkeypatch.setattr(app[PASSWORDS], "verify", verify_and_wait)
+    login = asyncio.create_task(client.post("/api/users/login", ALICE))
+    await verified.wait()
+    async with db.transaction():
+        await db.execute("select from users for no key update")
+        go_on.set()
+        await until_blocked(db, 1)
+        await db.execute("select from throttle for update")
+    assert (await login).status == 200
 
 
 async def test_finish_rejects_a_login_when_the_password_has_changed_since_its_verification(

@@ -24,6 +24,12 @@ from service.http.error_codes import ErrorCode
 from service.http.errors import BLANK, InvalidInput, Unauthorized, Unavailable
 from service.settings.settings import Settings
 
+RecordSuccess = Callable[[Any, Attempt], Awaitable[bool]]
+
+
+async def _record_success(_: Any, attempt: Attempt) -> bool:
+    return await attempt.record_success()
+
 
 class CredentialVerifier:
     """Verify passwords and second factors, within the limits of failed logins."""
@@ -43,25 +49,33 @@ class CredentialVerifier:
         self._settings = settings
 
     async def verify_credentials(
-        self, client: Client, account_id: UUID, password: str, session_id: UUID | None = None
+        self,
+        client: Client,
+        account_id: UUID,
+        password: str,
+        session_id: UUID | None = None,
+        *,
+        email_key: str | None = None,
+        record_success: RecordSuccess = _record_success,
     ) -> Any:
-        """Verify ``password`` and return the row of the user ``account_id``.
+        """Verify ``password`` and return the row of the user.
 
-        For an email without a user, ``account_id`` is ``unknown_account_id`` of the email.
-        ``session_id`` is the session of the request, if it has one. If the cost of the hash is not
-        the current one, replace the hash.
+        The user is that of ``account_id``. With an ``email_key``, it is the user with this email,
+        and ``account_id`` is ``unknown_account_id`` of it. ``session_id`` is the session of the
+        request, if it has one. ``record_success`` gets the row and the attempt, records that the
+        password was right, and returns whether that counts. It is not called where a second factor
+        is on. If the cost of the hash is not the current one, replace the hash.
 
         Raise ``Unauthorized`` if the user does not exist or the password is wrong, and write the
         failure to the security log. Raise ``TooManyAttempts`` after too many failures, and
         ``Unavailable`` when the server is too busy.
         """
-        async with self._login_attempts.admit(account_id, client) as attempt:
-            # Read the row after the attempt is admitted: the password may change while it waits.
-            row = await self._find_credentials(client, account_id)
+        async with self._login_attempts.admit(account_id, client, email_key) as attempt:
+            row = attempt.user
             matches = await self._passwords.verify(
                 password,
                 row["password_hash"] if row is not None else None,
-                requester_of(client, account_id),
+                requester_of(client, attempt.account_id),
                 attempt.verify_deadline,
                 row is not None and row["is_locked"],
             )
@@ -71,12 +85,12 @@ class CredentialVerifier:
                 not matches
                 or row is None
                 or row["is_locked"]
-                or not await self._is_success(client, row, attempt)
+                or not await self._is_success(client, row, attempt, record_success)
             ):
                 write_failure = partial(
                     self._write_failure,
                     client=client,
-                    account_id=account_id,
+                    account_id=attempt.account_id,
                     row=row,
                     session_id=session_id,
                     kind=EventKind.SIGN_IN_DENIED if matches else EventKind.SIGN_IN_FAILED,
@@ -116,7 +130,7 @@ class CredentialVerifier:
         ``verify_credentials``, but the subject of a wrong code is ``code``.
         """
         async with self._login_attempts.admit(user_id, client) as attempt:
-            row = await self._find_credentials(client, user_id)
+            row = attempt.user
             if (
                 row is None
                 or row["is_locked"]
@@ -135,7 +149,9 @@ class CredentialVerifier:
                 raise wrong_code()
         return row
 
-    async def _is_success(self, client: Client, row: Any, attempt: Attempt) -> bool:
+    async def _is_success(
+        self, client: Client, row: Any, attempt: Attempt, record_success: RecordSuccess
+    ) -> bool:
         """Return whether the right password of ``row`` counts.
 
         It does not if other attempts have locked the login since ``row`` was read. The password
@@ -143,7 +159,7 @@ class CredentialVerifier:
         failures.
         """
         if row["two_factor_since"] is None:
-            return await attempt.record_success()
+            return await record_success(row, attempt)
         current = await self._find_credentials(client, row["id"])
         return current is not None and not current["is_locked"]
 

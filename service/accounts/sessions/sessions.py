@@ -7,7 +7,7 @@ on. The other processes reject them within milliseconds, and never later than
 """
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -109,7 +109,7 @@ async def open_session(
     """
     if settings.session_limit:
         await _enforce_session_limit(connection, client, settings, user_id, password_version)
-    session = await _open(
+    _, session = await _open(
         connection,
         client,
         settings,
@@ -132,15 +132,15 @@ async def open_session_of_known_login(
     user_id: UUID,
     password_version: int,
     methods: Collection[Method],
-) -> NewSession | None:
-    """Open a session like ``open_session``, but in one round trip.
+    success: Mapping[str, Any],
+) -> tuple[bool, NewSession | None]:
+    """Record the success of a login and open a session like ``open_session``, in one statement.
 
-    Return ``None`` and open no session when ``open_session`` would raise an error, when the user
-    did not log in with this device and from this IP address before, or when there is a limit of
+    ``success`` is that of the attempt. Return whether the success counts, and the session. It is
+    ``None``, and no session is opened, when ``open_session`` would raise an error, or when the user
+    did not log in with this device and from this IP address before. There must be no limit of
     sessions.
     """
-    if settings.session_limit:
-        return None
     return await _open(
         database,
         client,
@@ -149,8 +149,13 @@ async def open_session_of_known_login(
         password_version=password_version,
         methods=methods,
         kind=EventKind.SIGNED_IN,
+        success=success,
         known_only=True,
     )
+
+
+NO_ATTEMPT = dict.fromkeys(("keys", "windows", "pair_key", "known_ttl", "max_failures"))
+"""The arguments of a statement that records the success of no login attempt."""
 
 
 async def _open(
@@ -162,8 +167,9 @@ async def _open(
     password_version: int,
     methods: Collection[Method],
     kind: EventKind,
+    success: Mapping[str, Any] = NO_ATTEMPT,
     known_only: bool = False,
-) -> NewSession | None:
+) -> tuple[bool, NewSession | None]:
     token = new_token()
     row = await sql.sessions.open(
         db,
@@ -180,12 +186,13 @@ async def _open(
         # A provider may not have verified the person for this login.
         is_fresh=Method.FEDERATED not in methods,
         known_only=known_only,
+        **success,
     )
-    if row is None:
-        return None
+    if row["id"] is None:
+        return row["counts"], None
     expires_at = row["expires_at"].timestamp()
     roles = tuple(row["roles"])
-    return NewSession(row["id"], expires_at, token.plain, row["is_known"], roles)
+    return True, NewSession(row["id"], expires_at, token.plain, row["is_known"], roles)
 
 
 async def _enforce_session_limit(

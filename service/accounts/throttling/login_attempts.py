@@ -15,7 +15,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import NAMESPACE_URL, UUID, uuid5
 from weakref import WeakValueDictionary
@@ -57,13 +56,17 @@ class Failure(NamedTuple):
 class Attempt:
     """An admitted login. Record its outcome after the password was verified."""
 
-    def __init__(self, database: Database, keys: "LoginKeys", windows: dict[bytes, datetime]):
-        """Start the lease. ``windows`` maps each key of the attempt to the end of its window."""
+    def __init__(self, database: Database, keys: "LoginKeys", row: Any):
+        """Start the lease. ``row`` is the result of ``sql.login_attempts.admit``."""
+        self.account_id: UUID = row["account_id"]
+        """The id that is counted: of the user, or of no user."""
+        self.user = row if row["id"] is not None else None
+        """The row of the user, or ``None``."""
         self._database = database
         self._keys = keys
-        self._reserved = {"keys": list(windows), "windows": list(windows.values())}
+        self._reserved = {"keys": row["keys"], "windows": row["windows"]}
         self._is_failure = False
-        self._is_settled = not windows and not keys.max_consecutive_failures
+        self._is_settled = not row["keys"] and not keys.max_consecutive_failures
         self.verify_deadline = time.monotonic() + LEASE - MAX_HASH_SECONDS
         """The latest time to begin the verification, on the clock of ``time.monotonic``.
 
@@ -103,17 +106,30 @@ class Attempt:
         """
         if self._is_settled:
             return True
-        is_locked = await sql.login_attempts.record_success(
+        counts: bool = await sql.login_attempts.record_success(
             self._database,
-            pair_key=self._keys.pair,
-            account_id=self._keys.account_id,
+            account_id=self.account_id,
             ip_key=self._keys.ip_key,
-            known_ttl=self._keys.known_ttl,
-            max_failures=self._keys.max_consecutive_failures,
-            **self._reserved,
+            **self.success(),
         )
-        self._is_settled = not is_locked
-        return self._is_settled
+        return self.note_success(counts)
+
+    def success(self) -> dict[str, Any]:
+        """Return the arguments of a statement that records a correct password.
+
+        The caller must call ``note_success`` with ``counts`` of the result.
+        """
+        return {
+            **self._reserved,
+            "pair_key": self._keys.pair(self.account_id),
+            "known_ttl": self._keys.known_ttl,
+            "max_failures": self._keys.max_consecutive_failures,
+        }
+
+    def note_success(self, counts: bool) -> bool:
+        """Note that a statement has recorded a correct password. Return whether it counts."""
+        self._is_settled = counts
+        return counts
 
     async def end(self) -> None:
         """Release or count an attempt that is neither released nor counted yet.
@@ -144,7 +160,7 @@ class Attempt:
         """
         row = await sql.login_unlock.count_failure(
             db,
-            user_id=self._keys.account_id,
+            user_id=self.account_id,
             ip_key=self._keys.ip_key,
             known_ttl=self._keys.known_ttl,
             max_failures=self._keys.max_consecutive_failures,
@@ -154,38 +170,57 @@ class Attempt:
 
     async def _count(self, db: Database | sql.Connection) -> bool:
         """Count a failure, and return whether it reached a limit of the account."""
-        if not self._keys.limits:
+        if not self._reserved["keys"]:
             return False
         rows = await sql.login_attempts.record_failure(db, **self._reserved)
-        return any(
-            row["failures"] == self._keys.limits[row["key"]].max_count
-            for row in rows
-            if row["key"] in (self._keys.pair, self._keys.account)
-        )
+        limits = self._keys.account_limits(self.account_id)
+        return any(row["failures"] == limits.get(row["key"]) for row in rows)
 
 
 class LoginKeys:
-    """The keys that a login is counted under. They are digests, also for unknown accounts.
+    """The keys that a login of ``client`` is counted under.
 
-    ``account_id`` is the user's id, so that a change of email or username does not begin a new
-    count. For an email without a user it is ``unknown_account_id`` of the email.
+    A key begins with the id of the account, or is a digest of the IP address. The id of the user
+    is used so that a change of email or username does not begin a new count. For an email without
+    a user it is ``unknown_account_id`` of the email. The statement that counts finds the id, so
+    only the rest of such a key is known before.
     """
 
-    def __init__(self, account_id: UUID, client: Client, settings: Settings) -> None:
-        self.account_id = account_id
+    def __init__(self, client: Client, settings: Settings) -> None:
         self.ip_key = client.ip_key
         self.known_ttl = settings.known_address_ttl
         self.max_consecutive_failures = settings.consecutive_failure_limit or None
-        self.pair = _pair_key(account_id, client)
-        self.account = digest("login account", str(account_id))
+        self._pair = _pair_suffix(client)
         pair_limit, ip_limit, account_limit = settings.login_limits
         by_ip = ip_counters("login ip", client, ip_limit)
         self.ip, *site = by_ip
+        self._of_account = {self._pair: pair_limit, b"": account_limit}
+        limits = {
+            suffix: limit
+            for suffix, limit in (self._of_account | by_ip).items()
+            if limit.max_count > 0
+        }
         # The limits of these keys do not apply at a known IP address of the user. There, neither
         # strangers nor others in the same network can lock the owner out.
-        self.wide = [self.account, *site]
-        keys = {self.pair: pair_limit, self.account: account_limit, **by_ip}
-        self.limits = {key: limit for key, limit in keys.items() if limit.max_count > 0}
+        wide = (b"", *site)
+        self.arguments = {
+            "suffixes": list(limits),
+            "are_of_account": [suffix in self._of_account for suffix in limits],
+            "are_wide": [suffix in wide for suffix in limits],
+            "max_counts": [limit.max_count for limit in limits.values()],
+            "seconds": [limit.seconds for limit in limits.values()],
+        }
+        """The arguments of ``sql.login_attempts.admit`` that name the counters."""
+
+    def pair(self, account_id: UUID) -> bytes:
+        """Return the key of the account at this IP address."""
+        return account_id.bytes + self._pair
+
+    def account_limits(self, account_id: UUID) -> dict[bytes, int]:
+        """Return the maximum of each counter of the account, by its key."""
+        return {
+            account_id.bytes + suffix: limit.max_count for suffix, limit in self._of_account.items()
+        }
 
 
 class LoginAttempts:
@@ -198,18 +233,29 @@ class LoginAttempts:
         self._wait_queues: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
 
     @contextlib.asynccontextmanager
-    async def admit(self, account_id: UUID, client: Client) -> AsyncIterator[Attempt]:
+    async def admit(
+        self, account_id: UUID, client: Client, email_key: str | None = None
+    ) -> AsyncIterator[Attempt]:
         """Admit a login, or reject it before its password is hashed.
 
-        The caller must verify the password of the user ``account_id`` and of no other user. The
-        email may have moved to another user after the look-up, and the failures of its new owner
-        would not count. An attempt that ends without a recorded outcome is released.
+        With an ``email_key``, the account is that of the user with this email, and ``account_id``
+        is ``unknown_account_id`` of it. The caller must verify the password of ``user`` of the
+        attempt and of no other user. The email may move to another user meanwhile, and the failures
+        of its new owner would not count. An attempt that ends without a recorded outcome is
+        released.
 
         Raise ``TooManyAttempts`` past a limit, ``Unavailable`` when attempts in flight fill a limit
         for ``MAX_WAIT`` seconds, and ``DatabaseUnavailable``.
         """
-        keys = LoginKeys(account_id, client, self._settings)
-        attempt = Attempt(self._database, keys, await self._reserve(keys))
+        keys = LoginKeys(client, self._settings)
+
+        async def try_once() -> Any:
+            return await self._try(keys, account_id, email_key)
+
+        row = await try_once()
+        if not row["is_admitted"]:
+            row = await self._wait(try_once, row["keys"][0])
+        attempt = Attempt(self._database, keys, row)
         try:
             yield attempt
         finally:
@@ -222,19 +268,12 @@ class LoginAttempts:
 
         After a password reset, the earlier wrong passwords must not lock the owner out.
         """
-        await sql.throttle.lower_hits(connection, key=_pair_key(account_id, client), max_count=0)
+        await sql.throttle.lower_hits(
+            connection, key=account_id.bytes + _pair_suffix(client), max_count=0
+        )
 
-    async def _reserve(self, keys: LoginKeys) -> dict[bytes, datetime]:
-        """Count the attempt as in flight, and return the window of each of its keys."""
-        if not keys.limits:
-            return {}
-        rows = await self._try(keys)
-        if not _is_admitted(rows):
-            rows = await self._wait(keys, rows[0]["key"])
-        return {row["key"]: row["ends_at"] for row in rows}
-
-    async def _wait(self, keys: LoginKeys, blocked: bytes) -> Any:
-        """Retry until the attempt is admitted, and return its rows.
+    async def _wait(self, try_once: Callable[[], Awaitable[Any]], blocked: bytes) -> Any:
+        """Retry until the attempt is admitted, and return its row.
 
         ``blocked`` is the first key whose limit is full. Raise ``TooManyAttempts`` as soon as
         failures alone fill a limit.
@@ -248,47 +287,49 @@ class LoginAttempts:
             except TimeoutError:
                 raise too_busy() from None
             try:
-                rows = await self._poll_until_free(keys, blocked, deadline)
+                row = await _poll_until_free(try_once, blocked, deadline)
             finally:
                 lock.release()
-            if _is_admitted(rows):
-                return rows
-            blocked = rows[0]["key"]
+            if row["is_admitted"]:
+                return row
+            blocked = row["keys"][0]
 
-    async def _poll_until_free(self, keys: LoginKeys, blocked: bytes, deadline: float) -> Any:
-        """Poll until ``blocked`` has capacity.
-
-        Return then even if the attempt is blocked by another key: attempts that wait on another key
-        use another queue.
-        """
-        # No timeout here: cancelling a statement could leave its attempt counted.
-        while True:
-            rows = await self._try(keys)
-            if _is_admitted(rows) or blocked not in {row["key"] for row in rows}:
-                return rows
-            if asyncio.get_running_loop().time() >= deadline:
-                raise too_busy()
-            await asyncio.sleep(POLL_INTERVAL)
-
-    async def _try(self, keys: LoginKeys) -> Any:
-        """Return a row for each key, or only the keys that block the attempt.
+    async def _try(self, keys: LoginKeys, account_id: UUID, email_key: str | None) -> Any:
+        """Return the row of an attempt that is admitted, or that attempts in flight block.
 
         Raise ``TooManyAttempts`` if failures alone fill the limit of a key.
         """
-        rows = await sql.login_attempts.reserve(
+        row = await sql.login_attempts.admit(
             self._database,
-            keys=list(keys.limits),
-            max_counts=[limit.max_count for limit in keys.limits.values()],
-            seconds=[limit.seconds for limit in keys.limits.values()],
-            wide_keys=keys.wide,
-            account_id=keys.account_id,
+            email_key=email_key,
+            account_id=account_id,
             ip_key=keys.ip_key,
-            known_ttl=self._settings.known_address_ttl,
+            known_ttl=keys.known_ttl,
+            max_failures=keys.max_consecutive_failures,
             lease=LEASE,
+            **keys.arguments,
         )
-        if waits := [row["retry_after"] for row in rows if row["refused"]]:
-            raise TooManyAttempts("credentials", retry_after=max(waits))
-        return rows
+        if row["retry_after"] is not None:
+            raise TooManyAttempts("credentials", retry_after=row["retry_after"])
+        return row
+
+
+async def _poll_until_free(
+    try_once: Callable[[], Awaitable[Any]], blocked: bytes, deadline: float
+) -> Any:
+    """Poll until ``blocked`` has capacity.
+
+    Return then even if the attempt is blocked by another key: attempts that wait on another key use
+    another queue.
+    """
+    # No timeout here: cancelling a statement could leave its attempt counted.
+    while True:
+        row = await try_once()
+        if row["is_admitted"] or blocked not in row["keys"]:
+            return row
+        if asyncio.get_running_loop().time() >= deadline:
+            raise too_busy()
+        await asyncio.sleep(POLL_INTERVAL)
 
 
 def unknown_account_id(email_key: str) -> UUID:
@@ -300,12 +341,9 @@ def unknown_account_id(email_key: str) -> UUID:
     return uuid5(NAMESPACE_URL, f"mailto:{email_key}")
 
 
-def _pair_key(account_id: UUID, client: Client) -> bytes:
-    return digest("login pair", str(account_id), client.ip_key)
-
-
-def _is_admitted(rows: Any) -> bool:
-    return all(row["admitted"] for row in rows)
+def _pair_suffix(client: Client) -> bytes:
+    """Return the end of the key of an account at the IP address of ``client``."""
+    return digest("login pair", client.ip_key)
 
 
 LOGIN_ATTEMPTS = web.AppKey("login_attempts", LoginAttempts)

@@ -46,7 +46,7 @@ async def test_attempt_blocked_by_another_key_leaves_the_wait_queue(
 ) -> None:
     """Both wait for the IP address. Then it has capacity, but the pair of the first has none."""
     async with attempts.admit(ALICE, CLIENT_HERE):
-        keys = LoginKeys(ALICE, CLIENT_HERE, Settings())
+        keys = LoginKeys(CLIENT_HERE, Settings())
         fill = "update throttle set in_flight = $1 where key = $2"
         await db.execute(fill, 50, keys.ip)
         first = asyncio.create_task(fail(attempts, ALICE, HERE))
@@ -55,9 +55,9 @@ async def test_attempt_blocked_by_another_key_leaves_the_wait_queue(
         second = asyncio.create_task(fail(attempts, BOB, HERE))
         while not queue._waiters:
             await asyncio.sleep(0)
-        await db.execute(fill, 5, keys.pair)
+        await db.execute(fill, 5, keys.pair(ALICE))
         await db.execute(fill, 1, keys.ip)
         await asyncio.wait_for(second, 20)
         assert not first.done()
-        await db.execute(fill, 1, keys.pair)
+        await db.execute(fill, 1, keys.pair(ALICE))
         await asyncio.wait_for(first, 20)

@@ -13,6 +13,7 @@ from bench import (
     heartbeats,
     mail,
     mail_outages,
+    metrics,
     page,
     processes,
     reads,
@@ -70,6 +71,14 @@ PARTS = {
         writes.measure,
         ("cache on", "cache off", "ratio"),
         uses_wrk=True,
+    ),
+    "metrics": Part(
+        "Metrics",
+        metrics.measure,
+        ("first", "second", "ratio"),
+        "The CPU time of one process without sockets. The ratio is the median of many short slices"
+        " that take turns.",
+        by_name=True,
     ),
     "request_parts": Part(
         "The parts of a request for the current user",

@@ -51,6 +51,9 @@ class _Transport:
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return ("127.0.0.1", 1) if name == "peername" else default
 
+    def close(self) -> None:
+        pass
+
     def is_closing(self) -> bool:
         return False
 
@@ -62,6 +65,9 @@ class _AlwaysTrusted:
     trusted_until = float("inf")
 
 
+LISTENER = cast(Any, _AlwaysTrusted())
+
+
 def measure(report: Report) -> list[Row]:
     """Measure every part and return the rows of its table. Takes ten seconds."""
     report(f"The parts of GET /api/user, {SESSIONS:,} sessions, {ROUNDS} rounds ...")
@@ -70,41 +76,33 @@ def measure(report: Report) -> list[Row]:
 
 
 async def _measure(log: RequestLog) -> list[Row]:
-    listener = cast(Any, _AlwaysTrusted())
     tokens, cache = AccessTokens(SECRET, (), 86_400), SessionCache(SESSIONS)
-    requests = [_request(tokens, cache, number) for number in range(SESSIONS)]
-    authenticator = Authenticator(cast(Any, None), tokens, cache, listener, cast(Any, None))
-    logged = request_log_middleware(log)
-    others = [
-        logged,
-        link_pages.error_page_middleware,
-        reject_unsupported,
-        error_middleware({}, strict=False),
-        cache_invalidation_middleware(listener),
-    ]
-    every = [*others[:-1], auth_middleware(authenticator.authenticate), others[-1]]
-    whole = await _service(log, tokens, every, current_user.current)
-    body = (await _drive(whole, requests))[1].partition(b"\r\n\r\n")[2]
+    requests = fill(tokens, cache)
+    authenticator = Authenticator(cast(Any, None), tokens, cache, LISTENER, cast(Any, None))
+    every = middlewares(log, authenticator)
+    logged, others = every[0], [*every[:-2], every[-1]]
+    whole = await service(log, tokens, every, current_user.current)
+    body = (await drive(whole, requests))[1].partition(b"\r\n\r\n")[2]
 
     async def respond(_: web.Request) -> web.StreamResponse:
         return JsonResponse(body, 200, None)
 
     steps = {
         "the bare handler, without sockets": await _bare(body),
-        "the protocol, the static route and the response instead": await _service(
+        "the protocol, the static route and the response instead": await service(
             log, tokens, [], respond
         ),
-        "the request id and the log line": await _service(log, tokens, [logged], respond),
-        "the middlewares for pages, versions, errors and the cache": await _service(
+        "the request id and the log line": await service(log, tokens, [logged], respond),
+        "the middlewares for pages, versions, errors and the cache": await service(
             log, tokens, others, respond
         ),
-        "the token: its header, claims, session": await _service(log, tokens, every, respond),
+        "the token: its header, claims, session": await service(log, tokens, every, respond),
         "the use of the session, the new token, the JSON": whole,
     }
     times: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(-1, ROUNDS):  # The first is a warm-up.
         for name, protocol in steps.items():
-            spent = (await _drive(protocol, requests))[0]
+            spent = (await drive(protocol, requests))[0]
             if number >= 0:
                 times[name].append(spent)
     totals = {name: statistics.median(seen) for name, seen in times.items()}
@@ -115,6 +113,23 @@ async def _measure(log: RequestLog) -> list[Row]:
         rows.append(Row(name, added, f"{total:.1f} µs", f"{first / total:.2f}"))
         before = total
     return rows
+
+
+def fill(tokens: AccessTokens, cache: SessionCache) -> list[bytes]:
+    """Put every session into ``cache`` and return a request of each."""
+    return [_request(tokens, cache, number) for number in range(SESSIONS)]
+
+
+def middlewares(log: RequestLog, authenticator: Authenticator) -> list[Any]:
+    """Return the middlewares of the service in their order."""
+    return [
+        request_log_middleware(log),
+        link_pages.error_page_middleware,
+        reject_unsupported,
+        error_middleware({}, strict=False),
+        auth_middleware(authenticator.authenticate),
+        cache_invalidation_middleware(LISTENER),
+    ]
 
 
 def _request(tokens: AccessTokens, cache: SessionCache, number: int) -> bytes:
@@ -129,9 +144,8 @@ def _request(tokens: AccessTokens, cache: SessionCache, number: int) -> bytes:
     return f"GET /api/user HTTP/1.1\r\nHost: x\r\nAuthorization: Token {token}\r\n\r\n".encode()
 
 
-async def _service(
-    log: RequestLog, tokens: AccessTokens, middlewares: Any, handle: Any
-) -> Protocol:
+async def service(log: RequestLog, tokens: AccessTokens, middlewares: Any, handle: Any) -> Protocol:
+    """Return the protocol of an application with these middlewares and one route."""
     app = web.Application(middlewares=middlewares)
     app[TOKENS], app[SETTINGS], app[DATABASE] = tokens, Settings(), cast(Any, None)
     cast(Any, handle).operation = cast(Any, current_user.current).operation
@@ -161,7 +175,7 @@ async def _bare(body: bytes) -> Protocol:
     return cast(Protocol, runner.server)
 
 
-async def _drive(protocol: Protocol, requests: list[bytes]) -> tuple[float, bytes]:
+async def drive(protocol: Protocol, requests: list[bytes]) -> tuple[float, bytes]:
     """Return the CPU microseconds of one of ``requests``, and the last response."""
     transports = [_Transport() for _ in range(CONNECTIONS)]
     connections = [protocol() for _ in transports]
@@ -177,4 +191,6 @@ async def _drive(protocol: Protocol, requests: list[bytes]) -> tuple[float, byte
         while transports[-1].count < due:  # noqa: ASYNC110  # One turn of the event loop.
             await asyncio.sleep(0)
     spent = (time.process_time() - started) / len(requests) * 1e6
+    for connection in connections:
+        connection.connection_lost(None)
     return spent, transports[-1].last

@@ -67,12 +67,15 @@ REGISTRATIONS = Family(
     "method",
     ("password", "provider"),
 )
-CACHE_LOOKUPS = Family(
-    "session_cache_lookups_total",
+AUTHENTICATED = Family(
+    "authenticated_requests_total", Kind.COUNTER, "Requests of users with a valid token."
+)
+CACHE_MISSES = Family(
+    "session_cache_misses_total",
     Kind.COUNTER,
-    "Authenticated requests: found in the cache, missing in it, or the cache was disabled.",
-    "result",
-    ("hit", "miss", "disabled"),
+    "Queries for the user of a token: absent from the cache, or the cache was disabled.",
+    "reason",
+    ("absent", "disabled"),
 )
 CACHE_EVICTIONS = Family(
     "session_cache_evictions_total",
@@ -140,7 +143,8 @@ FAMILIES = (
     ERRORS,
     SIGN_INS,
     REGISTRATIONS,
-    CACHE_LOOKUPS,
+    AUTHENTICATED,
+    CACHE_MISSES,
     CACHE_EVICTIONS,
     CACHE_INVALIDATIONS,
     STALE_READS,

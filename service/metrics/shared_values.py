@@ -13,7 +13,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from service.http.request_log import Line
-from service.metrics.families import BOUNDS, FAMILIES, HISTOGRAM_CELLS, SUM, Family, Kind
+from service.metrics.families import (
+    AUTHENTICATED,
+    BOUNDS,
+    FAMILIES,
+    HISTOGRAM_CELLS,
+    SUM,
+    Family,
+    Kind,
+)
 
 CELL_BYTES = 8
 STATUSES_PER_ROUTE = 24  # On average. The routes of this service have fewer.
@@ -150,6 +158,7 @@ class WorkerValues:
     def __init__(self, shared: SharedValues) -> None:
         self.shared = shared
         self.row: Cells = shared.row(shared.workers)
+        self._authenticated = shared.position(AUTHENTICATED)
         self._bases: dict[tuple[str, str | None, int], int] = {}
 
     def use_row(self, index: int) -> None:
@@ -176,7 +185,8 @@ class WorkerValues:
     def observe_requests(self, lines: Sequence[Line]) -> None:
         """Count completed requests. This is the only cost that most requests have."""
         row, bases = self.row, self._bases
-        for _, _, method, route, status, seconds, _, _ in lines:
+        authenticated = 0
+        for _, _, method, route, status, seconds, user_id, _ in lines:
             key = (method if route is not None else UNMATCHED[0], route, status)
             base = bases.get(key)
             if base is None:
@@ -184,3 +194,7 @@ class WorkerValues:
                 base = bases[key] = self.shared.open_series(row, series)
             row[base + bisect_left(BOUNDS, seconds)] += 1
             row[base + SUM] += seconds
+            if user_id is not None:
+                authenticated += 1
+        if authenticated:
+            row[self._authenticated] += authenticated

@@ -80,7 +80,7 @@ def test_counters_of_killed_workers_stay_and_their_gauges_vanish(tmp_path: Path)
         logged = Counter((line.get("route"), line.get("status")) for line in service.log())
         assert logged["/api/user", 200] == 80
         eventually(lambda: scrape(port).get(COUNT, **labels) == 80, "the count of each request")
-        assert scrape(port).total("session_cache_lookups_total") == 80
+        assert scrape(port).total("authenticated_requests_total") == 80
 
 
 @needs_proc

@@ -134,46 +134,49 @@ async def test_reuse_of_a_refresh_token_is_counted_once(
     assert found.get("error_responses_total", code="refresh_token_revoked") == 2
 
 
-async def test_cache_lookups_are_hits_and_misses_but_not_invalid_tokens(measure: Measure) -> None:
+async def test_queries_for_users_are_counted_beside_all_authenticated_requests(
+    measure: Measure,
+) -> None:
     measured = await measure(user_cache_size=1)
     client = measured.client
     alice, bob = await client.register("alice"), await client.register("bob")
-    await _until_trusted(measured, alice)
+    await _until_cached(measured, alice)
     before = measured.scrape()
     for _ in range(5):
         assert await client.is_authenticated(alice)
     assert await client.is_authenticated(bob)
     for token in (alice + "x", "no token"):
         assert not await client.is_authenticated(token)
+    await asyncio.sleep(0)
     after = measured.scrape()
 
-    def counted(result: str) -> float:
-        name = "session_cache_lookups_total"
-        return after.total(name, result=result) - before.total(name, result=result)
+    def counted(name: str, **labels: str) -> float:
+        return after.total(name, **labels) - before.total(name, **labels)
 
-    assert (counted("hit"), counted("miss"), counted("disabled")) == (5, 1, 0)
-    evictions = "session_cache_evictions_total"
-    assert after.total(evictions) - before.total(evictions) == 1
+    assert counted("authenticated_requests_total") == 6
+    assert counted("session_cache_misses_total", reason="absent") == 1
+    assert counted("session_cache_misses_total") == 1
+    assert counted("session_cache_evictions_total") == 1
 
 
 async def test_invalidations_are_counted(measure: Measure) -> None:
     measured = await measure()
     token = await measured.client.register("alice")
-    await _until_trusted(measured, token)
+    await _until_cached(measured, token)
     before = measured.scrape().total("session_cache_invalidations_total")
     await measured.client.put("/api/user", {"user": {"bio": "new"}}, token=token)
     assert measured.scrape().total("session_cache_invalidations_total") > before
 
 
-async def test_lookups_while_the_cache_is_disabled_are_counted_as_such(
+async def test_queries_while_the_cache_is_disabled_are_counted_as_such(
     measure: Measure, database_url: str
 ) -> None:
     measured = await measure(user_cache_size=0)
     token = await measured.client.register("alice")
     assert await measured.client.is_authenticated(token)
     found = measured.scrape()
-    assert found.get("session_cache_lookups_total", result="disabled") == 1
-    assert found.total("session_cache_lookups_total") == 1
+    assert found.get("session_cache_misses_total", reason="disabled") == 1
+    assert found.total("session_cache_misses_total") == 1
 
 
 async def test_read_that_an_invalidation_overtakes_is_stale(measure: Measure) -> None:
@@ -241,9 +244,14 @@ def test_methods_of_a_login_have_one_name(methods: tuple[Method, ...], name: str
     assert method_name(methods) == name
 
 
-async def _until_trusted(measured: Measured, token: str) -> None:
-    """Wait until the cache is in use and has the user of ``token``."""
+async def _until_cached(measured: Measured, token: str) -> None:
+    """Wait until a request with ``token`` needs no query."""
+
+    async def needs_query() -> bool:
+        before = measured.scrape().total("session_cache_misses_total")
+        assert await measured.client.is_authenticated(token)
+        return measured.scrape().total("session_cache_misses_total") > before
+
     async with asyncio.timeout(30):
-        hits = measured.scrape().total("session_cache_lookups_total", result="hit")
-        while measured.scrape().total("session_cache_lookups_total", result="hit") == hits:
-            assert await measured.client.is_authenticated(token)
+        while await needs_query():
+            pass

@@ -21,6 +21,7 @@ from bench import (
     request_parts,
     sessions,
     start,
+    telemetry,
     tokens,
     traffic,
     writes,
@@ -106,6 +107,9 @@ PARTS = {
         conduit.measure,
         ("10,000 articles", "1,000,000 articles", "ratio"),
         by_name=True,
+    ),
+    "telemetry": Part(
+        "Error reports and traces", telemetry.measure, ("figure", "", "ratio"), by_name=True
     ),
     "deletion": Part(
         "Deletion of a large account",

@@ -93,6 +93,8 @@ from service.mail.smtp import create_mailer
 from service.mail.templates import load_templates
 from service.operations import docs, health, home, openapi, seen_client, static_files
 from service.settings.settings import Settings
+from service.telemetry.error_reports import error_reports
+from service.telemetry.tracing import Tracing
 
 # The handlers of this service read ``request["user"]``: its key is a plain string on purpose.
 warnings.filterwarnings("ignore", category=web.NotAppKeyWarning)
@@ -168,7 +170,8 @@ def create_app(
 
     ``database_url`` is the URL of a migrated database: ``settings.database_url`` or the embedded
     server's. ``request_log`` receives a line for each request (default: standard output). ``parts``
-    are the parts that may count. Raise ``ValueError`` if ``settings`` has no ``jwt_secret``.
+    are the parts that may count. Raise ``ValueError`` if ``settings`` has no ``jwt_secret``, and
+    ``ExtraMissing`` if they need a package that is not installed.
     """
     parts = parts or Parts()
     if settings.jwt_secret is None:
@@ -209,9 +212,11 @@ def create_app(
         database, tokens, session_cache, change_listener, signing_keys.learn
     )
 
+    tracing = Tracing(settings) if settings.otel_exporter_otlp_endpoint else None
     app = web.Application(
         middlewares=[
             request_log_middleware(log),
+            *([tracing.middleware] if tracing else []),
             link_pages.error_page_middleware,
             reject_unsupported,
             *([cors_middleware(settings.cors_origins)] if settings.cors_origins else []),
@@ -253,6 +258,11 @@ def create_app(
     templates = load_templates(settings)
     app[LANGUAGES] = templates.languages
     app[OUTBOX] = Outbox(database, parts.mailer(settings), templates)
+    # The first to start and the last to stop: the others may report errors and run queries.
+    if settings.sentry_dsn:
+        app.cleanup_ctx.append(error_reports(settings.sentry_dsn))
+    if tracing:
+        app.cleanup_ctx.append(tracing.run)
     app.cleanup_ctx.append(_provider_http)
     app.cleanup_ctx.append(_database)
     app.cleanup_ctx.append(_signing_keys)

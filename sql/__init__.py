@@ -18,6 +18,7 @@ from sql.loader import (
     discard_invalidating_calls,
     load,
     parse,
+    wrap_calls,
 )
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "collect_invalidating_calls",
     "discard_invalidating_calls",
     "parse",
+    "wrap_calls",
 ]
 
 NAMESPACES = load(Path(__file__).parent)

@@ -111,11 +111,24 @@ class Query:
             calls.append(self)
         if isinstance(db, Connection):
             result: Coroutine[Any, Any, Any] = getattr(db, self.method)(self.text, *values)
-            return result
-        return db.run(self, values)
+        else:
+            result = db.run(self, values)
+        return result if _wrap is None else _wrap(self, result)
 
 
 _CALLS: ContextVar[list[Query] | None] = ContextVar("calls", default=None)
+
+Wrapper: TypeAlias = Callable[[Query, Coroutine[Any, Any, Any]], Coroutine[Any, Any, Any]]
+_wrap: Wrapper | None = None
+
+
+def wrap_calls(wrapper: Wrapper | None) -> None:
+    """Return from each later call of a query what ``wrapper`` makes of its coroutine.
+
+    ``None`` returns the coroutines themselves.
+    """
+    global _wrap
+    _wrap = wrapper
 
 
 def collect_invalidating_calls() -> list[Query]:

@@ -30,6 +30,7 @@ from sql.loader import SqlError as SqlError
 from sql.loader import collect_invalidating_calls as collect_invalidating_calls
 from sql.loader import discard_invalidating_calls as discard_invalidating_calls
 from sql.loader import parse as parse
+from sql.loader import wrap_calls as wrap_calls
 
 NAMESPACES: dict[str, Namespace]
 

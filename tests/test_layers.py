@@ -18,6 +18,13 @@ ALLOWED = {
     "service.http": {"service.settings", "service.logs", "service.__version__"},
     "service.database": {"service.settings", "sql"},
     "service.operations": {"service.http"},
+    "service.telemetry": {
+        "service.settings",
+        "service.logs",
+        "service.http",
+        "service.__version__",
+        "sql",
+    },
     "service.mail": {"service.settings", "service.database", "sql"},
     "service.accounts": {
         "service.settings",

@@ -134,6 +134,21 @@ def frontend_url(value: str) -> str:
     return value.removesuffix("/")
 
 
+def http_url(value: str) -> str:
+    """Return an http or https URL without query, fragment and final slash.
+
+    It may have a path and the credentials of a user.
+    """
+    try:
+        parts = urlsplit(value)
+        is_valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        is_valid = False
+    if not is_valid or set(value) & set("?#") or not re.fullmatch(r"[!-~]+", value):
+        raise ValueError("must look like https://collector.example.org")
+    return value.removesuffix("/")
+
+
 def list_of(parse: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
     """Return a parser of a comma-separated list. It calls ``parse`` for each item."""
 

@@ -264,6 +264,12 @@ class Settings:
     metrics_token: str | None = _setting(kind.secret, None)
     """Token that a request for the metrics must have. ``None``: it needs none."""
 
+    sentry_dsn: str | None = _setting(kind.http_url, None)
+    """URL to which errors are reported, with the key of the project. ``None``: no report."""
+
+    otel_exporter_otlp_endpoint: str | None = _setting(kind.http_url, None)
+    """URL of an OpenTelemetry collector, which receives the traces. ``None``: no traces."""
+
     @property
     def embedded(self) -> bool:
         """Return whether the service uses the embedded PostgreSQL server."""

@@ -72,11 +72,24 @@ def _length(head: bytes) -> int:
 
 
 @contextlib.asynccontextmanager
-async def connections(url: str, count: int = CONNECTIONS) -> AsyncIterator[list[Connection]]:
-    """Open ``count`` connections to the host of ``url`` during the block."""
+async def connections(
+    url: str, count: int = CONNECTIONS, ips: int = 1
+) -> AsyncIterator[list[Connection]]:
+    """Open ``count`` connections to the host of ``url``, from ``ips`` IP addresses in turn."""
     loop, where = asyncio.get_running_loop(), urlsplit(url)
     host, port = where.hostname or "", where.port or 80
-    opened = [(await loop.create_connection(Connection, host, port))[1] for _ in range(count)]
+    opened = [
+        (
+            await loop.create_connection(
+                # Linux has all of 127.0.0.0/8 on the loopback interface.
+                Connection,
+                host,
+                port,
+                local_addr=(f"127.0.0.{1 + number % ips}", 0),
+            )
+        )[1]
+        for number in range(count)
+    ]
     # A collection of the client's garbage would be a latency of the server.
     gc.collect()
     gc.disable()
@@ -107,15 +120,20 @@ async def send_all(url: str, requests: list[bytes], count: int = CONNECTIONS) ->
 
 
 async def closed_loop(
-    url: str, next_request: Callable[[int, bytes], bytes], seconds: float, count: int = CONNECTIONS
+    url: str,
+    next_request: Callable[[int, bytes], bytes],
+    seconds: float,
+    count: int = CONNECTIONS,
+    ips: int = 1,
 ) -> float:
-    """Return the requests per second of ``count`` connections that never pause.
+    """Return the requests per second of ``count`` connections from ``ips`` IP addresses.
 
-    ``next_request`` gets the index of the connection and the body of its previous response.
+    They never pause. ``next_request`` gets the index of the connection and the body of its previous
+    response.
     """
     finished = 0
     started = time.perf_counter()
-    async with connections(url, count) as opened:
+    async with connections(url, count, ips) as opened:
         ended = [asyncio.get_running_loop().create_future() for _ in opened]
 
         def send(index: int, previous: bytes) -> None:

@@ -38,9 +38,14 @@ from service.accounts.passwords import reset
 from service.accounts.passwords.hasher import PASSWORDS, PasswordHasher, usable_cores
 from service.accounts.passwords.policy import PASSWORD_POLICY, create_policy
 from service.accounts.passwords.verification import CREDENTIAL_VERIFIER, CredentialVerifier
-from service.accounts.sessions import jwks, reauthentication, refresh, sessions
+from service.accounts.sessions import introspection, jwks, reauthentication, refresh, sessions
 from service.accounts.sessions.asymmetric_tokens import create_tokens
-from service.accounts.sessions.authentication import SESSION_CACHE, TOKENS, Authenticator
+from service.accounts.sessions.authentication import (
+    AUTHENTICATOR,
+    SESSION_CACHE,
+    TOKENS,
+    Authenticator,
+)
 from service.accounts.sessions.cache import SessionCache
 from service.accounts.sessions.cache_invalidation import cache_invalidation_middleware
 from service.accounts.sessions.reauthentication import FreshProof
@@ -121,6 +126,7 @@ ROUTES = (
     reauthentication.routes,
     sessions.routes,
     jwks.routes,
+    introspection.routes,
     security_log.routes,
     user_routes.routes,
     session_routes.routes,
@@ -236,6 +242,7 @@ def create_app(
     app[PARTS] = parts
     app[REQUEST_LOG] = log
     app[DATABASE] = database
+    app[AUTHENTICATOR] = authenticator
     app[AUTHENTICATE] = authenticator.authenticate
     app[PROVIDER_HTTP] = provider_http = ProviderHttp()
     app[PROVIDERS] = providers = create_providers(settings, provider_http)

@@ -85,9 +85,10 @@ class ChangeListener:
     def start(self) -> None:
         """Start listening, and reconnect whenever the connection is lost."""
         # Not before: forked workers that share a channel would take each other's heartbeats.
-        identity = secrets.token_hex(8)
-        self.own_channel = f"heartbeat_{identity}"
-        self.application_name = f"listener_{identity}"
+        # Every role of the database sees the name of the application, and may send to any channel.
+        # The name must not reveal the channel.
+        self.own_channel = f"heartbeat_{secrets.token_hex(16)}"
+        self.application_name = f"listener_{secrets.token_hex(8)}"
         self._task = asyncio.create_task(self._keep_listening())
 
     async def stop(self) -> None:

@@ -1,6 +1,6 @@
 """Read request bodies: size and time limits, strict JSON, validation by the route's schema.
 
-A route with pages accepts forms too.
+A route with pages accepts forms too, and a route of OAuth accepts only forms.
 """
 
 import asyncio
@@ -36,6 +36,7 @@ async def read_body(request: web.Request, find_errors: FindErrors | None = None)
     """Return the request's body, validated by the schema of the route.
 
     The body is JSON. On a route with pages it may be a form, and ``is_form`` then returns ``True``.
+    On a route with the flag ``form`` it must be one.
     ``find_errors`` gets the body before its validation, and returns further errors by field.
 
     Raise ``InvalidInput`` with every invalid field, ``Unauthorized`` if the session ended before
@@ -64,7 +65,9 @@ async def read_body(request: web.Request, find_errors: FindErrors | None = None)
     # during the delay.
     if waits and operation.auth in (Auth.REQUIRED, Auth.KEY):
         await reauthenticate(request)
-    request["is_form"] = operation.pages and _is_form(request, raw)
+    if operation.form and request.content_type != FORM:
+        raise InvalidInput({"body": [f"must be a form ({FORM})"]})
+    request["is_form"] = operation.form or (operation.pages and _is_form(request, raw))
     data = _parse_form(raw) if request["is_form"] else _parse(raw)
     schema = operation.body
     if isinstance(schema, ByDialect):

@@ -35,8 +35,8 @@ class Auth(Enum):
 class Operation:
     """The description of a route for the OpenAPI document.
 
-    ``auth``, ``scope``, ``fresh``, ``role``, ``setup``, ``body`` and ``pages`` also control how a
-    request is handled.
+    ``auth``, ``scope``, ``fresh``, ``role``, ``setup``, ``body``, ``pages`` and ``form`` also
+    control how a request is handled.
     """
 
     operation_id: str
@@ -69,6 +69,8 @@ class Operation:
 
     Then its body may be a form, and its errors may be pages.
     """
+    form: bool
+    """Whether the body is a form, as OAuth requires, and not JSON."""
     tag: str
     """The tag in the OpenAPI document. ``""`` means the name of the handler's module."""
 
@@ -102,6 +104,7 @@ class RouteTableDef(web.RouteTableDef):
         errors: Collection[ApiError] = (),
         parameters: Mapping[str, Any] | None = None,
         pages: bool = False,
+        form: bool = False,
         **kwargs: Any,
     ) -> Callable[[_Handler], _Handler]:
         """Return a decorator that registers a handler. ``Operation`` describes the arguments.
@@ -128,6 +131,7 @@ class RouteTableDef(web.RouteTableDef):
             errors,
             parameters or {},
             pages,
+            form,
             self._tag,
         )
 

@@ -277,6 +277,7 @@ async def test_routes_have_exactly_these_flags() -> None:
         ("GET", "/api/admin/users/{id}/export", Auth.KEY),
         ("GET", "/api/admin/users/{id}/events", Auth.KEY),
         ("GET", "/api/admin/events", Auth.KEY),
+        ("POST", "/api/auth/introspect", Auth.KEY),
         ("GET", "/.well-known/jwks.json", Auth.NONE),
         ("GET", "/api/profiles/{username}", Auth.OPTIONAL),
         ("POST", "/api/profiles/{username}/follow", Auth.REQUIRED),

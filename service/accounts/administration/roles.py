@@ -40,13 +40,14 @@ def role(value: Any) -> str:
     return value
 
 
-@json_schema(
-    {
-        "type": "array",
-        "items": {"type": "string", "pattern": f"^{_NAME.pattern}$", "examples": ["editor"]},
-        "maxItems": MAX_ROLES,
-    }
-)
+ROLES = {
+    "type": "array",
+    "items": {"type": "string", "pattern": f"^{_NAME.pattern}$", "examples": ["editor"]},
+    "maxItems": MAX_ROLES,
+}
+
+
+@json_schema(ROLES)
 def roles(value: Any) -> list[str]:
     """Return a list of roles, sorted and without duplicates. Raise ``vol.Invalid``."""
     if value is None:

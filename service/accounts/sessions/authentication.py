@@ -58,6 +58,14 @@ class Authenticator:
                 return user
         return await self._load(claims)
 
+    async def authenticate_now(self, token: str) -> tuple[Claims, User]:
+        """Return the claims and the user of ``token`` from the database, and never from the cache.
+
+        Raise ``Unauthorized`` as ``authenticate`` does.
+        """
+        claims = await self._verify(token)
+        return claims, await self._load(claims)
+
     async def _verify(self, token: str) -> Claims:
         try:
             return self._tokens.verify(token)
@@ -85,5 +93,6 @@ def revoked_token(end_reason: str | None = None) -> Unauthorized:
     return Unauthorized("token", "has been revoked", code=code)
 
 
+AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 TOKENS = web.AppKey("tokens", AccessTokens)
 SESSION_CACHE = web.AppKey("session_cache", SessionCache)

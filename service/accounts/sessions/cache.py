@@ -65,6 +65,8 @@ class SessionCache:
         if kind == "all":
             self.clear()
             return
+        if kind not in ("user", "session"):
+            return  # A newer version of the service sends it.
         changed = UUID(text)
         if kind == "session":
             self._drop(changed)

@@ -95,6 +95,9 @@ class Document:
             if operation.pages:
                 schema = self.resolve(schema_of(operation.body))
                 operation_object["requestBody"]["content"][FORM] = {"schema": schema}
+            elif operation.form:
+                schema = self.resolve(schema_of(operation.body))
+                operation_object["requestBody"]["content"] = {FORM: {"schema": schema}}
         operation_object["responses"] = {
             **{
                 str(self.resolve(status)): self.own_response(self.resolve(status), body)

@@ -47,3 +47,15 @@ def test_cache_evicts_the_oldest_user_when_it_is_full() -> None:
         cache.put_user(User(*names, 0.0, 0.0, (), False, (), use))
     assert [user.username for user in cache.users.values()] == ["3", "4"]
     assert len(cache._sessions) == 2
+
+
+def test_cache_ignores_a_notification_of_another_kind() -> None:
+    cache = SessionCache(2)
+    use = SessionUse(0.0, 0.0, None, None)
+    user_id = uuid4()
+    cache.put_user(User(user_id, "e", "0", None, None, uuid4(), 0.0, 0.0, (), False, (), use))
+    for payload in ("keys:", f"other:{user_id}", "", "other"):
+        cache.invalidate(payload)
+    assert len(cache.users) == 1
+    cache.invalidate(f"user:{user_id}")
+    assert len(cache.users) == 0

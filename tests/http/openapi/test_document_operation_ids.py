@@ -45,9 +45,9 @@ def test_operation_ids_are_unique_and_begin_with_a_verb(client: Client) -> None:
     ids = sorted(operation_ids(client).values())
     assert len(ids) == len(set(ids))
     verbs = (
-        "Begin|Complete|Confirm|Create|Decline|Delete|Exchange|Follow|Get|Link|List|Lock|Login|Logout"
-        "|Reauthenticate|Refresh|Replace|Report|Reset|Revoke|Send|Unfollow|Unlink|Unlock|Update"
-        "|Verify"
+        "Begin|Complete|Confirm|Create|Decline|Delete|Exchange|Follow|Get|Introspect|Link|List|Lock"
+        "|Login|Logout|Reauthenticate|Refresh|Replace|Report|Reset|Revoke|Send|Unfollow|Unlink"
+        "|Unlock|Update|Verify"
     )
     assert [each for each in ids if not re.fullmatch(rf"({verbs})([A-Z][a-z]+)*", each)] == []
 

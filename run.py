@@ -119,10 +119,17 @@ def _add_user_commands(
     }
     for command in named.values():
         command.add_argument("user", metavar="USER", help="the email, username or id of the user")
-    for name, command in {**named, "list": listing, "import": users_import}.items():
+    sign_out = _add_command(user_commands, "users sign-out")
+    sign_out.add_argument(
+        "user", metavar="USER", nargs="?", help="the email, username or id of the user"
+    )
+    sign_out.add_argument("--all-users", action="store_true", help="sign everybody out")
+    for command in (sign_out, named["delete"]):
+        command.add_argument("--yes", action="store_true", help="do not ask")
+    others = {"list": listing, "import": users_import, "sign-out": sign_out}
+    for name, command in {**named, **others}.items():
         if name != "export":
             command.add_argument("--json", action="store_true", help="print JSON")
-    named["delete"].add_argument("--yes", action="store_true", help="do not ask")
     roles = named["roles"]
     for name, help_text in (("add", "give this role"), ("remove", "take this role away")):
         roles.add_argument(f"--{name}", metavar="ROLE", action="append", default=[], help=help_text)

@@ -388,6 +388,22 @@ class _Sessions:
 class _SignInMethods:
     def has_one(self, db: _Db, *, user_id: Any, issuers: Any) -> _Value: ...
 
+class _SignOut:
+    def find_time(self, db: _Db) -> _One: ...
+    def end_batch(
+        self,
+        db: _Db,
+        *,
+        after: Any,
+        limit: Any,
+        began_before: Any,
+        reason: Any,
+        ip: Any,
+        user_agent: Any,
+        actor: Any,
+    ) -> _One: ...
+    def revoke_challenges(self, db: _Db, *, began_before: Any, ttl: Any, limit: Any) -> _Value: ...
+
 class _SigningKeys:
     def list(self, db: _Db) -> _Rows: ...
     def lock(self, db: _Db) -> _None: ...
@@ -654,6 +670,7 @@ security_log: _SecurityLog
 session_routes: _SessionRoutes
 sessions: _Sessions
 sign_in_methods: _SignInMethods
+sign_out: _SignOut
 signing_keys: _SigningKeys
 throttle: _Throttle
 totp: _Totp

@@ -45,6 +45,7 @@ def test_only_these_queries_invalidate_the_cache() -> None:
         "sessions.end_others",
         "sessions.evict_oldest",
         "sessions.touch",
+        "sign_out.end_batch",
         "users.renew_password_hash",
     }
 

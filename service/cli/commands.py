@@ -81,6 +81,11 @@ COMMANDS = {
         "export",
         "Print everything that is stored about a user as JSON, as they can export it themselves.",
     ),
+    "users sign-out": Command(
+        "sign_out",
+        "sign_out",
+        "End all sessions of a user, or with --all-users of everybody. The latter asks first.",
+    ),
     "users verify": Command(
         "users",
         "verify",

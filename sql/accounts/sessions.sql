@@ -30,18 +30,21 @@ for no key update
 -- `is_known` tells whether the user logged in with this device and from this IP address before. If
 -- `known_only`, no other login opens a session. Numbers in a user agent are ignored: an update of a
 -- browser is no other device. The IP address of the registration is known too, even if it opened no
--- session. Only the latest 500 events are searched.
+-- session. Only the latest 500 events are searched. The condition on two columns makes PostgreSQL
+-- read them in the order of the index and end at the first match. With `user_id = $1` it would read
+-- and sort every event of the user.
 with login as materialized (
     select exists (
         select
         from (
-            select kind, ip, user_agent
+            select user_id, kind, ip, user_agent
             from events
-            where user_id = $1
-            order by id desc
+            where (user_id, id) <= ($1, 9223372036854775807)
+            order by user_id desc, id desc
             limit 500
         ) as latest
-        where kind in ('registered', 'signed_in')
+        where user_id = $1
+            and kind in ('registered', 'signed_in')
             and regexp_replace(coalesce(user_agent, ''), '[0-9]+', '', 'g')
                 = regexp_replace(coalesce($8::text, ''), '[0-9]+', '', 'g')
             and (

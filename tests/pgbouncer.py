@@ -149,21 +149,26 @@ class Poolers:
 
     def __init__(self) -> None:
         self._running = contextlib.ExitStack()
-        self._by_server: dict[tuple[str, str], PgBouncer] = {}
+        self._by_server: dict[tuple[str, ...], PgBouncer] = {}
 
     def url(self, server_url: str) -> str:
         """Return the URL through a PgBouncer to the database of ``server_url``.
 
-        Return ``server_url`` itself if it has no host, several hosts, or one that does not exist.
+        Return ``server_url`` itself if it is malformed, or if it has no host, several hosts, or one
+        that does not exist.
         """
-        server = conninfo_to_dict(server_url)
-        host, port = str(server.get("host") or ""), str(server.get("port") or "")
+        try:
+            server = conninfo_to_dict(server_url)
+        except psycopg.ProgrammingError:
+            return server_url
+        host = str(server.get("host") or "")
+        key = tuple(str(server.get(name)) for name in ("host", "port", "user", "password"))
         if not host or "," in host or (host.startswith("/") and not Path(host).exists()):
             return server_url
-        if (host, port) not in self._by_server:
+        if key not in self._by_server:
             pgbouncer = PgBouncer(server_url, pool_size=100)
-            self._by_server[host, port] = self._running.enter_context(pgbouncer)
-        return self._by_server[host, port].url(server_url)
+            self._by_server[key] = self._running.enter_context(pgbouncer)
+        return self._by_server[key].url(server_url)
 
     def environment(self, given: dict[str, str]) -> dict[str, str]:
         """Return the environment of a service whose ``DATABASE_URL`` leads to a server."""

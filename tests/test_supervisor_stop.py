@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from tests.conftest import COUNT_BLOCKED
+from tests.pgbouncer import without_pgbouncer
 from tests.postgres import OwnPostgres
 from tests.processes import (
     ROOT,
@@ -128,6 +129,7 @@ def test_idle_connections_do_not_delay_the_stop(
             assert service.wait_for_exit() == 0
 
 
+@without_pgbouncer
 @pytest.mark.parametrize("seconds", [0, 1])
 def test_hanging_request_is_aborted_after_the_shutdown_timeout(
     tmp_path: Path, new_database: NewDatabase, seconds: int

@@ -10,6 +10,7 @@ import pytest
 
 from service.database.connection_limit import warn_of_connection_limit
 from service.settings.settings import Settings
+from tests.pgbouncer import without_pgbouncer
 from tests.processes import serve
 
 
@@ -51,6 +52,7 @@ def test_no_warning_when_the_server_is_unreachable(caplog: pytest.LogCaptureFixt
     assert warnings(caplog, "postgresql:///x?host=/nowhere", database_pool_size=1000) == []
 
 
+@without_pgbouncer
 def test_service_starts_with_one_warning_when_connections_exceed_the_limit(
     tmp_path: Path, new_database: Callable[[], str]
 ) -> None:

@@ -11,8 +11,10 @@ import pytest
 
 from service.database import circuit_breaker, pool
 from service.mail.outbox import OUTBOX
+from tests import pgbouncer
 from tests.conftest import Client, MakeClient, Response
 from tests.network import Network
+from tests.pgbouncer import without_pgbouncer
 from tests.postgres import OwnPostgres
 from tests.responses import assert_error
 
@@ -129,6 +131,8 @@ async def test_service_recovers_when_the_database_is_back(
     await asyncio.to_thread(postgres.stop)
     assert (await client.get("/health")).status == 503
     await asyncio.to_thread(postgres.start)
+    if pgbouncer.IS_USED:  # It tries to connect once a second.
+        await until_healthy(client)
     assert (await client.get("/health")).body == {"status": "ok", "database": "connected"}
     assert (await client.get("/api/user", token=token)).status == 200
     await client.register("anne")
@@ -238,6 +242,7 @@ async def test_one_connection_serves_100_simultaneous_requests(
     assert Counter(response.status for response in responses) == {200: 100}
 
 
+@without_pgbouncer
 @pytest.mark.usefixtures("short_retry_window")
 async def test_requests_get_503_when_the_server_has_no_free_connection(
     make_client: MakeClient, postgres: OwnPostgres
@@ -261,6 +266,7 @@ async def token_from_another_instance(make_client: MakeClient, postgres: OwnPost
     return await (await make_client(postgres.url)).register("jake")
 
 
+@without_pgbouncer
 @pytest.mark.usefixtures("short_retry_window")
 async def test_requests_get_503_when_the_server_rejects_the_role(
     make_client: MakeClient, postgres: OwnPostgres

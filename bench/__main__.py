@@ -15,6 +15,7 @@ from bench import (
     mail_outages,
     metrics,
     page,
+    pooler,
     processes,
     reads,
     refreshes,
@@ -90,6 +91,15 @@ PARTS = {
     ),
     "heartbeats": Part(
         "Heartbeats", heartbeats.measure, ("reserved", "in the queue", "ratio"), by_name=True
+    ),
+    "pooler": Part(
+        "Through PgBouncer",
+        pooler.measure,
+        ("direct", "through PgBouncer", "ratio"),
+        "The CPU time of a request is that of the service, and of PgBouncer where it goes through."
+        " All of them share the cores with PostgreSQL and the client."
+        " `TEST_PGBOUNCER=/path/to/pgbouncer` measures another version than the installed one.",
+        by_name=True,
     ),
     "embedded": Part(
         "The embedded PostgreSQL", embedded.measure, ("median", "longest", ""), by_name=True

@@ -16,7 +16,7 @@ SLICE = 1.0  # Seconds.
 PREPARED = 5_000
 
 
-@dataclass
+@dataclass(eq=False)
 class Subject:
     """What is requested, of which server, and the rates of the rounds."""
 

@@ -54,21 +54,17 @@ class Site:
         self, processes: int = 1, **settings: str
     ) -> contextlib.AbstractContextManager[servers.Service]:
         """Return a context manager that runs the service with ``processes`` on this database."""
-        return servers.service(
-            DATABASE_URL=self.database_url,
-            JWT_SECRET=SECRET,
-            WEB_CONCURRENCY=str(processes),
-            **settings,
-        )
+        own = {"DATABASE_URL": self.database_url, "JWT_SECRET": SECRET}
+        return servers.service(**{**own, "WEB_CONCURRENCY": str(processes), **settings})
 
     @contextlib.contextmanager
-    def warm_service(self, processes: int = 1) -> Iterator[servers.Service]:
+    def warm_service(self, processes: int = 1, **settings: str) -> Iterator[servers.Service]:
         """Run the service with ``processes``, and request the user of each session first.
 
         The first request of a session in a process reads it from the database, and is no figure of
         a service that has been running for a while.
         """
-        with self.service(processes) as service:
+        with self.service(processes, **settings) as service:
             # Each pass over the sessions is distributed at random to the processes.
             passes = 1 if processes == 1 else 5
             requests = [request("GET", "/api/user", token) for token in self.access_tokens]

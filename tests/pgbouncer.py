@@ -37,7 +37,7 @@ needs_pgbouncer = pytest.mark.skipif(PROGRAM is None, reason="needs pgbouncer")
 # 15 seconds by default. ``docs/operations.md`` recommends these values.
 CONFIGURATION = """
 [databases]
-* = host={host} port={port}
+* = host={host} port={port}{connect_query}
 
 [pgbouncer]
 listen_addr = 127.0.0.1
@@ -68,7 +68,9 @@ class PgBouncer:
     The options are lines of its configuration.
     """
 
-    def __init__(self, server_url: str, *, pool_size: int = 20, **options: str) -> None:
+    def __init__(
+        self, server_url: str, *, pool_size: int = 20, connect_query: str = "", **options: str
+    ) -> None:
         assert PROGRAM is not None, "pgbouncer is not installed"
         server = conninfo_to_dict(server_url)
         with socket.socket() as free:
@@ -90,6 +92,7 @@ class PgBouncer:
             listen_port=self.port,
             folder=self._folder,
             pool_size=pool_size,
+            connect_query=f" connect_query='{connect_query}'" if connect_query else "",
             options="\n".join(
                 f"{name} = {value}"
                 for name, value in {"pool_mode": "transaction", **options}.items()
@@ -111,6 +114,11 @@ class PgBouncer:
                 group=uid if is_root else None,
                 extra_groups=[] if is_root else None,
             )
+
+    @property
+    def pid(self) -> int:
+        """Return the id of the process."""
+        return self._process.pid
 
     def __enter__(self) -> Self:
         deadline = time.monotonic() + MAX_WAIT

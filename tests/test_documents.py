@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from service.app import create_app
+from service.cli.commands import COMMANDS
 from service.mail.templates import SAMPLES
 from service.settings.settings import Settings
 from tests.conftest import SETTINGS, Client
@@ -156,6 +157,18 @@ def test_tests_named_in_documents_exist_in_the_linked_file(document: str) -> Non
         if f"def {name}(" not in (path.parent / file).read_text(encoding="utf-8")
     }
     assert missing == set()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_in_documents_exist(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    named = re.findall(r"python run\.py ([a-z-]+)(?: ([a-z-]+))?", text)
+    unknown = {
+        (first, second)
+        for first, second in named
+        if first not in COMMANDS and f"{first} {second}" not in COMMANDS
+    }
+    assert unknown == set()
 
 
 def test_architecture_links_every_decision() -> None:

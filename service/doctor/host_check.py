@@ -15,8 +15,11 @@ QUERY = "select pg_is_in_recovery() or current_setting('default_transaction_read
 async def check_hosts(context: Context) -> AsyncIterator[Finding]:
     """Check each host of a database URL with several."""
     url, setting = context.session_database_url
-    hosts = _hosts_of(url) if url is not None else []
-    if len(hosts) < 2 or url is None:
+    if url is None or context.settings.embedded:
+        yield note("the embedded PostgreSQL has no second host, so there is no failover")
+        return
+    hosts = _hosts_of(url)
+    if len(hosts) < 2:
         yield note(f"{setting} has one host, so there is no failover")
         return
     states = await asyncio.gather(*(_state_of(url, host, port) for host, port in hosts))

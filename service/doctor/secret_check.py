@@ -72,7 +72,7 @@ def encryption_findings(keys: tuple[str, ...], counts: Mapping[bytes, int]) -> l
         current = encryption.current_key_id
         outdated = sum(n for key_id, n in counts.items() if key_id in known and key_id != current)
         if outdated:
-            action = "run `python run.py keys reencrypt`, then remove the former key"
+            action = "reload every process, run `python run.py keys reencrypt`, remove the old key"
             findings.append(
                 note(f"secrets that a former encryption key still encrypts: {outdated}", action)
             )

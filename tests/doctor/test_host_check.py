@@ -32,7 +32,7 @@ async def test_host_that_does_not_respond_is_found_beside_the_primary(database_u
         port = network.url.rpartition(":")[2].partition("/")[0]
         hosts = f"127.0.0.1:{port},127.0.0.1:{free_port()}"
         url = f"postgresql://{given['user']}:word@{hosts}/{given['dbname']}"
-        findings = await run_check(check_hosts, url)
+        findings = await run_check(check_hosts, url, database_url=url)
     assert f"127.0.0.1:{port} is a primary" in messages(findings)
     (message,) = problems(findings)
     assert "does not respond" in message
@@ -41,5 +41,5 @@ async def test_host_that_does_not_respond_is_found_beside_the_primary(database_u
 
 @pytest.mark.parametrize("url", [None, "postgresql://u@h/x"])
 async def test_one_host_is_a_note(url: str | None) -> None:
-    (finding,) = await run_check(check_hosts, url)
+    (finding,) = await run_check(check_hosts, url, database_url=url)
     assert finding.status is Status.NOTE

@@ -135,12 +135,13 @@ def auth_middleware(
             auth = operation.auth
             if operation.scope is not None:
                 await authenticate_key(request, operation.scope)
+                return await handler(request)
         else:
             # aiohttp's own responses to unknown paths and methods pass. Any other handler without a
             # flag, such as one of aiohttp's own route table, requires a user.
             unknown = request.match_info.http_exception is not None
             auth = Auth.NONE if unknown else Auth.REQUIRED
-        if auth is not Auth.NONE and auth is not Auth.KEY:
+        if auth is not Auth.NONE:
             try:
                 token = read_token(request)
                 user = await authenticate(token) if token is not None else None

@@ -276,6 +276,7 @@ async def test_routes_have_exactly_these_flags() -> None:
         ("DELETE", "/api/admin/users/{id}/sessions/{session_id}", Auth.KEY),
         ("GET", "/api/admin/users/{id}/export", Auth.KEY),
         ("GET", "/api/admin/users/{id}/events", Auth.KEY),
+        ("POST", "/api/admin/sign-out", Auth.KEY),
         ("GET", "/api/admin/events", Auth.KEY),
         ("POST", "/api/auth/introspect", Auth.KEY),
         ("GET", "/.well-known/jwks.json", Auth.NONE),

@@ -1,21 +1,38 @@
 """Sessions of any account in the HTTP API of administrators."""
 
+from typing import Any
+
+import voluptuous as vol
 from aiohttp import web
 
 import sql
 from service.accounts.administration.api_keys import Scope
+from service.accounts.administration.sign_out import SessionsLocked, sign_out_everybody
 from service.accounts.administration.user_actions import end_session, sign_out_user
 from service.accounts.administration.user_details import list_sessions
 from service.accounts.administration.user_schemas import ID, SESSION, SESSION_ID
 from service.database.pool import DATABASE
+from service.http.bodies import read_body
 from service.http.client import administrator_of
-from service.http.errors import NotFound
-from service.http.openapi.schemas import array_of, integer, object_of
+from service.http.error_codes import ErrorCode
+from service.http.errors import NotFound, Unavailable
+from service.http.openapi.schemas import array_of, integer, json_schema, object_of
 from service.http.parameters import path_uuid
 from service.http.responses import json_response
 from service.http.routes import Auth, RouteTableDef
+from service.http.validation import required
 
 routes = RouteTableDef(tag="Administration")
+
+ENDED = object_of(ended_sessions=integer(example=2, lowest=0))
+
+
+@json_schema({"type": "boolean", "const": True, "examples": [True]})
+def confirmed(value: Any) -> bool:
+    """Return ``True``. Raise ``vol.Invalid`` for any other value."""
+    if value is not True:
+        raise vol.Invalid("must be true")
+    return True
 
 
 @routes.get(
@@ -66,7 +83,7 @@ async def end(request: web.Request) -> web.StreamResponse:
     auth=Auth.KEY,
     scope=Scope.USERS_WRITE,
     parameters={"id": ID},
-    responses={200: object_of(ended_sessions=integer(example=2, lowest=0))},
+    responses={200: ENDED},
     errors=(NotFound("user"),),
 )
 async def sign_out(request: web.Request) -> web.StreamResponse:
@@ -80,3 +97,32 @@ async def sign_out(request: web.Request) -> web.StreamResponse:
         return await sign_out_user(connection, client, user_id)
 
     return json_response({"ended_sessions": await request.app[DATABASE].transact(work)})
+
+
+@routes.post(
+    "/api/admin/sign-out",
+    operation_id="RevokeAllSessions",
+    auth=Auth.KEY,
+    scope=Scope.USERS_WRITE,
+    body=vol.Schema({required("all_users"): confirmed}, extra=vol.REMOVE_EXTRA),
+    responses={200: ENDED},
+)
+async def sign_out_all(request: web.Request) -> web.StreamResponse:
+    """Revoke all sessions of all accounts.
+
+    ``all_users`` must be true. A million sessions take minutes, and the response comes at the end.
+    If it does not arrive, send the request again: it ends the rest, and the sessions that began
+    since.
+    """
+    await read_body(request)
+    client = administrator_of(request)
+    try:
+        count = await sign_out_everybody(request.app[DATABASE], client, lambda *_: None)
+    except SessionsLocked:
+        raise Unavailable(
+            "sessions",
+            "are locked by another program",
+            code=ErrorCode.DATABASE_UNAVAILABLE,
+            retry_after=30,
+        ) from None
+    return json_response({"ended_sessions": count})

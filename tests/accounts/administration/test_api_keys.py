@@ -1,5 +1,6 @@
 """API keys: their creation, their storage, and the scopes of the routes."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from service.database.pool import Database
 
 @pytest.fixture
 async def database(db: asyncpg.Connection, database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url, size=1)
+    database = Database(database_url, size=5)
     await database.open()
     yield database
     await database.close()
@@ -69,3 +70,11 @@ def test_operations_page_lists_every_scope_with_its_meaning() -> None:
     page = Path("docs/operations.md").read_text(encoding="utf-8")
     for scope in Scope:
         assert f"| `{scope}` | {scope.meaning} |" in page
+
+
+async def test_of_simultaneous_keys_with_one_name_one_is_created(database: Database) -> None:
+    results = await asyncio.gather(
+        *(create_key(database, "backoffice", ["users:read"]) for _ in range(5)),
+        return_exceptions=True,
+    )
+    assert sorted(type(result).__name__ for result in results) == ["ApiKeyError"] * 4 + ["str"]

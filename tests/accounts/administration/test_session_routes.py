@@ -3,6 +3,7 @@
 import asyncpg
 import pytest
 
+from service.accounts.administration import sign_out
 from tests.accounts.account_locks import id_of
 from tests.accounts.administration.administrators import Administrator
 from tests.accounts.two_instances import REVOKED, TwoInstances
@@ -49,3 +50,39 @@ async def test_sign_out_ends_all_sessions_of_one_user_in_every_process(
     assert (await instances.after_sync()).body == REVOKED
     assert await instances.first.is_authenticated(bob)
     assert await instances.first.sign_in("alice")
+
+
+async def test_sign_out_of_everybody_ends_all_sessions_in_every_process(
+    instances: TwoInstances, db: asyncpg.Connection
+) -> None:
+    administrator = await Administrator.create(instances.first)
+    tokens = [instances.token, await instances.first.register("bob")]
+    for body in ({}, {"all_users": False}, {"all_users": 1}, {"all_users": None}):
+        response = await administrator.post("/sign-out", body)
+        assert (response.status, [*response.body["errors"]]) == (400, ["all_users"])
+    assert [await instances.first.is_authenticated(token) for token in tokens] == [True, True]
+    for count in (2, 0):
+        response = await administrator.post("/sign-out", {"all_users": True})
+        assert (response.status, response.body) == (200, {"ended_sessions": count})
+        for token in tokens:
+            assert (await instances.first.get("/api/user", token=token)).body == REVOKED
+    assert (await instances.after_sync()).body == REVOKED
+    assert await instances.first.sign_in("alice")
+    actors = await db.fetch("select actor from events where kind = 'session_ended'")
+    assert [row["actor"] for row in actors] == ["backoffice", "backoffice"]
+
+
+async def test_sign_out_of_everybody_is_503_while_a_session_stays_locked(
+    client: Client,
+    administrator: Administrator,
+    db: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sign_out, "MAX_RETRIES", 1)
+    await client.register("alice")
+    async with db.transaction():
+        await db.execute("select from sessions for update")
+        response = await administrator.post("/sign-out", {"all_users": True})
+    errors = {"sessions": ["are locked by another program"]}
+    assert_error(response, 503, "database_unavailable", errors)
+    assert response.headers["Retry-After"] == "30"

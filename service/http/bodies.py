@@ -4,6 +4,7 @@ A route with pages accepts forms too, and a route of OAuth accepts only forms.
 """
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -29,6 +30,8 @@ MAX_NAME_LENGTH = 100
 FORM = "application/x-www-form-urlencoded"
 
 
+_NO_TIMEOUT = contextlib.nullcontext()  # For a body that has arrived.
+
 FindErrors = Callable[[dict[str, Any]], Awaitable[Mapping[str, list[str]]]]
 
 
@@ -48,7 +51,7 @@ async def read_body(request: web.Request, find_errors: FindErrors | None = None)
     assert operation is not None and operation.body is not None, "the route names no body"
     waits = not request.content.is_eof()
     try:
-        async with asyncio.timeout(BODY_TIMEOUT):
+        async with asyncio.timeout(BODY_TIMEOUT) if waits else _NO_TIMEOUT:
             raw = await request.read()
     except OSError as error:
         if request.transport is None:

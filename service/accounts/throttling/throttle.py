@@ -83,13 +83,12 @@ class Throttle:
         They enforce ``REFRESH_LIMIT``.
         """
         max_count, seconds = self._settings.refresh_limit
-        names = (client.ip_key, client.site_key) if max_count else (None, None)
-        key, site_key = (digest("refresh", name) if name is not None else None for name in names)
+        site = client.site_key
         return {
-            "throttle_key": key,
+            "throttle_key": digest("refresh", client.ip_key) if max_count else None,
             "max_count": max_count,
             "seconds": seconds,
-            "site_key": site_key,
+            "site_key": digest("refresh", site) if max_count and site is not None else None,
             "max_site_count": max_count * SITE_FACTOR,
         }
 

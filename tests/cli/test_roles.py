@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import jwt
 import psycopg
 import pytest
 
 from service.database.migrate import migrate
-from tests.processes import RUN, serve
+from tests.processes import RUN, eventually, serve
 
 INSERT_USER = """
     insert into users (username, username_key, email, email_key)
@@ -62,3 +63,25 @@ def test_command_explains_wrong_arguments(
     result = run_roles(tmp_path, url, *arguments)
     assert result[0] == status
     assert result[1].startswith(start)
+
+
+def test_roles_change_in_every_worker_beside_the_service(url: str, tmp_path: Path) -> None:
+    with serve(tmp_path / "service", DATABASE_URL=url, WEB_CONCURRENCY=2) as service:
+        service.wait_until_serving()
+        token = service.register("alice")
+
+        def have_new_tokens(roles: list[str]) -> bool:
+            """Return whether ten new tokens have these roles. Each may be of another worker."""
+            found = []
+            for _ in range(10):
+                status, body = service.request("GET", "/api/user", token=token)
+                assert status == 200
+                claims = jwt.decode(body["user"]["token"], options={"verify_signature": False})
+                found.append(claims.get("roles", []))
+            return all(each == roles for each in found)
+
+        assert have_new_tokens([])
+        assert run_roles(tmp_path / "1", url, "alice@example.test", "--add", "editor")[0] == 0
+        eventually(lambda: have_new_tokens(["editor"]), "the role in every worker")
+        assert run_roles(tmp_path / "2", url, "alice@example.test", "--remove", "editor")[0] == 0
+        eventually(lambda: have_new_tokens([]), "no role in any worker")

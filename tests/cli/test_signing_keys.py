@@ -10,7 +10,7 @@ import pytest
 from service.accounts.encryption import Encryption
 from service.accounts.sessions.signing_keys import decrypt
 from service.database.migrate import migrate
-from tests.processes import RUN, serve
+from tests.processes import RUN, account, eventually, serve
 
 KEY = "encrypts: at least 32 random bytes"
 ASYMMETRIC = {
@@ -85,3 +85,28 @@ def test_rotate_explains_a_wrong_setting(url: str, tmp_path: Path) -> None:
     status, text = rotate(tmp_path / "2", url, **{**ASYMMETRIC, "ENCRYPTION_KEYS": ""})
     assert (status, text.startswith("ENCRYPTION_KEYS is missing: ")) == (2, True)
     assert keys_of(url) == []
+
+
+def test_rotation_beside_the_service_keeps_every_session(url: str, tmp_path: Path) -> None:
+    settings = {**ASYMMETRIC, "DATABASE_URL": url}
+    with serve(tmp_path / "service", WEB_CONCURRENCY=2, **settings) as service:
+        service.wait_until_serving()
+        status, body = service.request("POST", "/api/users", account("jake"))
+        assert status == 200
+        token = body["user"]["token"]
+        assert rotate(tmp_path / "1", url, **ASYMMETRIC)[0] == 0
+        # Each request may reach another worker.
+        for _ in range(10):
+            assert service.request("GET", "/api/user", token=token)[0] == 200
+        assert rotate(tmp_path / "2", url, "--revoke-old", **ASYMMETRIC)[0] == 0
+
+        def is_rejected_by_all() -> bool:
+            statuses = {service.request("GET", "/api/user", token=token)[0] for _ in range(10)}
+            return statuses == {401}
+
+        eventually(is_rejected_by_all, "every worker rejects the token")
+        given = {"refresh_token": body["refresh_token"]}
+        status, body = service.request("POST", "/api/auth/refresh", given)
+        assert status == 200
+        for _ in range(10):
+            assert service.request("GET", "/api/user", token=body["access_token"])[0] == 200

@@ -1,5 +1,6 @@
 """Accounts in the HTTP API of administrators: what it shows, what it changes, what it refuses."""
 
+import asyncio
 import re
 from typing import Any
 from uuid import UUID, uuid4
@@ -268,3 +269,16 @@ async def test_deleted_account_is_gone_and_its_log_stays(
         assert_error(again, 404, "not_found", {"user": ["not found"]})
     (deleted, _) = (await administrator.get(f"{path}/events")).body["events"]
     assert (deleted["kind"], deleted["actor"]) == ("account_deleted", "backoffice")
+
+
+async def test_of_simultaneous_acts_one_changes_the_account(
+    client: Client, administrator: Administrator, db: asyncpg.Connection
+) -> None:
+    await client.register("alice")
+    path = f"/users/{await id_of(db)}"
+    locks = await asyncio.gather(*(administrator.post(f"{path}/lock") for _ in range(5)))
+    assert sorted(response.body["changed"] for response in locks) == [False] * 4 + [True]
+    deletions = await asyncio.gather(*(administrator.delete(path) for _ in range(5)))
+    assert sorted(response.status for response in deletions) == [204] + [404] * 4
+    kinds = [kind for kind, _, _ in await acts(db)]
+    assert kinds == ["account_locked", "session_ended", "account_deleted"]

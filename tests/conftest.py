@@ -46,6 +46,10 @@ SETTINGS: dict[str, Any] = {
     "user_cache_size": int(os.environ.get("TEST_USER_CACHE_SIZE", "100000")),
 }
 
+SIGNS_WITH_HS256 = pytest.mark.skipif(
+    SETTINGS["token_algorithm"] != "HS256", reason="the test signs a token with HS256"
+)
+
 
 @pytest.fixture(scope="session")
 def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:

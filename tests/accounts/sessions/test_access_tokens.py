@@ -14,8 +14,10 @@ import pytest
 import time_machine
 
 from service.accounts.sessions.access_tokens import AccessTokens
-from tests.conftest import SECRET, Client, MakeClient
+from tests.conftest import SECRET, SIGNS_WITH_HS256, Client, MakeClient
 from tests.responses import assert_error
+
+pytestmark = SIGNS_WITH_HS256
 
 HS256 = {"alg": "HS256", "typ": "JWT"}
 OLD_SECRET = "what signed before it was changed, 32 bytes"

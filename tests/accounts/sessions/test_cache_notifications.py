@@ -53,6 +53,7 @@ async def test_change_of_a_user_sends_one_notification(
     # The strict dialect changes an email at once.
     client = await make_client(realworld_strict=True)
     device = await client.open_account("alice")
+    await sent()  # The start may add a key.
     user_id = await db.fetchval("select id from users")
     given = {"user": {field: value}}
     assert (await client.put("/api/user", given, token=device.access)).status == 200

@@ -21,7 +21,7 @@ from tests.accounts.two_instances import (
     queries_of,
     wait_until_trusted,
 )
-from tests.conftest import SECRET, MakeClient
+from tests.conftest import SECRET, SIGNS_WITH_HS256, MakeClient
 
 PASSWORD = "alice-secret"
 LOGIN = {"user": {"email": "alice@example.test", "password": PASSWORD}}
@@ -229,6 +229,7 @@ async def test_truncate_clears_the_cache(
     assert (await instances.after_sync()).status == 401
 
 
+@SIGNS_WITH_HS256
 async def test_cached_session_authenticates_only_its_user(instances: TwoInstances) -> None:
     bob = await instances.second.register("bob")
     assert (await instances.second.get("/api/user", token=bob)).status == 200

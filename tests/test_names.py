@@ -37,6 +37,7 @@ OTHER_TESTS = {
     "documents": "README.md, docs/ and the other documents",
     "fuzz": "tests/fuzz.py",
     "layers": "the imports of all modules",
+    "metrics/alerts": "monitoring/alerts.yml and monitoring/dashboard.json",
     "names": "this rule",
     "run": "run.py",
     "sql": "every query",

@@ -119,6 +119,11 @@ def _add_user_commands(
     }
     for command in named.values():
         command.add_argument("user", metavar="USER", help="the email, username or id of the user")
+    named["reset"].add_argument(
+        "--revoke-password",
+        action="store_true",
+        help="the old password and all sessions end at once",
+    )
     sign_out = _add_command(user_commands, "users sign-out")
     sign_out.add_argument(
         "user", metavar="USER", nargs="?", help="the email, username or id of the user"

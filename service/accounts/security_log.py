@@ -101,6 +101,10 @@ class EventKind(StrEnum):
         "A mail with a link that resets the password was requested by a person or an "
         "administrator.",
     )
+    PASSWORD_REVOKED = (
+        "password_revoked",
+        "An administrator started a reset and made the password useless, which ended all sessions.",
+    )
     PASSWORD_RESET = (
         "password_reset",
         "The password was reset with a mailed link, which also verified the email.",

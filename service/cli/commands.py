@@ -1,5 +1,6 @@
 """Run a command and convert its errors to messages and an exit status."""
 
+import io
 import logging
 import os
 import sys
@@ -138,6 +139,8 @@ def run_command(name: str, arguments: Mapping[str, Any]) -> int:
     else:
         # A program may read what the command prints. A warning tells what its error tells.
         logs.configure(sys.stderr, logging.ERROR)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # Its encoding may not be UTF-8.
     try:
         command = COMMANDS[name]
         loaded = () if command.loads_settings else (Settings.load(),)

@@ -28,9 +28,11 @@ def sign_out(settings: Settings, user: str | None, all_users: bool, yes: bool, j
     async def work(database: Database) -> int:
         return await sign_out_everybody(database, COMMAND, _show_progress)
 
-    count = run_with_database(settings, work)
-    if sys.stderr.isatty():
-        print(file=sys.stderr)
+    try:
+        count = run_with_database(settings, work)
+    finally:
+        if sys.stderr.isatty():
+            print(file=sys.stderr)
     if json:
         write_json({"sessions_ended": count})
     else:

@@ -25,13 +25,8 @@ MIN_COLUMN = 6
 # characters. Emoji and some scripts need the joiners, which cannot hide anything.
 _UNSAFE_CATEGORIES = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}
 _JOINERS = "\u200c\u200d"
-# JSON escapes the C0 controls itself.
-_UNSAFE_IN_JSON = re.compile(
-    "[\x7f-\x9f\u00ad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f"
-    "\u2028-\u202e\u2060-\u206f\ud800-\udfff\ue000-\uf8ff\ufeff\ufff9-\ufffb"
-    "\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
-    "\U000e0000-\U000e0fff\U000f0000-\U0010ffff]"
-)
+# Also for outputs with another encoding than UTF-8. JSON escapes the C0 controls itself.
+_UNSAFE_IN_JSON = re.compile(r"[^\n -~]")
 
 
 class NoTerminalError(Exception):
@@ -103,7 +98,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], width: int | 
 
 
 def escape_json(text: str) -> str:
-    """Escape the characters in the JSON ``text`` that control a terminal. Its value is the same."""
+    """Write the JSON ``text`` in printable ASCII. Its value is the same."""
     return _UNSAFE_IN_JSON.sub(_escape, text)
 
 

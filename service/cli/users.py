@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import sql
-from service.accounts.account_lock import AccountLocked, lock_account, unlock_account
+from service.accounts.account_lock import AccountLocked
 from service.accounts.administration import user_actions
 from service.accounts.administration.api_keys import CLI
 from service.accounts.administration.user_details import AmbiguousName, find_user
@@ -127,7 +127,7 @@ def disable_two_factor(settings: Settings, user: str, json: bool) -> int:
 def lock(settings: Settings, user: str, json: bool) -> int:
     """Lock an account: end its sessions, and refuse every login until it is unlocked."""
     user_id, has_changed = act(
-        settings, user, lambda connection, id_: lock_account(connection, COMMAND, id_)
+        settings, user, lambda connection, id_: user_actions.lock(connection, COMMAND, id_)
     )
     sentence = (
         f"The account of {safe(user)} is locked. Its sessions have ended."
@@ -141,7 +141,7 @@ def lock(settings: Settings, user: str, json: bool) -> int:
 def unlock(settings: Settings, user: str, json: bool) -> int:
     """Unlock an account. Its owner logs in again."""
     user_id, has_changed = act(
-        settings, user, lambda connection, id_: unlock_account(connection, COMMAND, id_)
+        settings, user, lambda connection, id_: user_actions.unlock(connection, COMMAND, id_)
     )
     state = "is unlocked" if has_changed else "was not locked"
     sentence = f"The account of {safe(user)} {state}."
@@ -164,11 +164,13 @@ def verify(settings: Settings, user: str, json: bool) -> int:
     return 0
 
 
-def reset(settings: Settings, user: str, json: bool) -> int:
+def reset(settings: Settings, user: str, revoke_password: bool, json: bool) -> int:
     """Mail a link with which the owner of an account chooses a new password."""
 
     async def start(connection: sql.Connection, user_id: UUID) -> str:
-        return await user_actions.start_reset(connection, COMMAND, user_id, settings)
+        return await user_actions.start_reset(
+            connection, COMMAND, user_id, settings, revoke_password=revoke_password
+        )
 
     try:
         user_id, email = act(settings, user, start)
@@ -176,10 +178,12 @@ def reset(settings: Settings, user: str, json: bool) -> int:
         raise UserError(
             f"The account of {safe(user)} is locked, so a link would not work: unlock it first."
         ) from error
-    sentence = (
-        f"The service mails a link to {safe(email)}. The password and the sessions stay until the "
-        "owner uses it."
+    state = (
+        "The password no longer works, and all sessions have ended."
+        if revoke_password
+        else "The password and the sessions stay until the owner uses it."
     )
+    sentence = f"The service mails a link to {safe(email)}. {state}"
     print_result(sentence, json=json, user_id=user_id, email=email)
     return 0
 

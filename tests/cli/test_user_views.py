@@ -10,7 +10,7 @@ import pytest
 
 from service.database.migrate import migrate
 from tests.cli.users import INSERT_USER, run_on_terminal, run_users
-from tests.processes import RUN, SECRET
+from tests.processes import RUN, SECRET, serve
 
 HOSTILE = "\x1b[2J\x9b31m\u202ekcaj\x07\n"
 """Clear the screen, change the color, hide text, ring, and begin a line."""
@@ -142,6 +142,21 @@ def test_show_is_one_document_of_json_for_a_program(url: str, tmp_path: Path) ->
     assert [session["user_agent"] for session in user["sessions"]] == [HOSTILE]
     assert [event["user_agent"] for event in user["events"]] == [HOSTILE]
     assert user["sign_in_methods"] == {"password": False, "passkeys": [], "identities": []}
+
+
+@pytest.mark.parametrize("arguments", [("show", "bob"), ("show", "bob", "--json"), ("list",)])
+def test_output_in_another_encoding_is_no_error(
+    url: str, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("update users set username = 'b\u00f6b' where username = 'bob'")
+    command = (*RUN, "users", *arguments)
+    with serve(tmp_path, command=command, DATABASE_URL=url, PYTHONIOENCODING="ascii") as process:
+        assert (process.wait_for_exit(), process.err) == (0, "")
+    if "--json" in arguments:
+        assert json.loads(process.out)["username"] == "b\u00f6b"
+    else:
+        assert "b?b" in process.out
 
 
 def test_export_is_that_of_the_user_and_is_logged(url: str, tmp_path: Path) -> None:

@@ -122,11 +122,20 @@ def test_verify_and_reset_say_what_they_did(url: str, tmp_path: Path) -> None:
         "The service mails a link to jake@jake.jake. The password and the sessions stay until the "
         "owner uses it.\n"
     )
+    assert run_users(tmp_path / "revoke", url, "reset", "jake", "--revoke-password").out == (
+        "The service mails a link to jake@jake.jake. The password no longer works, and all "
+        "sessions have ended.\n"
+    )
     with psycopg.connect(url) as connection:
         mails = connection.execute("select recipient, template from outbox").fetchall()
         events = connection.execute("select kind, actor from events order by id").fetchall()
-    assert mails == [("jake@jake.jake", "reset_password")]
-    assert events == [("email_verified", "cli"), ("password_reset_requested", "cli")]
+    assert mails == [("jake@jake.jake", "reset_password")] * 2
+    assert events == [
+        ("email_verified", "cli"),
+        ("password_reset_requested", "cli"),
+        ("password_revoked", "cli"),
+        ("password_reset_requested", "cli"),
+    ]
 
 
 def test_reset_of_a_locked_account_is_refused(url: str, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from service.accounts import one_time_tokens
 from service.accounts.account_lock import AccountLocked, lock_account, unlock_account
 from service.accounts.closed_accounts import close_account
 from service.accounts.emails import queue_reset_email
-from service.accounts.one_time_tokens import Purpose
+from service.accounts.one_time_tokens import REVOKED_BY_PASSWORD_CHANGE, Purpose
 from service.accounts.security_log import EventKind, write_event
 from service.accounts.throttling.throttle import Throttle
 from service.accounts.two_factor.removal import remove_second_factor
@@ -93,18 +93,25 @@ async def verify_email(
 
 
 async def start_reset(
-    connection: sql.Connection, client: Client, user_id: UUID, settings: Settings
+    connection: sql.Connection,
+    client: Client,
+    user_id: UUID,
+    settings: Settings,
+    *,
+    revoke_password: bool = False,
 ) -> str:
     """Queue a mail with a link that resets the password. Return the email it is sent to.
 
     It is the same mail, link and event as when the person has forgotten the password. No
     administrator learns or chooses a password (OWASP ASVS 5.0, 6.4.6). The sessions and the old
-    password end when the person uses the link. Raise ``AccountLocked`` if the account is locked:
-    its links do not work.
+    password end when the person uses the link, or with ``revoke_password`` now. Raise
+    ``AccountLocked`` if the account is locked: its links do not work.
     """
     user = await _lock_user(connection, user_id)
     if user["locked_at"] is not None:
         raise AccountLocked
+    if revoke_password:
+        await _revoke_password(connection, client, user_id)
     email: str = user["email"]
     token = await one_time_tokens.issue(
         connection, Purpose.RESET_PASSWORD, user_id, email=email, email_key=user["email_key"]
@@ -112,6 +119,22 @@ async def start_reset(
     await queue_reset_email(connection, _sender(client), email, token, settings=settings)
     await write_event(connection, client, EventKind.PASSWORD_RESET_REQUESTED, user_id=user_id)
     return email
+
+
+async def _revoke_password(connection: sql.Connection, client: Client, user_id: UUID) -> None:
+    """Make the password useless, and end what it has opened: sessions, challenges and links."""
+    kind = EventKind.PASSWORD_REVOKED
+    await write_event(connection, client, kind, user_id=user_id)
+    await sql.reports.remove_password(connection, user_id=user_id)
+    await sql.sessions.end_all(
+        connection,
+        user_id=user_id,
+        reason=kind,
+        ip=client.ip,
+        user_agent=client.user_agent,
+        actor=client.actor,
+    )
+    await one_time_tokens.revoke(connection, user_id, REVOKED_BY_PASSWORD_CHANGE)
 
 
 async def disable_two_factor(

@@ -1,6 +1,8 @@
 """What an administrator does with one account."""
 
+import asyncio
 from functools import partial
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
@@ -11,9 +13,22 @@ from service.accounts.administration import user_actions
 from service.accounts.closed_accounts import close_account
 from service.accounts.throttling.throttle import THROTTLE
 from service.http.errors import NotFound
-from tests.accounts.account_locks import id_of, kinds_of_events
+from tests.accounts.account_locks import (
+    count_open_sessions,
+    id_of,
+    kinds_of_events,
+    lock_uncommitted,
+)
 from tests.accounts.administration.users import act
-from tests.accounts.mailed_links import RESET, VERIFY, client_without_delivery, last_token, links
+from tests.accounts.logins import login
+from tests.accounts.mailed_links import (
+    FORGOT,
+    RESET,
+    VERIFY,
+    client_without_delivery,
+    last_token,
+    links,
+)
 from tests.accounts.two_factor.authenticator_app import (
     AuthenticatorApp,
     challenge_of,
@@ -22,9 +37,10 @@ from tests.accounts.two_factor.authenticator_app import (
     verify_email,
 )
 from tests.accounts.two_instances import REVOKED, TwoInstances
-from tests.conftest import Client, MakeClient
+from tests.conftest import Client, Device, MakeClient, until_blocked
 
 ALICE = "alice@example.test"
+NEW = {"new_password": "a new secret"}
 
 
 @pytest.fixture
@@ -135,6 +151,104 @@ async def test_reset_mails_a_link_and_changes_nothing_before_its_use(
     assert not await client.is_authenticated(device.access)
     await client.sign_in("alice", "a new secret")
     assert (await actors(db))[0] == ("password_reset_requested", "cli")
+
+
+async def test_reset_can_end_the_password_and_the_sessions_at_once(
+    client: Client, db: asyncpg.Connection
+) -> None:
+    device = await client.open_account("alice")
+    await client.post(FORGOT, {"email": ALICE})
+    old = await last_token(db, ALICE, "reset_password")
+    reset = partial(user_actions.start_reset, revoke_password=True)
+    await act(client, reset, await id_of(db), client.settings)
+    assert (await client.get("/api/user", token=device.access)).body == REVOKED
+    assert (await login(client, "alice", "alice-secret")).body["code"] == "invalid_credentials"
+    # A stranger may have asked for the link from before.
+    assert (await client.post(RESET, {"token": old, **NEW})).status == 404
+    new = await last_token(db, ALICE, "reset_password")
+    assert (await client.post(RESET, {"token": new, **NEW})).status == 200
+    await client.sign_in("alice", "a new secret")
+    assert (await actors(db))[:3] == [
+        ("password_revoked", "cli"),
+        ("session_ended", "cli"),
+        ("password_reset_requested", "cli"),
+    ]
+
+
+async def test_reset_that_waits_for_a_lock_sends_no_mail(
+    client: Client, db: asyncpg.Connection
+) -> None:
+    await client.open_account("alice")
+    user_id = await id_of(db)
+    async with db.transaction():
+        await lock_uncommitted(db, user_id)
+        waiting = asyncio.create_task(
+            act(client, user_actions.start_reset, user_id, client.settings)
+        )
+        await until_blocked(db, 1)
+    with pytest.raises(AccountLocked):
+        await waiting
+    assert await links(db, ALICE, "reset_password") == []
+
+
+async def test_verify_that_waits_for_a_change_of_the_email_verifies_nothing(
+    client: Client, db: asyncpg.Connection
+) -> None:
+    await client.open_account("alice")
+    user_id = await id_of(db)
+    async with db.transaction():
+        await db.execute("update users set email = 'new@x.test', email_key = 'new@x.test'")
+        waiting = asyncio.create_task(act(client, user_actions.verify_email, user_id, ALICE))
+        await until_blocked(db, 1)
+    with pytest.raises(NotFound):
+        await waiting
+    assert await db.fetchval("select email_verified_at from users") is None
+    assert await actors(db) == []
+
+
+async def test_refreshes_and_logins_that_race_with_a_sign_out_keep_no_older_session(
+    client: Client, db: asyncpg.Connection
+) -> None:
+    await client.open_account("alice")
+    user_id = await id_of(db)
+    for _ in range(10):
+        device = await client.sign_in("alice")
+        # All of them wait for the session, and continue in the order of their arrival.
+        async with db.transaction():
+            await db.execute("select from sessions where id = $1 for update", device.session)
+            under_way = asyncio.gather(
+                *(client.refresh(device.refresh) for _ in range(3)),
+                act(client, user_actions.sign_out_user, user_id),
+                *(client.refresh(device.refresh) for _ in range(3)),
+            )
+            await until_blocked(db, 7)
+        results: list[Any] = await under_way
+        results.pop(3)
+        for response in results:
+            if response.status == 200:
+                refreshed = Device.of(response)
+                assert not await client.is_authenticated(refreshed.access)
+                response = await client.refresh(refreshed.refresh)
+            assert response.body["code"] == "refresh_token_revoked"
+        assert await count_open_sessions(db) == 0
+
+
+async def test_sign_out_ends_the_session_of_a_login_that_it_has_waited_for(
+    client: Client, db: asyncpg.Connection
+) -> None:
+    await client.open_account("alice")
+    user_id = await id_of(db)
+    async with db.transaction():
+        await db.execute("select from users where id = $1 for share", user_id)
+        await db.execute(
+            "insert into sessions (user_id, expires_at, idle_expires_at)"
+            " values ($1, 'infinity', 'infinity')",
+            user_id,
+        )
+        signing_out = asyncio.create_task(act(client, user_actions.sign_out_user, user_id))
+        await until_blocked(db, 1)
+    assert await signing_out == 2
+    assert await count_open_sessions(db) == 0
 
 
 async def test_reset_of_a_locked_account_sends_no_mail(

@@ -31,7 +31,7 @@ from service.database.pool import DATABASE
 from service.http.app_keys import SETTINGS
 from service.http.bodies import read_body
 from service.http.client import Client, administrator_of
-from service.http.errors import InvalidInput, NotFound
+from service.http.errors import InvalidInput, NotFound, TooManyAttempts
 from service.http.openapi.schemas import array_of, boolean, nullable, object_of
 from service.http.parameters import Number, QueryString, filter_text, flag, path_uuid
 from service.http.responses import json_response
@@ -181,15 +181,22 @@ async def verify(request: web.Request) -> web.StreamResponse:
     scope=Scope.USERS_WRITE,
     parameters={"id": ID},
     responses={200: object_of(email=EMAIL)},
-    errors=(NOT_FOUND, AccountLocked()),
+    errors=(NOT_FOUND, AccountLocked(), TooManyAttempts("email", retry_after=60)),
 )
 async def reset(request: web.Request) -> web.StreamResponse:
     """Send a mail with a link that resets the password to the owner of an account.
 
-    Only the owner chooses the new password. Respond with the email.
+    Only the owner chooses the new password. Respond with the email. Respond 429 after ten mails to
+    one account in an hour.
     """
-    email = await _act(request, user_actions.start_reset, request.app[SETTINGS])
-    return json_response({"email": email})
+    throttle, settings = request.app[THROTTLE], request.app[SETTINGS]
+
+    async def start(connection: Connection, client: Client, user_id: UUID) -> str:
+        email = await user_actions.start_reset(connection, client, user_id, settings)
+        await throttle.admit_started_reset(connection, user_id)
+        return email
+
+    return json_response({"email": await _act(request, start)})
 
 
 @routes.delete(

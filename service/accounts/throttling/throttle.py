@@ -36,6 +36,9 @@ NOTICE_LIMIT = Limit(20, 3600)
 EXPORT_LIMIT = Limit(10, 3600)
 """Exports of one account. Each may read all of its content."""
 
+STARTED_RESET_LIMIT = Limit(10, 3600)
+"""Resets of one account that administrators start over HTTP. Each sends a mail."""
+
 WRONG_KEY_LIMIT = Limit(1000, 3600)
 """Wrong API keys from one IP address."""
 
@@ -213,6 +216,22 @@ class Throttle:
     async def admit_export(self, user_id: UUID) -> None:
         """Count an export of an account. Raise ``TooManyAttempts`` past ``EXPORT_LIMIT``."""
         await self._hit("export", {digest("export", str(user_id)): EXPORT_LIMIT})
+
+    async def admit_started_reset(self, connection: sql.Connection, user_id: UUID) -> None:
+        """Count a reset that an administrator starts, in the transaction that queues the mail.
+
+        A leaked API key must not flood people with mails. Raise ``TooManyAttempts`` past
+        ``STARTED_RESET_LIMIT``.
+        """
+        max_count, seconds = STARTED_RESET_LIMIT
+        row = await sql.throttle.hit(
+            connection,
+            key=digest("started reset", str(user_id)),
+            max_count=max_count,
+            seconds=seconds,
+        )
+        if not row["admitted"]:
+            raise TooManyAttempts("email", retry_after=row["retry_after"])
 
     async def admit_wrong_key(self, client: Client) -> None:
         """Count an unknown or revoked API key. Raise ``TooManyAttempts`` past the limit."""

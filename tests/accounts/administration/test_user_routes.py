@@ -282,3 +282,20 @@ async def test_of_simultaneous_acts_one_changes_the_account(
     assert sorted(response.status for response in deletions) == [204] + [404] * 4
     kinds = [kind for kind, _, _ in await acts(db)]
     assert kinds == ["account_locked", "session_ended", "account_deleted"]
+
+
+async def test_started_resets_of_one_account_are_limited(
+    client: Client, administrator: Administrator, db: asyncpg.Connection
+) -> None:
+    for name in ("alice", "bob"):
+        await client.register(name)
+    path = f"/users/{await id_of(db)}/reset-password"
+    responses = await asyncio.gather(*(administrator.post(path) for _ in range(15)))
+    assert sorted(response.status for response in responses) == [200] * 10 + [429] * 5
+    rejected = await administrator.post(path)
+    assert_error(rejected, 429, "too_many_attempts", {"email": ["too many attempts"]})
+    assert 1 <= int(rejected.headers["Retry-After"]) <= 3600
+    mails = await db.fetchval("select count(*) from outbox where template = 'reset_password'")
+    assert (mails, len(await acts(db))) == (10, 10)
+    response = await administrator.post(f"/users/{await id_of(db, 'bob')}/reset-password")
+    assert response.status == 200

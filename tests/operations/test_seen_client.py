@@ -40,9 +40,9 @@ async def test_entries_are_bounded(client: Client) -> None:
         "",
         "Bearer x",
         "Bearer .",
-        f"Bearer {make_proof('another secret of 32 bytes or more')}",
+        pytest.param(f"Bearer {make_proof('another secret of 32 bytes or more')}", id="foreign"),
         "Bearer 99999999999." + "0" * 64,
-        f"Token {make_proof(SECRET)}",
+        pytest.param(f"Token {make_proof(SECRET)}", id="scheme"),
         "Bearer ١.é",
     ],
 )

@@ -11,13 +11,18 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from service.embedded_postgres.server import Inheritance
 from service.heartbeats import exit_with_parent
 
 logger = logging.getLogger(__name__)
+
+CHECK_TIMEOUT = 1800.0  # Seconds for the check of a new version, with its migrations.
+TRACEBACK = b"Traceback"
+MAX_ERROR_BYTES = 2000  # Bytes of the error of a new version that are logged.
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Handover:
 
     def write(self) -> int:
         """Write the handover to a file without a name, and return its descriptor."""
-        with tempfile.TemporaryFile() as file:
+        with _unnamed_file() as file:
             file.write(json.dumps(asdict(self)).encode())
             file.flush()
             return os.dup(file.fileno())
@@ -57,20 +62,21 @@ class Handover:
 
     def execute(self) -> None:
         """Replace the program of this process by its new version. Return if that fails."""
-        inherited = [self.write(), *self.sockets]
+        inherited = [*self.sockets]
         if self.metrics_socket is not None:
             inherited.append(self.metrics_socket)
         if self.embedded is not None:
             inherited += self.embedded.descriptors
-        for descriptor in inherited:
-            os.set_inheritable(descriptor, True)
-        sys.stdout.flush()
         try:
-            os.execv(sys.executable, _command(inherited[0]))  # noqa: S606
+            described = self.write()
+            inherited.append(described)
+            for descriptor in inherited:
+                os.set_inheritable(descriptor, True)
+            sys.stdout.flush()
+            os.execv(sys.executable, _command(described))  # noqa: S606
         except OSError as error:
             for descriptor in inherited:
                 os.set_inheritable(descriptor, False)
-            os.close(inherited[0])
             logger.error("reload failed, the running version goes on: error=%s", error)
 
 
@@ -78,9 +84,11 @@ class Check:
     """A child process that checks whether the new version can take over."""
 
     def __init__(self, handover: Handover) -> None:
-        """Start the process."""
+        """Start the process. Raise ``OSError`` if that fails."""
         # A file, because the parent reads no pipe while it waits for signals.
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+        self._errors = _unnamed_file()
+        self.deadline = time.monotonic() + CHECK_TIMEOUT
+        """The time at which to kill the process."""
         descriptor = handover.write()
         sys.stdout.flush()
         parent = os.getpid()
@@ -103,14 +111,23 @@ class Check:
         ``status`` is its status of ``os.waitpid``.
         """
         with self._errors as file:
-            file.seek(0)
+            size = file.seek(0, os.SEEK_END)
+            first = os.pread(file.fileno(), len(TRACEBACK), 0)
+            file.seek(max(0, size - MAX_ERROR_BYTES))
             lines = file.read().decode(errors="replace").split("\n")
         if not status:
             return None
         written = [line.strip() for line in lines if line.strip()]
         if not written:
             return f"the check ended with status {status}"
-        return written[-1] if "Traceback" in written[0] else " ".join(written)
+        return written[-1] if first == TRACEBACK else " ".join(written)
+
+
+def _unnamed_file() -> IO[bytes]:
+    """Return a file in memory. A container may have no folder that it may write to."""
+    if sys.platform == "linux":
+        return os.fdopen(os.memfd_create("reload"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def _command(handover: int) -> list[str]:

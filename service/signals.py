@@ -8,6 +8,7 @@ from collections.abc import Iterator, Set
 from types import FrameType
 
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM}
+INTERRUPTS = STOP_SIGNALS - {signal.SIGHUP}  # Those of the service: it reloads on SIGHUP.
 INTERRUPT_RETRY = 0.05  # Seconds until a dropped ``KeyboardInterrupt`` is raised again.
 
 

@@ -15,24 +15,28 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from service.embedded_postgres.server import EmbeddedServer
 from service.heartbeats import HEARTBEAT_INTERVAL, Heartbeats, exit_with_parent
 from service.listening_sockets import StartError, bind
+from service.preparation import addresses, load, open_metrics, run_migration
 from service.reload import Check, Handover
 from service.settings.settings import Settings
-from service.signals import STOP_SIGNALS, block_signals, has_terminal, interruptible, next_signal
+from service.signals import (
+    INTERRUPTS,
+    STOP_SIGNALS,
+    block_signals,
+    has_terminal,
+    interruptible,
+    next_signal,
+)
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
     from service.metrics.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-INTERRUPTS = STOP_SIGNALS - {signal.SIGHUP}  # SIGHUP waits until the start has ended.
 CRASH_LOOP_SECONDS = 1.0  # Wait this long before replacing a worker that ran for less than this.
 KILL_DELAY = 5.0  # Seconds after the drain until a worker that still runs is killed.
 POLL_INTERVAL = 0.02  # Seconds between two checks whether the workers have exited.
@@ -119,8 +123,8 @@ class Supervisor:
         former = set(self._workers)
         try:
             with interruptible(INTERRUPTS):
-                self._metrics = _open_metrics(self._settings, self._metrics_socket)
-                self._app = _load(self._settings, self._database_url, self._metrics)
+                self._metrics = open_metrics(self._settings, self._metrics_socket)
+                self._app = load(self._settings, self._database_url, self._metrics)
             is_ready = self._start_workers(TAKE_OVER_TIMEOUT)
         except Exception:
             logger.exception("reload failed, the former workers go on")
@@ -163,7 +167,7 @@ class Supervisor:
                 exit_with_parent(parent)
                 if self._embedded is not None:
                     self._embedded.detach()
-                status = _migrate(self._settings, self._database_url, message_writer)
+                status = run_migration(self._settings, self._database_url, message_writer)
             except KeyboardInterrupt:
                 status = 0  # The parent is interrupted, too.
             except BaseException:
@@ -175,8 +179,8 @@ class Supervisor:
         with os.fdopen(message, encoding="utf-8") as messages:
             # The objects of the application are permanent: looking for garbage is in vain.
             gc.disable()
-            self._metrics = _open_metrics(self._settings, self._metrics_socket)
-            self._app = _load(self._settings, self._database_url, self._metrics)
+            self._metrics = open_metrics(self._settings, self._metrics_socket)
+            self._app = load(self._settings, self._database_url, self._metrics)
             gc.enable()
             error = messages.read()
         _, status = os.waitpid(self._migration, 0)
@@ -262,7 +266,10 @@ class Supervisor:
             self._must_check_again = True
             return
         logger.info("reloading: checking the new version and its settings")
-        self._check = Check(self._hand_over())
+        try:
+            self._check = Check(self._hand_over())
+        except OSError as error:
+            logger.error("reload failed, the running version goes on: error=%s", error)
 
     def _finish_check(self, check: Check, status: int) -> None:
         error = check.error(status)
@@ -277,7 +284,7 @@ class Supervisor:
 
     def _hand_over(self) -> Handover:
         return Handover(
-            _addresses(self._settings),
+            addresses(self._settings),
             self._metrics_socket.fileno() if self._metrics_socket is not None else None,
             [sock.fileno() for sock in self._sockets],
             {pid: index for pid, (index, _) in self._workers.items()},
@@ -313,9 +320,12 @@ class Supervisor:
                 _signal(pid, signal.SIGKILL)
                 if self._metrics is not None:
                     self._metrics.note_hang()
-        for pid, deadline in self._retiring.items():
-            if time.monotonic() > deadline:
-                _signal(pid, signal.SIGKILL)
+        now = time.monotonic()
+        late = [pid for pid, deadline in self._retiring.items() if now > deadline]
+        if self._check is not None and now > self._check.deadline:
+            late.append(self._check.pid)
+        for pid in late:
+            _signal(pid, signal.SIGKILL)
 
     def _replace_worker(self, pid: int) -> None:
         index, started = self._workers.pop(pid)
@@ -351,85 +361,6 @@ class Supervisor:
             _signal(pid, signal.SIGKILL)
         if self._embedded is not None:
             self._embedded.stop()
-
-
-def check_new_version(settings: Settings, handover: Handover) -> None:
-    """Check whether this version can take over from a running one, and migrate the database.
-
-    The migration comes now, because only here its failure leaves the running version in place.
-    Raise ``StartError``, ``MigrationError`` or any error that a start raises.
-    """
-    if _addresses(settings) != handover.addresses:
-        raise StartError(
-            "HOST, PORT, METRICS_HOST and METRICS_PORT cannot change in a reload: restart the"
-            " service."
-        )
-    data_dir = str(settings.data_dir.absolute()) if settings.embedded else None
-    if data_dir != (handover.embedded.data_dir if handover.embedded is not None else None):
-        raise StartError(
-            "The embedded database and DATA_DIR cannot change in a reload: restart the service."
-        )
-    url = handover.embedded.dsn if handover.embedded is not None else settings.database_url or ""
-    _prepare_database(settings, url)
-    with socket.socket() as sock:  # The metrics need one, and nothing listens here.
-        is_measured = settings.metrics_port is not None
-        _load(settings, url, _open_metrics(settings, sock if is_measured else None))
-
-
-def _addresses(settings: Settings) -> list[str | int | None]:
-    """Return the settings that decide on which addresses the service listens."""
-    return [settings.host, settings.port, settings.metrics_host, settings.metrics_port]
-
-
-def _migrate(settings: Settings, url: str, message: int) -> int:
-    """Migrate the database. Return the exit status. Write the text of an error to ``message``."""
-    from service.database.migrate import MigrationError
-
-    try:
-        with interruptible(INTERRUPTS):
-            _prepare_database(settings, url)
-    except MigrationError as error:
-        os.write(message, str(error).encode())
-        return 1
-    return 0
-
-
-def _prepare_database(settings: Settings, url: str) -> None:
-    """Check the URLs of the database and migrate it. Raise ``MigrationError``."""
-    from service.database.connection_limit import warn_of_connection_limit
-    from service.database.migrate import migrate
-    from service.database.pooler_check import check_pooler
-
-    session_url = settings.session_database_url or url
-    check_pooler(settings, logger.info)
-    migrate(session_url, logger.info)
-    warn_of_connection_limit(settings, session_url)
-
-
-def _load(settings: Settings, database_url: str, metrics: "Metrics | None") -> "web.Application":
-    """Return the application that every worker serves. Raise ``TemplateError``.
-
-    It is created before the workers are forked, and runs in none but them: they share most of its
-    memory.
-    """
-    from service.accounts.passwords.blocklist import load_blocklist
-    from service.app import create_app
-    from service.http.connections import raise_descriptor_limit
-
-    import_module("service.worker")
-    load_blocklist(settings)
-    raise_descriptor_limit()
-    log, parts = (metrics.request_log, metrics.parts) if metrics is not None else (None, None)
-    return create_app(settings, database_url, log, parts)
-
-
-def _open_metrics(settings: Settings, sock: socket.socket | None) -> "Metrics | None":
-    """Return the metrics, or ``None`` without a socket. Nothing of them is loaded then."""
-    if sock is None:
-        return None
-    from service.metrics.metrics import Metrics
-
-    return Metrics(settings.web_concurrency, sock)
 
 
 @contextlib.contextmanager

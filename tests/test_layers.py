@@ -53,6 +53,7 @@ ALLOWED = {
 ABOVE = {
     "service.app",
     "service.supervisor",
+    "service.preparation",
     "service.reload",
     "service.listening_sockets",
     "service.signals",

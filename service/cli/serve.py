@@ -2,10 +2,11 @@
 
 from importlib import import_module
 
+from service.preparation import check_new_version
 from service.reload import Handover
 from service.settings.generated_secrets import with_generated_secrets
 from service.settings.settings import Settings
-from service.supervisor import Supervisor, check_new_version
+from service.supervisor import Supervisor
 
 
 def serve(settings: Settings, handover: int | None = None, check: bool = False) -> int:

@@ -129,6 +129,9 @@ class Supervisor:
         except Exception:
             logger.exception("reload failed, the former workers go on")
             is_ready = False
+        if not is_ready:
+            # A scrape of a new worker would print other values than one of the former workers.
+            self._metrics = None
         replaced = former if is_ready else self._workers.keys() - former
         for pid in replaced:
             self._retire(pid)

@@ -62,7 +62,7 @@ def run_with_database(
     """
 
     async def run(url: str) -> _Result:
-        database = Database(url, size=1)
+        database = Database(url, size=1, prepared_statements=settings.database_prepared_statements)
         await database.open()
         try:
             return await work(database)

@@ -62,7 +62,7 @@ async def _check_proxies(settings: Settings) -> Finding:
     if response.status == 401:
         return problem(
             f"the service at BASE_URL {settings.public_url} has another JWT_SECRET or time",
-            "restart it with these settings, or correct BASE_URL",
+            "reload or restart it with these settings, or correct BASE_URL",
         )
     if response.status in (502, 503, 504):
         return problem(

@@ -36,9 +36,14 @@ def with_existing_secrets(settings: Settings) -> Settings:
     Raise ``SettingsError`` if one of them cannot be read, or is invalid.
     """
     folder = settings.data_dir
-    if settings.jwt_secret is None and (folder / JWT_SECRET).exists():
+    try:
+        has_secret, has_key = ((folder / name).exists() for name in (JWT_SECRET, ENCRYPTION_KEY))
+    except OSError as error:
+        message = f"DATA_DIR {folder} cannot be read: {error.strerror}."
+        raise SettingsError([message]) from error
+    if settings.jwt_secret is None and has_secret:
         settings = replace(settings, jwt_secret=_load(folder / JWT_SECRET))
-    if settings.embedded and not settings.encryption_keys and (folder / ENCRYPTION_KEY).exists():
+    if settings.embedded and not settings.encryption_keys and has_key:
         settings = replace(settings, encryption_keys=(_load(folder / ENCRYPTION_KEY),))
     return settings
 

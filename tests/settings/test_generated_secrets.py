@@ -4,7 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from service.settings.generated_secrets import load_or_create_secret, with_generated_secrets
+from service.settings.generated_secrets import (
+    load_or_create_secret,
+    with_existing_secrets,
+    with_generated_secrets,
+)
 from service.settings.settings import Settings, SettingsError
 from tests.settings.conftest import SECRET
 
@@ -114,3 +118,20 @@ def test_secret_file_that_is_not_utf_8_is_one_error(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe" * 20)
     assert errors(tmp_path) == [f"{path} cannot be read: it is not UTF-8."]
     assert [entry.name for entry in tmp_path.iterdir()] == ["jwt_secret"]
+
+
+def test_existing_secrets_are_read_and_none_is_created(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    settings = Settings(data_dir=data_dir)
+    assert with_existing_secrets(settings) == settings
+    assert not data_dir.exists()
+    assert with_existing_secrets(complete(data_dir)) == complete(data_dir)
+    assert with_existing_secrets(settings) == complete(data_dir)
+
+
+def test_folder_of_another_user_is_an_error_and_not_an_empty_folder(unprivileged: Path) -> None:
+    data_dir = unprivileged / "data"
+    data_dir.mkdir(mode=0o000)
+    with pytest.raises(SettingsError, match="cannot be read: Permission denied"):
+        with_existing_secrets(Settings(data_dir=data_dir))
+    data_dir.chmod(0o700)

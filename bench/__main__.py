@@ -23,6 +23,7 @@ from bench import (
     sessions,
     start,
     telemetry,
+    token_algorithms,
     tokens,
     traffic,
     writes,
@@ -68,6 +69,13 @@ PARTS = {
     "accounts": Part("Logins", accounts.measure, RATIO, uses_wrk=True),
     "start": Part("The start of the service", start.measure, ("median", "longest", "aim")),
     "tokens": Part("Access tokens", tokens.measure, ("the service", "PyJWT", "ratio")),
+    "token_algorithms": Part(
+        "Access tokens of other algorithms",
+        token_algorithms.measure,
+        ("HS256", "ES256", "EdDSA"),
+        "A process verifies a token once, and then finds its claims in the cache.",
+        by_name=True,
+    ),
     "writes": Part(
         "Writes and the cache",
         writes.measure,

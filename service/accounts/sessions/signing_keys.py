@@ -248,6 +248,13 @@ async def _is_ready(db: Database | sql.Connection, encryption: Encryption, algor
     return True
 
 
+def make_private_key(algorithm: str) -> PrivateKey:
+    """Return a new key for ``ES256`` or ``EdDSA``."""
+    return (
+        generate_private_key(SECP256R1()) if algorithm == "ES256" else Ed25519PrivateKey.generate()
+    )
+
+
 async def insert_key(
     connection: sql.Connection, encryption: Encryption, algorithm: str
 ) -> tuple[UUID, int]:
@@ -256,11 +263,7 @@ async def insert_key(
     Call ``signing_keys.lock`` in an earlier statement. Raise ``NoEncryptionKey``.
     """
     key_id = uuid4()
-    private: PrivateKey
-    if algorithm == "ES256":
-        private = generate_private_key(SECP256R1())
-    else:
-        private = Ed25519PrivateKey.generate()
+    private = make_private_key(algorithm)
     delay = PUBLISH_SECONDS if await sql.signing_keys.list(connection) else 0
     plain = private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     await sql.signing_keys.insert(

@@ -133,7 +133,8 @@ async def test_process_without_the_encryption_key_adds_its_own_key(
         second = await make_client(token_algorithm="EdDSA", encryption_keys=(OTHER_KEY,))
     old = current_key(first).id
     message = f"signing key cannot be read: kid={old} error=no key of ENCRYPTION_KEYS has the id "
-    assert caplog.messages[0].startswith(message)
+    # The first process may have heard of the other key before.
+    assert any(each.startswith(message) for each in caplog.messages)
     tokens = [await first.register("alice"), await second.register("bob")]
     assert header_of(tokens[0])["kid"] == old != header_of(tokens[1])["kid"]
     for client in (first, second):

@@ -46,7 +46,7 @@ def test_key_that_is_given_twice_is_one_key() -> None:
 def test_ciphertext_of_another_user_or_purpose_is_rejected() -> None:
     encryption = Encryption([NEW])
     ciphertext = encrypt(NEW)
-    with pytest.raises(DecryptionError, match="another user"):
+    with pytest.raises(DecryptionError, match="another owner"):
         encryption.decrypt(ciphertext, purpose=PURPOSE, owner_id=BOB)
     with pytest.raises(DecryptionError):
         encryption.decrypt(ciphertext, purpose="other", owner_id=ALICE)

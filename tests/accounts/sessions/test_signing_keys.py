@@ -126,8 +126,10 @@ async def test_token_of_a_new_key_is_accepted_without_a_notification(
 
 
 async def test_process_without_the_encryption_key_adds_its_own_key(
-    make_client: MakeClient, caplog: pytest.LogCaptureFixture
+    make_client: MakeClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Without the cache no notification arrives.
+    monkeypatch.setattr("service.accounts.sessions.signing_keys.MIN_RELOAD_INTERVAL", 0.0)
     first = await make_client(token_algorithm="EdDSA")
     with caplog.at_level(logging.ERROR):
         second = await make_client(token_algorithm="EdDSA", encryption_keys=(OTHER_KEY,))

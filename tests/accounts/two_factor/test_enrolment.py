@@ -222,7 +222,7 @@ async def test_one_of_concurrent_confirmations_succeeds(
 async def test_service_without_a_key_cannot_set_up_a_factor(
     make_client: MakeClient, db: asyncpg.Connection
 ) -> None:
-    client = await make_client(encryption_keys=())
+    client = await make_client(encryption_keys=(), token_algorithm="HS256")
     device = await client.open_account("alice")
     await verify_email(db)
     response = await client.post(TWO_FACTOR, {"password": PASSWORD}, token=device.access)

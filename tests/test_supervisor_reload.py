@@ -187,7 +187,12 @@ def test_broken_version_leaves_the_running_one_in_place(
         home = program / "service/__init__.py"
         home.write_text(home.read_text().replace("__version__ = ", '__version__ = "9.9.9"  # '))
         reload(service)
-        assert service.request("GET", "/openapi.json")[1]["info"]["version"] == "9.9.9"
+
+        def version() -> str:
+            return str(service.request("GET", "/openapi.json")[1]["info"]["version"])
+
+        # The former worker accepts connections until it has received the signal.
+        eventually(lambda: version() == "9.9.9", "a response of the new version")
 
 
 def test_failed_migration_leaves_the_running_version_in_place(
@@ -210,7 +215,7 @@ def test_settings_are_read_again(tmp_path: Path, new_database: NewDatabase) -> N
         assert service.login("jake") == 200
         (tmp_path / ".env").write_text("REALWORLD_STRICT=true\n")
         reload(service)
-        assert service.request("POST", "/api/users", {})[0] == 422
+        eventually(lambda: service.request("POST", "/api/users", {})[0] == 422, "the new setting")
 
 
 def test_other_port_or_host_is_refused(tmp_path: Path) -> None:

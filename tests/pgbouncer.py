@@ -178,6 +178,19 @@ class Poolers:
             self._by_server[key] = self._running.enter_context(pgbouncer)
         return self._by_server[key].url(server_url)
 
+    def wait_for(self, server_url: str) -> None:
+        """Wait until PgBouncer has noticed that the server is back."""
+        deadline = time.monotonic() + MAX_WAIT
+        while True:
+            try:
+                with psycopg.connect(self.url(server_url)) as connection:
+                    connection.execute("select 1", prepare=False)
+            except psycopg.OperationalError:
+                assert time.monotonic() < deadline, "PgBouncer does not reach PostgreSQL"
+                time.sleep(0.05)
+            else:
+                return
+
     def environment(self, given: dict[str, str]) -> dict[str, str]:
         """Return the environment of a service whose ``DATABASE_URL`` leads to a server."""
         url = given.get("DATABASE_URL")

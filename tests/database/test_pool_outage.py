@@ -11,6 +11,7 @@ import pytest
 
 from service.database import circuit_breaker, pool
 from service.mail.outbox import OUTBOX
+from tests import pgbouncer
 from tests.conftest import Client, MakeClient, Response
 from tests.network import Network
 from tests.pgbouncer import without_pgbouncer
@@ -32,6 +33,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnPostgres]:
 def postgres(server: OwnPostgres) -> OwnPostgres:
     """Return the running server, without rows."""
     server.start()
+    if pgbouncer.IS_USED:
+        pgbouncer.POOLERS.wait_for(server.url)
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute("truncate users cascade")
     return server

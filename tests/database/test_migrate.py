@@ -123,7 +123,6 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.usefixtures("interruptible")
 def test_migrate_rejects_a_database_that_is_not_in_utf8(
     new_database: Callable[[], str], server_url: str
 ) -> None:
@@ -141,6 +140,7 @@ def test_migrate_rejects_a_database_that_is_not_in_utf8(
     assert tables(url) == set()
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_interrupt_rolls_the_migration_back_and_raises_keyboard_interrupt(
     new_database: Callable[[], str], migrations: Path
 ) -> None:

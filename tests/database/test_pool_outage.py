@@ -278,6 +278,7 @@ async def test_requests_get_503_when_the_server_rejects_the_role(
     assert (await client.get("/api/user", token=token)).status == 503
 
 
+@without_pgbouncer  # It keeps connections that were opened while the server was read-only.
 async def test_writes_get_503_until_the_server_accepts_writes_again(
     client: Client, postgres: OwnPostgres
 ) -> None:

@@ -35,7 +35,8 @@ INSERT_SESSIONS = """
 @pytest.fixture
 async def client(make_client: MakeClient) -> Client:
     limits = {"login_limits": (NO_LIMIT, NO_LIMIT, NO_LIMIT), "refresh_limit": NO_LIMIT}
-    return await client_without_delivery(make_client, **limits)
+    # The cache is on in every run: a session that it has must end, too.
+    return await client_without_delivery(make_client, user_cache_size=1000, **limits)
 
 
 async def sign_everybody_out(client: Client) -> int:

@@ -160,7 +160,7 @@ async def test_queries_for_users_are_counted_beside_all_authenticated_requests(
 
 
 async def test_invalidations_are_counted(measure: Measure) -> None:
-    measured = await measure()
+    measured = await measure(user_cache_size=100)
     token = await measured.client.register("alice")
     await _until_cached(measured, token)
     before = measured.scrape().total("session_cache_invalidations_total")

@@ -22,7 +22,7 @@ with hit as (
         end
     returning
         hits <= $10::integer as admitted,
-        ceil(extract(epoch from ends_at - now()))::integer as retry_after
+        least(ceil(extract(epoch from ends_at - now()))::integer, $11::integer) as retry_after
 ),
 site_hit as (
     insert into throttle (key, hits, ends_at)
@@ -38,7 +38,7 @@ site_hit as (
         end
     returning
         hits <= $13::integer as admitted,
-        ceil(extract(epoch from ends_at - now()))::integer as retry_after
+        least(ceil(extract(epoch from ends_at - now()))::integer, $11::integer) as retry_after
 ),
 rejected as (
     select retry_after

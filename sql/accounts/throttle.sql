@@ -1,6 +1,7 @@
 -- name: hit(key, max_count, seconds) -> one
 -- Count a request exactly: on a conflict the row is locked, and its latest version is updated.
--- Counting stops at one past the limit.
+-- Counting stops at one past the limit. A transaction that began before the one that opened the
+-- window sees more than a whole window ahead, but no client waits longer than that.
 insert into throttle (key, hits, ends_at)
 values ($1, 1, now() + make_interval(secs => $3::integer))
 on conflict (key) do update
@@ -12,7 +13,7 @@ set hits = case
 returning
     ends_at,
     hits <= $2::integer as admitted,
-    ceil(extract(epoch from ends_at - now()))::integer as retry_after
+    least(ceil(extract(epoch from ends_at - now()))::integer, $3::integer) as retry_after
 
 -- name: release_hits(keys, windows) -> none
 -- Release the requests that `hit` counted in these windows: `windows` are its `ends_at`. The rows

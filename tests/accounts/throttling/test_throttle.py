@@ -159,3 +159,16 @@ def test_default_limits_allow_a_test_suite_from_one_ip() -> None:
     settings = Settings()
     assert settings.registration_limit == Limit(10_000, 3600)
     assert settings.refresh_limit == Limit(100_000, 3600)
+
+
+async def test_wait_is_never_longer_than_the_window(
+    db: asyncpg.Connection, database_url: str
+) -> None:
+    other = await asyncpg.connect(database_url)
+    async with db.transaction():
+        # The time of this transaction is before that of the one that opens the window.
+        await db.execute("select now()")
+        await sql.throttle.hit(other, key=b"key", max_count=1, seconds=60)
+        row = await sql.throttle.hit(db, key=b"key", max_count=1, seconds=60)
+    await other.close()
+    assert (row["admitted"], row["retry_after"]) == (False, 60)

@@ -12,7 +12,7 @@ from bench.site import site
 from bench.table import Report, Row
 
 ROUNDS = 7
-# Nobody listens on this port: what is sent is lost, after the request has been measured.
+# No process listens on this port: what is sent is lost, after the request has been measured.
 COLLECTOR = "127.0.0.1:9"
 VARIANTS = {
     "off": {},

@@ -4,9 +4,11 @@ The functions import what they need themselves. A child process migrates, so tha
 not load the library for migrations, and nothing of the metrics is loaded without their port.
 """
 
+import gc
 import logging
 import os
 import socket
+from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -51,12 +53,19 @@ def addresses(settings: Settings) -> list[str | int | None]:
     return [settings.host, settings.port, settings.metrics_host, settings.metrics_port]
 
 
-def run_migration(settings: Settings, url: str, message: int) -> int:
-    """Migrate the database. Return the exit status. Write the text of an error to ``message``."""
+def run_migration(
+    settings: Settings, url: str, message: int, wait_for_server: Callable[[], None] | None
+) -> int:
+    """Migrate the database. Return the exit status. Write the text of an error to ``message``.
+
+    ``wait_for_server`` returns when the server accepts connections. Without it, connect at once.
+    """
     from service.database.migrate import MigrationError
 
     try:
         with interruptible(INTERRUPTS):
+            if wait_for_server is not None:
+                wait_for_server()
             _prepare_database(settings, url)
     except MigrationError as error:
         os.write(message, str(error).encode())
@@ -82,6 +91,17 @@ def load(settings: Settings, database_url: str, metrics: "Metrics | None") -> "w
     It is created before the workers are forked, and runs in none but them: they share most of its
     memory.
     """
+    # What is loaded is permanent. A collection now would search in vain, and a later one in a
+    # worker would write to every object that is not frozen: the kernel then copies its page.
+    gc.disable()
+    try:
+        return _load(settings, database_url, metrics)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _load(settings: Settings, database_url: str, metrics: "Metrics | None") -> "web.Application":
     from service.accounts.passwords.blocklist import load_blocklist
     from service.app import create_app
     from service.http.connections import raise_descriptor_limit

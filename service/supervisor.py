@@ -6,7 +6,6 @@ a child process as one (SIGCHLD). Between signals the parent checks the heartbea
 """
 
 import contextlib
-import gc
 import logging
 import os
 import select
@@ -91,7 +90,7 @@ class Supervisor:
                 )
             if settings.embedded:
                 self._embedded = EmbeddedServer(settings.data_dir, logger.info)
-                self._database_url = self._embedded.start()
+                self._database_url = self._embedded.launch()
             self._migrate_and_load()
             for name, url in settings.callback_urls.items():
                 logger.info("identity provider: name=%s callback_url=%s", name, url)
@@ -142,10 +141,6 @@ class Supervisor:
 
     def _start_workers(self, timeout: float | None = None) -> bool:
         """Start all workers. Return whether they became ready within ``timeout`` seconds."""
-        # The workers share the memory of what is loaded. A collection in a worker writes to every
-        # object that is not frozen, and the kernel then copies its page.
-        gc.collect()
-        gc.freeze()
         count = self._settings.web_concurrency
         with _ready_pipe() as (ready, ready_writer):
             for index in range(count):
@@ -157,9 +152,12 @@ class Supervisor:
     def _migrate_and_load(self) -> None:
         """Migrate the database in a child process, and load the application meanwhile.
 
-        The child alone needs the library for migrations, which takes some 12 MB. Raise
-        ``StartError`` with the message of the child, and ``TemplateError``.
+        The child alone needs the library for migrations, which takes some 12 MB. The embedded
+        server starts meanwhile, too, and the child waits for it by itself. Raise ``StartError``
+        with the message of the child, ``EmbeddedError`` and ``TemplateError``.
         """
+        embedded = self._embedded
+        wait_for_server = embedded.readiness() if embedded is not None else None
         parent = os.getpid()
         message, message_writer = os.pipe()
         sys.stdout.flush()
@@ -168,9 +166,11 @@ class Supervisor:
             status = 1
             try:
                 exit_with_parent(parent)
-                if self._embedded is not None:
-                    self._embedded.detach()
-                status = run_migration(self._settings, self._database_url, message_writer)
+                if embedded is not None:
+                    embedded.detach()
+                status = run_migration(
+                    self._settings, self._database_url, message_writer, wait_for_server
+                )
             except KeyboardInterrupt:
                 status = 0  # The parent is interrupted, too.
             except BaseException:
@@ -180,11 +180,10 @@ class Supervisor:
                 os._exit(status)
         os.close(message_writer)
         with os.fdopen(message, encoding="utf-8") as messages:
-            # The objects of the application are permanent: looking for garbage is in vain.
-            gc.disable()
             self._metrics = open_metrics(self._settings, self._metrics_socket)
             self._app = load(self._settings, self._database_url, self._metrics)
-            gc.enable()
+            if embedded is not None:
+                embedded.wait_until_ready()
             error = messages.read()
         _, status = os.waitpid(self._migration, 0)
         self._migration = 0

@@ -59,7 +59,6 @@ WITHOUT_TESTS = {
     "http/openapi/components": "has no rules: test_document.py validates the whole document",
     "accounts/passkeys/library": "test_passkey_login.py and test_passkey_registration.py load it",
     "listening_sockets": "test_supervisor_start.py binds ports that are in use",
-    "preparation": "test_supervisor_start.py and test_supervisor_reload.py start real services",
     "reload": "test_supervisor_reload.py reloads real services",
     "signals": "test_supervisor_stop.py and test_supervisor_reload.py send real signals",
     "worker": "test_supervisor_recovery.py and the other files run real workers",

@@ -137,6 +137,17 @@ def test_second_start_with_the_same_data_folder_fails(tmp_path: Path) -> None:
 
 
 @needs_proc
+def test_embedded_postgresql_that_cannot_start_stops_the_start(tmp_path: Path) -> None:
+    with serve(tmp_path) as service:
+        service.wait_until_serving()
+    (service.data_dir / "postgres" / "postgresql.auto.conf").write_text("work_mem = 'a lot'\n")
+    with serve(tmp_path) as service:
+        sentence = start_error(service)
+        assert "stopped while starting" in sentence and "work_mem" in sentence
+        eventually(lambda: not service.remaining_processes(), "the end of all its processes")
+
+
+@needs_proc
 def test_port_in_use_stops_the_start_before_it_creates_files(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other_program:
         port = other_program.getsockname()[1]

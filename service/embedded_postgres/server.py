@@ -119,6 +119,8 @@ class EmbeddedServer:
         self._owner: Owner | None = None
         self._runtime: RuntimeDirectory | None = None
         self._process: subprocess.Popen[bytes] | AdoptedProcess | None = None
+        self._launched = 0.0
+        self._log_start = 0  # Where the lines of the present server begin in the log.
 
     def inheritance(self) -> Inheritance:
         """Describe the running server for ``adopt``."""
@@ -161,6 +163,15 @@ class EmbeddedServer:
         If that fails, stop all processes and raise EmbeddedError. It is EmbeddedInUse if another
         process runs the server.
         """
+        dsn = self.launch()
+        self.wait_until_ready()
+        return dsn
+
+    def launch(self) -> str:
+        """Do what ``start`` does, but do not wait until PostgreSQL accepts connections.
+
+        The caller does other work meanwhile and then calls ``wait_until_ready``.
+        """
         with self._wrap_errors():
             leftover = self._acquire_lock()
         try:
@@ -178,6 +189,34 @@ class EmbeddedServer:
             raise
         return dsn_of(self._runtime.socket)
 
+    def wait_until_ready(self) -> None:
+        """Wait until the launched PostgreSQL accepts connections.
+
+        If that fails, stop all processes and raise EmbeddedError.
+        """
+        try:
+            with self._wrap_errors():
+                self._poll_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def readiness(self) -> Callable[[], None]:
+        """Return a function that waits for PostgreSQL in a forked child, also after ``detach``.
+
+        It returns after 120 seconds in any case. Only the parent sees that PostgreSQL exits, in
+        ``wait_until_ready``, and must then end the child.
+        """
+        assert self._process is not None, "the server was not launched"
+        folder, pid = self._folder, self._process.pid
+        deadline = self._launched + _READY_SECONDS
+
+        def wait() -> None:
+            while not is_ready(folder, pid) and time.monotonic() < deadline:
+                time.sleep(_POLL_SECONDS)
+
+        return wait
+
     def restart(self) -> None:
         """Start PostgreSQL again after it exited, with the same data and the same DSN.
 
@@ -188,6 +227,7 @@ class EmbeddedServer:
         with self._wrap_errors():
             wait_for_previous_server(self._folder, self._owner, self._report)
             self._launch()
+            self._poll_until_ready()
 
     def stop(self) -> None:
         """Stop PostgreSQL, remove the runtime directory and release the lock. Idempotent.
@@ -324,14 +364,14 @@ class EmbeddedServer:
         command += [part for setting in settings for part in ("-c", setting)]
         log = self._open_log()
         try:
-            log_start = os.fstat(log).st_size
+            self._log_start = os.fstat(log).st_size
             options = spawn_options(self._owner, self._folder, signal.SIGINT)
-            process = self._process = subprocess.Popen(
+            self._process = subprocess.Popen(
                 command, stdout=log, stderr=subprocess.STDOUT, **options
             )
         finally:
             os.close(log)
-        self._wait_until_ready(process, log_start)
+        self._launched = time.monotonic()
 
     def _open_log(self) -> int:
         path = self._data_dir / "postgres.log"
@@ -339,27 +379,28 @@ class EmbeddedServer:
             path.replace(path.with_suffix(".log.1"))
         return self._open(path.name, os.O_WRONLY | os.O_APPEND)
 
-    def _wait_until_ready(self, process: subprocess.Popen[bytes], log_start: int) -> None:
-        started = time.monotonic()
+    def _poll_until_ready(self) -> None:
+        process = self._process
+        assert process is not None, "the server was not launched"
         is_reported = False
         while not is_ready(self._folder, process.pid):
-            waited = time.monotonic() - started
+            waited = time.monotonic() - self._launched
             exited = process.poll() is not None
             if exited or waited > _READY_SECONDS:
                 stop_process(process)
                 problem = "stopped while starting" if exited else "did not become ready"
                 raise EmbeddedError(
                     f"PostgreSQL {problem}; the end of {self._given_dir / 'postgres.log'} says:"
-                    f" {self._log_tail(log_start)}"
+                    f" {self._log_tail()}"
                 )
             if waited > _REPORT_AFTER_SECONDS and not is_reported:
                 is_reported = True
                 self._report("PostgreSQL is recovering from an interruption ...")
             time.sleep(_POLL_SECONDS)
 
-    def _log_tail(self, log_start: int) -> str:
+    def _log_tail(self) -> str:
         with (self._data_dir / "postgres.log").open("rb") as log:
-            log.seek(log_start)
+            log.seek(self._log_start)
             lines = log.read().decode(errors="replace").strip().splitlines()
         return " / ".join(lines[-3:]) or "nothing"
 

@@ -303,6 +303,28 @@ def test_detached_worker_neither_stops_the_server_nor_holds_the_lock(
     assert os.waitpid(worker, 0) == (worker, 0)
 
 
+def test_forked_child_waits_for_a_launched_server(tmp_path: Path) -> None:
+    server = EmbeddedServer(tmp_path, durable=False)
+    try:
+        dsn = server.launch()
+        wait = server.readiness()
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                server.detach()
+                wait()
+                show(dsn, "server_version_num")
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitpid(child, 0) == (child, 0)
+        server.wait_until_ready()
+        assert show(dsn, "server_version_num")
+    finally:
+        server.stop()
+
+
 def test_stale_pid_file_of_another_process_is_ignored(tmp_path: Path, start: Start) -> None:
     server, dsn = start(tmp_path, durable=True)
     add_row(dsn)

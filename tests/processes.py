@@ -62,6 +62,12 @@ def free_port() -> int:
     return port
 
 
+def heed_signals() -> None:
+    """Undo that a shell ignores signals: SIGHUP under ``nohup``, SIGINT in the background."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Process:
     """A program that runs in an empty folder, without a ``.env`` file, with a given environment.
 
@@ -83,6 +89,7 @@ class Process:
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
+                preexec_fn=heed_signals,
             )
         self.pid = self._popen.pid
 

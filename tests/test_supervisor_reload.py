@@ -23,6 +23,7 @@ from tests.processes import (
     Process,
     eventually,
     free_port,
+    heed_signals,
     needs_proc,
     read_response,
     send_and_read,
@@ -325,6 +326,7 @@ def test_end_of_the_terminal_stops_the_service(tmp_path: Path) -> None:
     main, terminal = pty.openpty()
 
     def take_terminal() -> None:
+        heed_signals()
         os.setsid()
         fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
 

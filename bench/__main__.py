@@ -60,8 +60,9 @@ PARTS = {
         "One process and two",
         processes.measure,
         RATIO,
-        "wrk needs a core of its own, so two processes on two cores are limited by it. What they"
-        " carry otherwise is computed from the CPU of a request in the busiest process.",
+        "wrk needs most of a core, so two processes on two cores are limited by it. The last rows"
+        " limit each process to a part of a core (by a control group, which needs root): then the"
+        " processes are the limit, and wrk has what it needs.",
         uses_wrk=True,
     ),
     "reads": Part("Lists, articles and comments", reads.measure, RATIO),

@@ -46,10 +46,16 @@ class Words:
 
 
 class Digests:
-    """A sorted file of SHA-1 digests, which is searched on the disk."""
+    """A sorted file of SHA-1 digests, which is searched on the disk.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    The file stays open: a running service still has the list after the file is removed or replaced.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
 
     async def has(self, password: str) -> bool:
         """Return whether the digest of ``password`` is in the file, as it is or in lower case."""
@@ -60,22 +66,23 @@ class Digests:
         # SHA-1 is the form of the published lists. It protects nothing here.
         digest = hashlib.sha1(password.encode(), usedforsecurity=False).hexdigest().upper()
         wanted = digest.encode()
-        with self._path.open("rb") as file:
-            low, high = 0, os.fstat(file.fileno()).st_size
-            # The line that begins at or before `low` is below `wanted`.
-            while high - low > MAX_LINE:
-                middle = (low + high) // 2
-                file.seek(middle)
-                file.readline(MAX_LINE)
-                if file.tell() >= high:
-                    break
-                if file.readline(MAX_LINE)[:40].upper() < wanted:
-                    low = middle
-                else:
-                    high = middle
-            file.seek(max(low - MAX_LINE, 0))
-            window = file.read(high - max(low - MAX_LINE, 0) + 2 * MAX_LINE)
+        low, high = 0, os.fstat(self._descriptor).st_size
+        # The line that begins at or before `low` is below `wanted`.
+        while high - low > MAX_LINE:
+            middle = (low + high) // 2
+            partial, _, lines = self._read(2 * MAX_LINE, middle).partition(b"\n")
+            if not lines or middle + len(partial) + 1 >= high:
+                break
+            if lines[:40].upper() < wanted:
+                low = middle
+            else:
+                high = middle
+        # Where the loop ended early, no line begins between its last `middle` and `high`.
+        window = self._read(5 * MAX_LINE, max(low - MAX_LINE, 0))
         return any(line[:40].upper() == wanted for line in window.splitlines())
+
+    def _read(self, size: int, offset: int) -> bytes:
+        return os.pread(self._descriptor, size, offset)  # Threads share the descriptor.
 
 
 MIN_LENGTH = 8
@@ -102,7 +109,7 @@ def load_blocklist(settings: Settings) -> Blocklist | None:
             if _DIGEST.fullmatch(first):
                 if not _is_sorted(file, path.stat().st_size):
                     raise _error(path, "is a file of SHA-1 digests that is not sorted")
-                return Digests(path)
+                return Digests(os.dup(file.fileno()))
         if path.stat().st_size > MAX_PASSWORD_FILE:
             raise _error(path, "has more than 16 MiB of passwords: give sorted SHA-1 digests")
         return Words(path.read_text(encoding="utf-8-sig"))

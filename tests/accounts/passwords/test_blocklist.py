@@ -72,6 +72,16 @@ async def test_file_of_digests_ignores_case_if_it_has_the_lower_case(tmp_path: P
     assert not await blocklist.has("other1")
 
 
+async def test_file_of_digests_is_searched_after_it_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "digests.txt"
+    path.write_text(f"{digest('hunter2hunter2')}\n")
+    blocklist = load_blocklist(settings(tmp_path, password_blocklist=str(path)))
+    assert blocklist is not None
+    path.unlink()
+    assert await blocklist.has("hunter2hunter2")
+    assert not await blocklist.has("another password")
+
+
 async def test_byte_order_mark_is_no_part_of_the_first_password(tmp_path: Path) -> None:
     path = tmp_path / "passwords.txt"
     path.write_text("hunter2hunter2\n", encoding="utf-8-sig")

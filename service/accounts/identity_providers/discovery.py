@@ -1,6 +1,7 @@
 """The endpoints and keys of an OpenID provider: fetched at need, and kept."""
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from service.accounts.identity_providers.provider_http import ProviderHttp
 from service.settings.identity_providers import is_secure_url
 
 MAX_KEYS = 100
+MAX_AGE = 3600.0  # Seconds for which a withdrawn key stays trusted.
 _KEY_TYPES = {"RS": "RSA", "PS": "RSA", "ES": "EC"}
 
 
@@ -33,28 +35,33 @@ class Endpoints:
 class Discovery:
     """Fetch the discovery document and the keys of ``issuer``.
 
-    Nothing is fetched before the first sign-in, so that a provider that is down delays no start. A
-    failure is not kept. Simultaneous sign-ins share one request.
+    Nothing is fetched before the first sign-in, so that a provider that is down delays no start.
+    Both are fetched again after ``MAX_AGE``. A failure is not kept. Simultaneous sign-ins share one
+    request.
     """
 
     def __init__(self, http: ProviderHttp, issuer: str) -> None:
         self._http = http
         self._issuer = issuer
         self._endpoints: Endpoints | None = None
+        self._endpoints_fetched_at = 0.0
         self._keys: dict[str | None, list[PyJWK]] | None = None
+        self._keys_fetched_at = 0.0
         self._lock = asyncio.Lock()
 
     async def endpoints(self) -> Endpoints:
         """Return the endpoints. Raise ``InvalidResponse`` and ``NoResponse``."""
         async with self._lock:
-            if self._endpoints is None:
+            if self._endpoints is None or _is_old(self._endpoints_fetched_at):
                 url = f"{self._issuer.removesuffix('/')}/.well-known/openid-configuration"
                 self._endpoints = _read_document(await self._http.get(url), self._issuer)
+                self._endpoints_fetched_at = time.monotonic()
             return self._endpoints
 
     async def fetch_keys(self) -> None:
         """Fetch the keys, and keep them. Raise ``InvalidResponse`` and ``NoResponse``."""
         self._keys = _read_keys(await self._http.get((await self.endpoints()).jwks))
+        self._keys_fetched_at = time.monotonic()
 
     async def key(self, key_id: object, algorithm: str) -> Any:
         """Return the public key that signs with ``algorithm`` and has the id ``key_id``.
@@ -63,18 +70,24 @@ class Discovery:
         the provider may have replaced them. Raise ``InvalidResponse`` and ``NoResponse``.
         """
         endpoints = await self.endpoints()
-        known = self._keys
+        known = None if _is_old(self._keys_fetched_at) else self._keys
         if known is not None and (found := _find(known, key_id, algorithm)):
             return found.key
+        fetched_at = self._keys_fetched_at
         async with self._lock:
             # Another sign-in may have fetched them meanwhile.
-            if self._keys is known:
+            if self._keys_fetched_at == fetched_at:
                 self._keys = _read_keys(await self._http.get(endpoints.jwks))
+                self._keys_fetched_at = time.monotonic()
             assert self._keys is not None, "the keys were fetched"
         found = _find(self._keys, key_id, algorithm)
         if found is None:
             raise InvalidResponse("ID token: the provider has no such key")
         return found.key
+
+
+def _is_old(fetched_at: float) -> bool:
+    return time.monotonic() - fetched_at > MAX_AGE
 
 
 def _read_document(document: Any, issuer: str) -> Endpoints:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from service.accounts.identity_providers import discovery
 from service.accounts.identity_providers.discovery import Discovery
 from service.accounts.identity_providers.errors import InvalidResponse
 from service.accounts.identity_providers.provider_http import ProviderHttp
@@ -72,6 +73,28 @@ async def test_key_that_was_removed_is_no_longer_known(front_end: FrontEnd, issu
     device_of(await front_end.sign_in())
     issuer.bend(sign=signing.sign_with(old), header=lambda header: {**header, "kid": "first"})
     assert result_of(await front_end.authorize()) == INVALID
+
+
+async def test_key_that_the_provider_has_withdrawn_expires(
+    front_end: FrontEnd, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an unknown key id the service fetches nothing until then."""
+    device_of(await front_end.sign_in())
+    stolen = issuer.key
+    issuer.rotate_key()
+    issuer.bend(sign=signing.sign_with(stolen), header=lambda header: {**header, "kid": "first"})
+    device_of(await front_end.sign_in())
+    monkeypatch.setattr(discovery, "MAX_AGE", 0.0)
+    assert result_of(await front_end.authorize()) == INVALID
+
+
+async def test_document_is_fetched_again_when_it_is_old(
+    front_end: FrontEnd, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device_of(await front_end.sign_in())
+    monkeypatch.setattr(discovery, "MAX_AGE", 0.0)
+    issuer.bend(discovery=lambda document: {**document, "issuer": "https://evil.test"})
+    assert result_of(await begun(front_end)) == INVALID
 
 
 async def test_failure_is_not_kept(front_end: FrontEnd, issuer: Issuer) -> None:

@@ -52,6 +52,7 @@ LIST = QueryString(
     limit=(Number(1, 100), 20),
     after=(filter_text, None),
 )
+RESET = QueryString(revoke_password=(flag, False))
 VERIFICATION = vol.Schema({required("email"): fields.email}, extra=vol.REMOVE_EXTRA)
 CHANGED = object_of(changed=boolean(example=True))
 
@@ -180,19 +181,24 @@ async def verify(request: web.Request) -> web.StreamResponse:
     auth=Auth.KEY,
     scope=Scope.USERS_WRITE,
     parameters={"id": ID},
+    query=RESET,
     responses={200: object_of(email=EMAIL)},
     errors=(NOT_FOUND, AccountLocked(), TooManyAttempts("email", retry_after=60)),
 )
 async def reset(request: web.Request) -> web.StreamResponse:
     """Send a mail with a link that resets the password to the owner of an account.
 
-    Only the owner chooses the new password. Respond with the email. Respond 429 after ten mails to
-    one account in an hour.
+    Only the owner chooses the new password. The old one and the sessions stay until the owner uses
+    the link, or end at once with ``revoke_password``. Respond with the email. Respond 429 after ten
+    mails to one account in an hour.
     """
+    revoke_password = RESET.read(request)["revoke_password"]
     throttle, settings = request.app[THROTTLE], request.app[SETTINGS]
 
     async def start(connection: Connection, client: Client, user_id: UUID) -> str:
-        email = await user_actions.start_reset(connection, client, user_id, settings)
+        email = await user_actions.start_reset(
+            connection, client, user_id, settings, revoke_password=revoke_password
+        )
         await throttle.admit_started_reset(connection, user_id)
         return email
 

@@ -14,6 +14,7 @@ from service.app import ROUTES
 from service.http.routes import Auth
 from tests.accounts.account_locks import id_of
 from tests.accounts.administration.administrators import Administrator, database_of
+from tests.accounts.logins import login
 from tests.accounts.mailed_links import client_without_delivery, last_token
 from tests.accounts.passkeys.passkeys import add_passkey
 from tests.accounts.two_factor.authenticator_app import AuthenticatorApp, turn_on, verify_email
@@ -227,6 +228,23 @@ async def test_reset_mails_a_link_and_the_owner_chooses_the_password(
     await administrator.post(f"{path}/lock")
     response = await administrator.post(f"{path}/reset-password")
     assert_error(response, 403, "account_locked", {"account": ["is locked"]})
+
+
+async def test_reset_ends_the_password_and_the_sessions_if_it_is_asked_to(
+    client: Client, administrator: Administrator, db: asyncpg.Connection
+) -> None:
+    device = await client.open_account("alice")
+    path = f"/users/{await id_of(db)}/reset-password?revoke_password="
+    assert_invalid(
+        await administrator.post(f"{path}1"), 400, revoke_password="must be true or false"
+    )
+    assert (await administrator.post(f"{path}false")).status == 200
+    assert await client.is_authenticated(device.access)
+    assert (await administrator.post(f"{path}true")).status == 200
+    assert not await client.is_authenticated(device.access)
+    assert (await login(client, "alice", "alice-secret")).body["code"] == "invalid_credentials"
+    kinds = [kind for kind, *_ in await acts(db)]
+    assert kinds.count("password_revoked") == 1
 
 
 async def test_second_factor_is_turned_off(

@@ -27,31 +27,10 @@ for no key update
 -- password change and a lock of the account lock the user's row until they commit, and end all
 -- sessions that were opened before. The IP address is stored as one of the user's ten latest. Older
 -- ones are deleted, except for rows that another transaction has locked.
--- `is_known` tells whether the user logged in with this device and from this IP address before. If
--- `known_only`, no other login opens a session. Numbers in a user agent are ignored: an update of a
--- browser is no other device. The IP address of the registration is known too, even if it opened no
--- session. Only the latest 500 events are searched. The condition on two columns makes PostgreSQL
--- read them in the order of the index and end at the first match. With `user_id = $1` it would read
--- and sort every event of the user.
+-- `is_known` tells whether the user logged in with this device and from this IP address before: see
+-- the function `is_known_login`. If `known_only`, no other login opens a session.
 with login as materialized (
-    select exists (
-        select
-        from (
-            select user_id, kind, ip, user_agent
-            from events
-            where (user_id, id) <= ($1, 9223372036854775807)
-            order by user_id desc, id desc
-            limit 500
-        ) as latest
-        where user_id = $1
-            and kind in ('registered', 'signed_in')
-            and regexp_replace(coalesce(user_agent, ''), '[0-9]+', '', 'g')
-                = regexp_replace(coalesce($8::text, ''), '[0-9]+', '', 'g')
-            and (
-                (kind = 'registered' and ip = $7::text)
-                or exists (select from known_ips where user_id = $1 and ip_key = $9)
-            )
-    ) as is_known
+    select is_known_login($1, $7, $8, $9) as is_known
 ),
 owner as (
     select id, roles

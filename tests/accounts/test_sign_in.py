@@ -69,6 +69,22 @@ async def test_login_with_a_known_device_takes_one_statement_before_and_one_afte
     assert names == ["admit", "open"]
 
 
+async def test_statements_of_a_login_read_only_the_rows_that_they_need(
+    client: Client, alice: str, db: asyncpg.Connection
+) -> None:
+    """The tables are small, so by default PostgreSQL would read all of them."""
+    user_id = await db.fetchval("select id from users")
+    await db.execute("set plan_cache_mode = force_generic_plan")  # As the service does.
+    async with db.transaction():  # The views count the scans of the current transaction.
+        await db.fetchval("select is_known_login($1, '', '', '')", user_id)
+        await db.fetch("select throttle_reserve('{a}', '{5}', '{60}', 120)")
+        read = "select seq_scan from pg_stat_xact_user_tables where relname = $1"
+        tables = ("events", "known_ips", "throttle")
+        assert [await db.fetchval(read, table) for table in tables] == [0, 0, 0]
+        by_time = "select pg_stat_get_xact_numscans('throttle_ends_at_idx'::regclass)"
+        assert await db.fetchval(by_time) == 0
+
+
 async def test_login_with_a_known_device_rejects_a_password_that_has_changed(
     client: Client, alice: str, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """Validate the fields of a user, and compute the keys that make values unique."""
 
+import re
 import unicodedata
 from typing import Any
 from urllib.parse import urlsplit
@@ -42,6 +43,11 @@ _IGNORED = dict.fromkeys(
 # mark. Joiners in a domain are left to IDNA: with and without them are different domains.
 _ZERO_WIDTH = dict.fromkeys((0x00AD, 0x200B, 0x2060, 0xFEFF))
 _AT_SIGNS = str.maketrans("\uff20\ufe6b", "@@")  # Fullwidth and small.
+
+# Most emails have this form, which is a normal form and valid. Parsing it takes 20 times as long.
+_PLAIN_EMAIL = re.compile(
+    r"(?=[^@]{1,64}@)[a-zA-Z0-9]+(?:[._+-][a-zA-Z0-9]+)*@(?:[a-z0-9]{1,63}\.)+[a-z]{2,63}"
+)
 
 # Private networks use domains such as `.local` and `.test`. To accept them, clear this list, as the
 # documentation of email-validator says.
@@ -112,6 +118,12 @@ def _normal_form(value: str) -> str:
 
 def _email(value: str) -> str:
     """Return the email in its normal form. Accept test, intranet and quoted emails too."""
+    if _PLAIN_EMAIL.fullmatch(value):
+        return value
+    return _parsed_email(value)
+
+
+def _parsed_email(value: str) -> str:
     try:
         # Normalize before the validation: it must see the email to which mail is sent.
         parsed = validate_email(

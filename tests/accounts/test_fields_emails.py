@@ -1,6 +1,7 @@
 """The emails that are accepted and rejected, and the form in which they are stored."""
 
 import contextlib
+import random
 import unicodedata
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ from service.accounts import fields
 from tests.conftest import Client, Dialect, Response
 from tests.responses import assert_invalid
 
+TOP_LEVEL = ("com", "test", "local", "onion", "arpa", "localhost", "xn", "zz", "a", "A", "1")
 NO_EMAIL = "is not a valid email address"
 
 
@@ -145,3 +147,19 @@ async def test_login_does_not_parse_email_that_is_too_long(
         credentials = {"email": email, "password": "wrong"}
         assert (await client.post("/api/users/login", {"user": credentials})).status == 400
     assert parsed == [254]
+
+
+def test_email_of_the_plain_form_is_accepted_as_it_is_only_if_the_parser_does_the_same() -> None:
+    drawn, plain = random.Random(1), 0
+
+    def text(alphabet: str, longest: int) -> str:
+        length = drawn.choice([1, 2, 5, longest, longest + 1])
+        return "".join(drawn.choice(alphabet) for _ in range(length))
+
+    for _ in range(2_000):
+        labels = [text("abxn019-", 63) for _ in range(drawn.choice([1, 1, 2]))]
+        email = f"{text('abzAZ019._+-', 64)}@{'.'.join(labels)}.{drawn.choice(TOP_LEVEL)}"
+        if len(email) <= fields.MAX_EMAIL and fields._PLAIN_EMAIL.fullmatch(email):
+            plain += 1
+            assert fields._parsed_email(email) == email
+    assert plain > 100

@@ -21,6 +21,7 @@ from bench import (
     refreshes,
     request_parts,
     sessions,
+    sign_in,
     start,
     telemetry,
     token_algorithms,
@@ -97,6 +98,14 @@ PARTS = {
         ("the part", "with the parts before it", "of the bare handler"),
         "The CPU time of one process without sockets. Each row adds a part to the row before,"
         " and is its fastest round. The smallest parts are below the noise of some 0.5 µs.",
+        by_name=True,
+    ),
+    "sign_in": Part(
+        "The parts of a login",
+        sign_in.measure,
+        ("median", "fastest", "of the login"),
+        "One login after the other, almost without a hash, whose time is subtracted. The parts are"
+        " measured on their own, in turn with the logins.",
         by_name=True,
     ),
     "heartbeats": Part(

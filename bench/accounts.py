@@ -6,10 +6,11 @@ import statistics
 import time
 from collections.abc import Callable
 
-import aiohttp
 import bcrypt
+import uvloop
 
 from bench import password_hashes, second_factor, servers
+from bench.client import connections, request
 from bench.flood import logins_during_a_flood
 from bench.load import Load, logins, read_wrk, start_wrk, wrk
 from bench.table import Row
@@ -37,15 +38,15 @@ def measure(report: Callable[[str], None]) -> list[Row]:
             subjects = {bare_url: token, url: token, uncached_url: _sign_in(uncached_url)}
             bare, current, uncached = _in_turn(subjects, report)
         report("Logins: 8 connections without pause ...")
-        hash_seconds = _hash_seconds()
+        hash_seconds = hash_seconds_of()
         most = usable_cores() / hash_seconds
         login_rate = asyncio.run(logins(url, USER, seconds=15))
         calm, stormed = _with_and_without_logins(url, token, report)
     others = logins_during_a_flood(report)
     report("Logins one after the other, almost without a hash ...")
     with servers.service(BCRYPT_COST="4") as service:
-        rows_seconds = asyncio.run(_login_seconds(service.url)) - _hash_seconds(4)
-    both_seconds = asyncio.run(second_factor.login_seconds(report, "4")) - _hash_seconds(4)
+        rows_seconds = uvloop.run(_login_seconds(service.url)) - hash_seconds_of(4)
+    both_seconds = uvloop.run(second_factor.login_seconds(report, "4")) - hash_seconds_of(4)
     return [
         Row("bare aiohttp handler", f"{bare.rate:,.0f} /s", f"p99 {bare.p99:.2f} ms", ""),
         Row(
@@ -119,7 +120,7 @@ def _median(loads: list[Load]) -> Load:
     )
 
 
-def _hash_seconds(cost: int = 12) -> float:
+def hash_seconds_of(cost: int = 12) -> float:
     """Return the seconds that one hash of ``cost`` takes on one core: the best of three."""
     times = []
     for _ in range(3):
@@ -132,12 +133,12 @@ def _hash_seconds(cost: int = 12) -> float:
 async def _login_seconds(url: str) -> float:
     """Return the seconds of one login for its client: the median of ``LOGINS`` in a row."""
     servers.call(f"{url}/api/users", {"user": USER})
+    data = request("POST", "/api/users/login", body=json.dumps({"user": USER}).encode())
     times = []
-    async with aiohttp.ClientSession() as session:
+    async with connections(url, 1) as (connection,):
         for _ in range(LOGINS):
             started = time.perf_counter()
-            async with session.post(f"{url}/api/users/login", json={"user": USER}) as response:
-                assert response.status == 200, await response.text()
+            await connection.exchange(data)
             times.append(time.perf_counter() - started)
     return statistics.median(times)
 

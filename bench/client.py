@@ -42,6 +42,7 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._received = b""
         self._done: Callable[[bytes], None] = lambda _: None
+        self.max_status = 399
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -54,14 +55,20 @@ class Connection(asyncio.Protocol):
         self._done = done
         self.transport.write(data)
 
+    async def exchange(self, data: bytes) -> bytes:
+        """Send a request, and return the body of its response."""
+        body: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self.send(data, body.set_result)
+        return await body
+
     def data_received(self, data: bytes) -> None:
-        """Collect the response. Exit if its status is 400 or above."""
+        """Collect the response. Exit if its status is above ``max_status``."""
         self._received += data
         head, separator, body = self._received.partition(b"\r\n\r\n")
         if not separator or len(body) < _length(head):
             return
         self._received = b""
-        if int(head[9:12]) >= 400:
+        if int(head[9:12]) > self.max_status:
             raise SystemExit(f"A request failed: {head!r} {body!r}")
         self._done(body)
 

@@ -7,15 +7,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import aiohttp
 import psycopg
 import pyotp
 
 from bench import servers
+from bench.client import connections, request
 from service.embedded_postgres.server import EmbeddedInUse, EmbeddedServer
 
 USER = {"username": "bench", "email": "bench@example.test", "password": "bench-bench"}
 LOGINS = 200
+SECOND_STEP = "/api/users/login/two-factor"
 
 
 async def login_seconds(report: Callable[[str], None], cost: str) -> float:
@@ -29,7 +30,7 @@ async def login_seconds(report: Callable[[str], None], cost: str) -> float:
         servers.service(BCRYPT_COST=cost, DATA_DIR=data) as service,
     ):
         registered = json.loads(servers.call(f"{service.url}/api/users", {"user": USER}))
-        with psycopg.connect(_database_url(Path(data)), autocommit=True) as connection:
+        with psycopg.connect(database_url_of(Path(data)), autocommit=True) as connection:
             secret = _turn_on(service.url, registered["user"]["token"], connection)
             return statistics.median(await _times(service.url, secret, connection))
 
@@ -37,17 +38,18 @@ async def login_seconds(report: Callable[[str], None], cost: str) -> float:
 async def _times(url: str, secret: str, connection: psycopg.Connection) -> list[float]:
     """Log in ``LOGINS`` times and return the seconds of each login."""
     times, totp = [], pyotp.TOTP(secret)
-    async with aiohttp.ClientSession() as session:
+    first_step = request("POST", "/api/users/login", body=json.dumps({"user": USER}).encode())
+    async with connections(url, 1) as (client,):
+        client.max_status = 401  # The response to the first step.
         for _ in range(LOGINS):
             # Otherwise the service would reject the same code, and accept another after 30 seconds.
             connection.execute("update totp_secrets set last_step = -1")
             started = time.perf_counter()
-            async with session.post(f"{url}/api/users/login", json={"user": USER}) as response:
-                challenge = (await response.json())["challenge"]
-            body = {"challenge": challenge, "code": totp.now()}
-            async with session.post(f"{url}/api/users/login/two-factor", json=body) as response:
-                assert response.status == 200, await response.text()
+            challenge = json.loads(await client.exchange(first_step))["challenge"]
+            code = json.dumps({"challenge": challenge, "code": totp.now()}).encode()
+            response = await client.exchange(request("POST", SECOND_STEP, body=code))
             times.append(time.perf_counter() - started)
+            assert "refresh_token" in json.loads(response), response
     return times
 
 
@@ -61,7 +63,7 @@ def _turn_on(url: str, token: str, connection: psycopg.Connection) -> str:
     return secret
 
 
-def _database_url(data: Path) -> str:
+def database_url_of(data: Path) -> str:
     """Return the URL of the embedded server that a service runs in ``data``."""
     try:
         EmbeddedServer(data, lambda _: None).start()

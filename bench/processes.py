@@ -18,7 +18,7 @@ SHARED_CONNECTIONS = 256
 SLICE = 1  # Seconds. Short, because the speed of a shared machine changes between slices.
 # Of a core, for each process. Two processes and wrk then need less than two cores, so the processes
 # are the limit and not wrk.
-SHARE = 0.5
+SHARE = 0.4
 
 
 def measure(report: Report) -> list[Row]:

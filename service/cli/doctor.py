@@ -11,6 +11,7 @@ import orjson
 import voluptuous as vol
 
 from service.accounts import fields
+from service.cli.commands import OUTPUT_CLOSED
 from service.doctor.examination import CHECKS, examine
 from service.doctor.findings import Context, Finding, Status, problem
 from service.doctor.redaction import redact, secrets_of
@@ -46,9 +47,12 @@ def doctor(send_to: str | None, *, as_json: bool) -> int:
     loop = asyncio.new_event_loop()
     # Lookups that hang must not take the threads of other checks.
     loop.set_default_executor(ThreadPoolExecutor(THREADS))
-    loop.run_until_complete(_show(output, Context(settings, url, send_to)))
-    status = output.finish()
-    sys.stdout.flush()
+    try:
+        loop.run_until_complete(_show(output, Context(settings, url, send_to)))
+        status = output.finish()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        status = OUTPUT_CLOSED
     sys.stderr.flush()
     os._exit(status)
 

@@ -1,12 +1,15 @@
 """Test ``run.py doctor`` as a process."""
 
 import json
+import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from service.cli.commands import OUTPUT_CLOSED
 from service.database.migrate import migrate
 from tests.processes import RUN, SECRET, Process, free_port, serve
 
@@ -42,6 +45,17 @@ def test_healthy_installation_beside_the_running_service_has_status_0(tmp_path: 
         # Its other processes come and go with the connections of the service.
         assert set(service.children()) & set(service.postgres()) == {server}
         assert service.login("jake") == 200
+
+
+def test_reader_that_stops_early_ends_the_command_without_a_message(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path / "data")}
+    result = subprocess.run(
+        DOCTOR, cwd=tmp_path, env=environment, stdout=writer, stderr=subprocess.PIPE, timeout=60
+    )
+    os.close(writer)
+    assert (result.returncode, result.stderr) == (OUTPUT_CLOSED, b"")
 
 
 def test_nothing_is_created_where_the_service_never_ran(tmp_path: Path) -> None:
